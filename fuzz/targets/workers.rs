@@ -6,11 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use kiln_cas::access::Everybody;
-use kiln_cas::events::Events;
-use kiln_cas::logs::LogStreams;
-use kiln_cas::promises::Invocations;
-use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords};
+use kiln_cas::stores::{Clock, MemoryBlobStore};
 use kiln_cas::{BlobStore, Digest, DigestFunction};
 use kiln_protos::longrunning::{Operation, operation};
 use kiln_protos::reapi;
@@ -20,8 +16,7 @@ use kiln_protos::worker::{
     Completed, Draining, Heartbeat, Hello, Output, Progress, SchedulerMessage, WorkerFailure,
     WorkerMessage, completed, scheduler_message,
 };
-use kiln_scheduler::fanout::NoReports;
-use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
+use kiln_scheduler::{Parts, Scheduler, SchedulerConfig};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use tokio::sync::mpsc;
@@ -123,15 +118,7 @@ fn message(say: Say<'_>, leases: &[String]) -> Option<WorkerMessage> {
 fn start(blobs: &Arc<MemoryBlobStore>) -> Scheduler {
     let parts = Parts {
         blobs: blobs.clone(),
-        actions: Arc::new(MemoryActionCache::default()),
-        logs: LogStreams::default(),
-        events: Events::new(),
-        estimator: Arc::new(NoEstimates),
-        access: Arc::new(Everybody { write_results: true }),
-        invocations: Invocations::default(),
-        quotas: Arc::default(),
-        records: Arc::new(MemoryRecords::default()),
-        reports: Arc::new(NoReports),
+        ..Parts::in_memory()
     };
     Scheduler::start(SchedulerConfig::default(), parts)
 }

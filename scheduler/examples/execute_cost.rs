@@ -7,14 +7,11 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::StreamExt;
-use kiln_cas::access::Everybody;
-use kiln_cas::promises::Invocations;
 use kiln_cas::redis::{Call, Redis, RedisConfig};
-use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords};
-use kiln_cas::{BlobStore, Digest, DigestFunction, events::Events, logs::LogStreams};
+use kiln_cas::{BlobStore, Digest, DigestFunction};
 use kiln_protos::reapi::execution_client::ExecutionClient;
 use kiln_protos::reapi::{
     Action, ActionResult, Command, Directory, ExecuteRequest, ExecuteResponse,
@@ -22,8 +19,7 @@ use kiln_protos::reapi::{
 use kiln_protos::worker::{
     Completed, Hello, WorkerMessage, completed, scheduler_message, worker_message,
 };
-use kiln_scheduler::fanout::NoReports;
-use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
+use kiln_scheduler::{Parts, Scheduler, SchedulerConfig};
 use prost::Message;
 
 const ACTIONS: u64 = 20_000;
@@ -32,20 +28,8 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let store = MemoryBlobStore::new(1 << 30, Duration::from_secs(3600), Clock::system());
-    let blobs: Arc<dyn BlobStore> = Arc::new(store);
-    let parts = Parts {
-        blobs: blobs.clone(),
-        actions: Arc::new(MemoryActionCache::default()),
-        logs: LogStreams::default(),
-        events: Events::new(),
-        estimator: Arc::new(NoEstimates),
-        access: Arc::new(Everybody { write_results: true }),
-        invocations: Invocations::default(),
-        quotas: Arc::default(),
-        records: Arc::new(MemoryRecords::default()),
-        reports: Arc::new(NoReports),
-    };
+    let parts = Parts::in_memory();
+    let blobs = parts.blobs.clone();
     let mut arguments = std::env::args().skip(1);
     let redis = match arguments.next() {
         Some(url) => Some(Redis::connect(RedisConfig::from_url(&url)?).await?),

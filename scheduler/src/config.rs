@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_cas::access::SharedAuthorizer;
+use kiln_cas::access::{Everybody, SharedAuthorizer};
 use kiln_cas::promises::Invocations;
 use kiln_cas::records::SharedRecords;
 use kiln_cas::services::Quotas;
+use kiln_cas::stores::{MemoryActionCache, MemoryBlobStore, MemoryRecords};
 use kiln_cas::{DigestFunction, SharedActionCache, SharedBlobStore};
 use kiln_cas::{events::Events, logs::LogStreams};
 
-use crate::fanout::{Hedge, TestReports};
-use crate::job::DurationEstimator;
+use crate::fanout::{Hedge, NoReports, TestReports};
+use crate::job::{DurationEstimator, NoEstimates};
 use crate::queue::Limits;
 
 #[derive(Debug, Clone)]
@@ -76,4 +77,22 @@ pub struct Parts {
     pub records: SharedRecords,
     /// What tests report.
     pub reports: Arc<dyn TestReports>,
+}
+
+impl Parts {
+    /// Stores of their own that end with the process. Everybody may do everything, and nothing is estimated, counted or read.
+    pub fn in_memory() -> Self {
+        Self {
+            blobs: Arc::new(MemoryBlobStore::default()),
+            actions: Arc::new(MemoryActionCache::default()),
+            logs: LogStreams::default(),
+            events: Events::new(),
+            estimator: Arc::new(NoEstimates),
+            access: Arc::new(Everybody { write_results: true }),
+            invocations: Invocations::default(),
+            quotas: Arc::default(),
+            records: Arc::new(MemoryRecords::default()),
+            reports: Arc::new(NoReports),
+        }
+    }
 }

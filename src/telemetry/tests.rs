@@ -5,19 +5,16 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http_body_util::BodyExt;
-use kiln_cas::access::Everybody;
 use kiln_cas::budget::Budget;
 use kiln_cas::events::Events;
-use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::{Storage, StorageConfig};
 use kiln_ci::history::History;
 use kiln_ci::queue::hosted::Totals;
 use kiln_ci::storage::memory::Memory;
 use kiln_executor::WorkerStatus;
-use kiln_scheduler::fanout::NoReports;
 use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::{Journal, JournalConfig};
-use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
+use kiln_scheduler::{Parts, Scheduler, SchedulerConfig};
 use prometheus_client::registry::Registry;
 use tower::ServiceExt;
 
@@ -76,14 +73,10 @@ async fn the_manual_names_every_metric_and_no_other() {
     let parts = Parts {
         blobs: storage.blobs.clone(),
         actions: storage.actions.clone(),
-        logs: LogStreams::default(),
         events: events.clone(),
-        estimator: Arc::new(NoEstimates),
-        access: Arc::new(Everybody { write_results: true }),
         invocations: storage.invocations.clone(),
-        quotas: Arc::default(),
         records: storage.records.clone(),
-        reports: Arc::new(NoReports),
+        ..Parts::in_memory()
     };
     let scheduler = Scheduler::start(SchedulerConfig::default(), parts);
     let memory = Arc::new(Memory::default());

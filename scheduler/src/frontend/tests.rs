@@ -3,11 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_cas::access::Everybody;
-use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
-use kiln_cas::promises::Invocations;
-use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords};
 use kiln_cas::{ActionKey, DigestFunction};
 use kiln_protos::reapi;
 use kiln_protos::worker::{Hello, SchedulerMessage, scheduler_message::Kind};
@@ -17,12 +13,11 @@ use super::Frontend;
 use super::engine::{Call, Engine};
 use super::inner::Inner;
 use super::told::Told;
-use crate::api::{Queue, Report, Stage, Ticket, Unavailable};
+use crate::api::{Queue, Report, Seat, Stage, Ticket, Unavailable};
 use crate::completion::Completion;
 use crate::config::{Parts, SchedulerConfig};
 use crate::engine::memory::MemoryEngine;
-use crate::fanout::NoReports;
-use crate::job::{ActionFacts, Job, NoEstimates, Outcome, Request};
+use crate::job::{ActionFacts, Job, Outcome, Request};
 use crate::names::Names;
 use crate::queue::{Limits, OperationId};
 
@@ -67,19 +62,7 @@ fn frontend() -> Frontend<Late> {
 }
 
 fn frontend_where(is_late: fn(&Call) -> bool) -> Frontend<Late> {
-    let parts = Parts {
-        blobs: Arc::new(MemoryBlobStore::new(1 << 20, Duration::from_secs(60), Clock::system())),
-        actions: Arc::new(MemoryActionCache::default()),
-        logs: LogStreams::default(),
-        events: Events::new(),
-        estimator: Arc::new(NoEstimates),
-        access: Arc::new(Everybody { write_results: true }),
-        invocations: Invocations::default(),
-        quotas: Arc::default(),
-        records: Arc::new(MemoryRecords::default()),
-        reports: Arc::new(NoReports),
-    };
-    let completion = Arc::new(Completion::new(parts, String::new()));
+    let completion = Arc::new(Completion::new(Parts::in_memory(), String::new()));
     let engine = Late {
         memory: MemoryEngine::new(Limits::default()),
         is_late,
@@ -121,7 +104,7 @@ fn hello() -> Hello {
 }
 
 /// A worker that has been given the task of a client, who waits.
-async fn given(frontend: &Frontend<Late>) -> (Ticket, crate::api::Seat, String) {
+async fn given(frontend: &Frontend<Late>) -> (Ticket, Seat, String) {
     let (outbound, mut inbound) = mpsc::channel::<SchedulerMessage>(16);
     let seat = frontend.join(hello(), outbound).await;
     let ticket = frontend.submit(job()).await.expect("it is taken");
@@ -131,6 +114,12 @@ async fn given(frontend: &Frontend<Late>) -> (Ticket, crate::api::Seat, String) 
             _ => continue,
         }
     }
+}
+
+/// The worker of this seat answers under the lease of this name.
+async fn complete(frontend: &Frontend<Late>, seat: &Seat, lease: &str) {
+    let (lease, outcome) = (frontend.lease_id(lease), Outcome::Response(Box::default()));
+    frontend.report(seat.worker, Report::Completed { lease, outcome }).await;
 }
 
 /// Attaches to the operation of this name. When this returns, the engine has heard that, and its answer is on its way.
@@ -158,9 +147,7 @@ async fn who_begins_to_wait_while_the_task_ends_is_told() {
     // Its connection broke: nobody is known to wait here until the answer comes.
     drop(first);
     let attaching = begin_to_attach(&frontend, &name).await;
-    let outcome = Outcome::Response(Box::default());
-    let lease = frontend.lease_id(&lease);
-    frontend.report(seat.worker, Report::Completed { lease, outcome }).await;
+    complete(&frontend, &seat, &lease).await;
     let ended = || async {
         let state = frontend.find(&name).await.expect("it answers").expect("it is known");
         matches!(state.stage, Stage::Done(_))
@@ -177,9 +164,7 @@ async fn who_begins_to_wait_while_others_leave_with_the_answer_is_told() {
     let frontend = frontend();
     let (first, seat, lease) = given(&frontend).await;
     let attaching = begin_to_attach(&frontend, &first.name).await;
-    let outcome = Outcome::Response(Box::default());
-    let lease = frontend.lease_id(&lease);
-    frontend.report(seat.worker, Report::Completed { lease, outcome }).await;
+    complete(&frontend, &seat, &lease).await;
     expect_done(first).await;
     frontend.inner.engine.let_through.add_permits(1);
     expect_done(attaching.await.expect("it ends").expect("it is known")).await;
@@ -203,15 +188,13 @@ async fn who_begins_to_wait_while_the_task_is_cancelled_is_told() {
 async fn an_answer_is_published_though_its_worker_comes_back_meanwhile() {
     let frontend = frontend_where(|call| matches!(call, Call::Completed { .. }));
     let (ticket, seat, name) = given(&frontend).await;
-    let lease = frontend.lease_id(&name);
-    let completed = || Report::Completed { lease, outcome: Outcome::Response(Box::default()) };
-    frontend.report(seat.worker, completed()).await;
+    complete(&frontend, &seat, &name).await;
     frontend.inner.engine.held.acquire().await.expect("it is open").forget();
     // Its connection breaks. It does not know whether its answer was heard, and says it again.
     let (outbound, _inbound) = mpsc::channel::<SchedulerMessage>(16);
-    let again = Hello { lease_ids: vec![name], ..hello() };
+    let again = Hello { lease_ids: vec![name.clone()], ..hello() };
     let again = frontend.join(again, outbound).await;
-    frontend.report(again.worker, completed()).await;
+    complete(&frontend, &again, &name).await;
     frontend.inner.engine.let_through.add_permits(1);
     expect_done(ticket).await;
 }

@@ -10,10 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
-use kiln_cas::promises::Invocations;
 use kiln_cas::redis::{Redis, RedisConfig};
 use kiln_cas::stores::audit::AuditLog;
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords};
@@ -26,7 +24,7 @@ use kiln_protos::reapi;
 use kiln_protos::reapi::execution_client::ExecutionClient;
 use kiln_protos::worker::workers_client::WorkersClient;
 use kiln_protos::worker::{Lease, WorkerMessage, scheduler_message, worker_message};
-use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig, Snapshot};
+use kiln_scheduler::{Parts, Scheduler, SchedulerConfig, Snapshot};
 use kiln_test_servers::redis::RedisServer;
 use prost::Message;
 use tokio::sync::{broadcast, mpsc};
@@ -296,12 +294,9 @@ impl MemoryParts {
             actions: self.actions.clone(),
             logs: self.logs.clone(),
             events: self.events.clone(),
-            estimator: Arc::new(NoEstimates),
-            access: Arc::new(Everybody { write_results: true }),
-            invocations: Invocations::default(),
-            quotas: Arc::default(),
             records: self.records.clone(),
             reports: Arc::new(Lines),
+            ..Parts::in_memory()
         }
     }
 

@@ -30,12 +30,11 @@ use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{self, Execution, Timeline};
 use kiln_protos::reapi;
 use kiln_scheduler::api::Unavailable;
-use kiln_scheduler::fanout::NoReports;
 use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::queue::Counters;
 use kiln_scheduler::snapshot::{OperationView, PropertySetView, WorkerView};
-use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig, Snapshot};
+use kiln_scheduler::{Parts, Scheduler, SchedulerConfig, Snapshot};
 use prost::Message;
 
 use self::actions::failed_action;
@@ -115,12 +114,9 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
             actions: actions.clone(),
             logs: logs.clone(),
             events: events.clone(),
-            estimator: Arc::new(NoEstimates),
             access: Arc::new(Everybody { write_results: false }),
-            invocations: Default::default(),
-            quotas: Default::default(),
             records: records.clone(),
-            reports: Arc::new(NoReports),
+            ..Parts::in_memory()
         },
     );
     let hermeticity = Checker::new(&scheduler, journal.clone(), records);
