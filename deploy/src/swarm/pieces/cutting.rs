@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use kiln_cas::{Digest, DigestFunction, SharedBlobStore, StoreError};
 use lru::LruCache;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, Semaphore};
 
 use super::cut::Cutter;
 use super::list::{BlobPieces, ListProblem, Piece, PieceList};
@@ -23,7 +23,8 @@ const MAX_LISTS: NonZeroUsize = NonZeroUsize::new(8).expect("it is not 0");
 /// Bytes up to which a blob is one piece, which its digest names already.
 const SMALL: u64 = 128 << 10;
 
-type Known = Arc<OnceCell<Arc<[Piece]>>>;
+/// Locked by the one who cuts the blob.
+type Known = Arc<AsyncMutex<Option<Arc<[Piece]>>>>;
 type Written = Arc<OnceCell<Bytes>>;
 
 #[derive(Debug, thiserror::Error)]
@@ -96,14 +97,21 @@ impl Cutting {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.get_or_insert(stored, Known::default).clone()
         };
-        // Whoever asks meanwhile waits for the one who cuts. It goes on when he who asked waits no more: of a large blob nobody
-        // would wait until the end.
+        // Whoever asks meanwhile waits for the one who cuts.
+        let mut known = known.lock_owned().await;
+        if let Some(pieces) = &*known {
+            return Ok(pieces.clone());
+        }
+        // It goes on when he who asked waits no more: of a large blob nobody would wait until the end.
         let cutting = self.clone();
-        let cuts = async move { known.get_or_try_init(|| cutting.cut(&stored)).await.cloned() };
+        let cuts = async move {
+            let pieces = known.insert(cutting.cut(&stored).await?).clone();
+            drop(known);
+            cutting.forget_some();
+            Ok(pieces)
+        };
         let cut = tokio::spawn(cuts).await;
-        let cut = cut.map_err(|error| StoreError::unavailable(error.to_string()))??;
-        self.forget_some();
-        Ok(cut)
+        cut.map_err(|error| StoreError::unavailable(error.to_string()))?
     }
 
     async fn cut(&self, blob: &Digest) -> Result<Arc<[Piece]>, CuttingError> {
@@ -125,8 +133,10 @@ impl Cutting {
 
     fn forget_some(&self) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is being cut counts when it is there.
+        let pieces = |it: &Known| it.try_lock().ok()?.as_ref().map(|it| it.len());
         let count = |known: &LruCache<Digest, Known>| {
-            known.iter().filter_map(|(_, it)| it.get()).map(|it| it.len()).sum::<usize>()
+            known.iter().filter_map(|(_, it)| pieces(it)).sum::<usize>()
         };
         while known.len() > 1 && count(&known) > MAX_PIECES {
             known.pop_lru();
@@ -161,7 +171,8 @@ mod tests {
         let cutting = Cutting::new(blobs);
         let asked = [(ContentDigest::of(&content), stored.size)];
         assert!(cutting.written(&asked).now_or_never().is_none(), "it is not cut yet");
-        let known = || cutting.known.lock().unwrap().iter().any(|(_, it)| it.initialized());
+        let is_cut = |it: &Known| it.try_lock().is_ok_and(|it| it.is_some());
+        let known = || cutting.known.lock().unwrap().iter().any(|(_, it)| is_cut(it));
         let cut = async {
             while !known() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
