@@ -11,7 +11,7 @@ use crate::events::{EventLog, StreamLimits};
 use crate::history::History;
 use crate::services::Clock;
 
-/// How often it is looked whether segments are to be joined, or are too old.
+/// How often it is looked whether segments are to be joined, or are too old, where nothing says so before.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 /// Steps at once; the rest waits for the next time.
 const MAX_STEPS: u32 = 64;
@@ -42,7 +42,10 @@ impl Upkeep {
 
     async fn maintain(&self) {
         loop {
-            tokio::time::sleep(MAINTAIN_EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(MAINTAIN_EVERY) => {}
+                () = self.history.crowded() => {}
+            }
             for _ in 0..MAX_STEPS {
                 match self.history.maintain(self.clock.now()).await {
                     Ok(true) => {}

@@ -20,11 +20,13 @@ pub mod segment;
 mod snapshot;
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use lru::LruCache;
 use thiserror::Error;
+use tokio::sync::Notify;
 
 pub use catalogue::{Catalogue, Dead, Fresh, SegmentMeta};
 pub use days::{Day, days};
@@ -89,6 +91,9 @@ pub struct History {
     glances: Cached<(String, u64), Vec<Glance>>,
     invocations: Cached<String, Vec<Invocation>>,
     tap: Option<Arc<dyn Tap>>,
+    /// Fresh segments that were made here since so many were that they should be joined.
+    made: AtomicUsize,
+    crowded: Notify,
 }
 
 impl History {
@@ -103,6 +108,8 @@ impl History {
             glances: Mutex::new(LruCache::new(cache(CACHED_GLANCES))),
             invocations: Mutex::new(LruCache::new(cache(CACHED_INVOCATIONS))),
             tap: None,
+            made: AtomicUsize::new(0),
+            crowded: Notify::new(),
         }
     }
 
@@ -128,6 +135,7 @@ impl History {
         if writes.is_empty() {
             return Ok(());
         }
+        let made = writes.len();
         if let Some(tap) = &self.tap {
             writes.extend(tap.writes(now, attempts));
         }
@@ -135,7 +143,17 @@ impl History {
         if let Some(tap) = &self.tap {
             tap.committed();
         }
+        if self.made.fetch_add(made, Ordering::Relaxed) + made >= self.policy.settle_count {
+            self.made.store(0, Ordering::Relaxed);
+            self.crowded.notify_one();
+        }
         Ok(())
+    }
+
+    /// Waits until so much was committed here that [`Self::maintain`] has something to do: whoever asks for tests reads all
+    /// that is fresh.
+    pub async fn crowded(&self) {
+        self.crowded.notified().await;
     }
 
     async fn whole(&self, name: &str) -> Result<Bytes, HistoryError> {
@@ -162,4 +180,33 @@ fn batches(attempts: &[Attempt]) -> Vec<Vec<Attempt>> {
         }
     }
     batches
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::attempts::samples::executed;
+    use crate::model::Outcome;
+    use crate::storage::memory::Memory;
+
+    #[tokio::test]
+    async fn it_is_told_when_so_much_is_fresh_that_it_should_be_joined() {
+        let policy = Policy { settle_count: 3, ..Policy::default() };
+        let (segments, records) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+        let history = History::new(segments, records, policy);
+        let commit = async |number: u64| {
+            let attempt = executed("//a:t", number, number, Outcome::Passed);
+            history.commit(Time(number), &[attempt]).await.unwrap();
+        };
+        commit(1).await;
+        commit(2).await;
+        assert!(history.crowded().now_or_never().is_none());
+        commit(3).await;
+        assert!(history.crowded().now_or_never().is_some());
+        assert!(history.maintain(Time(3)).await.unwrap(), "there is something to do");
+        commit(4).await;
+        assert!(history.crowded().now_or_never().is_none());
+    }
 }
