@@ -9,6 +9,7 @@ mod connection;
 mod gate;
 pub mod health;
 mod limits;
+mod linger;
 mod listen;
 mod measure;
 mod memory;

@@ -1,9 +1,9 @@
-//! A connection's socket: acknowledgements in time, and an end to clients that take no answer.
+//! A connection's socket: acknowledgements in time, an end to clients that take no answer, and one that loses none.
 
 use std::io;
 use std::net::TcpStream;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use kiln_scheduler::presence::Connection;
@@ -12,6 +12,7 @@ use tokio::net::TcpStream as TokioStream;
 use tokio::time::Sleep;
 
 use super::acks::Acks;
+use super::linger::Linger;
 
 pub struct Socket {
     stream: TokioStream,
@@ -24,6 +25,8 @@ pub struct Socket {
     limit: Duration,
     /// The limit to that: it runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Since this side was closed.
+    linger: Option<Linger>,
 }
 
 impl Socket {
@@ -32,7 +35,15 @@ impl Socket {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let stream = TokioStream::from_std(stream)?;
-        Ok(Self { stream, acks: Acks::default(), connection, end: None, limit, stalled: None })
+        Ok(Self {
+            stream,
+            acks: Acks::default(),
+            connection,
+            end: None,
+            limit,
+            stalled: None,
+            linger: None,
+        })
     }
 
     fn written(
@@ -116,6 +127,44 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+        }
+        let linger = this.linger.get_or_insert_default();
+        linger.poll(&mut this.stream, context).map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_scheduler::presence::OpenConnection;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_is_still_sending_reads_the_last_answer_and_can_write_until_it_closes() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let mut client = TokioStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = listener.accept().await.unwrap().0.into_std().unwrap();
+        let open = OpenConnection::new();
+        let limit = Duration::from_secs(60);
+        let mut socket = Socket::new(accepted, open.connection(), limit).unwrap();
+        client.write_all(b"unread").await.unwrap();
+        let ending = tokio::spawn(async move {
+            socket.write_all(b"the last answer").await.unwrap();
+            socket.shutdown().await.unwrap();
+        });
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "the last answer");
+        // What resets a connection shows at the write after the next one.
+        for _ in 0..3 {
+            client.write_all(b"more").await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        drop(client);
+        ending.await.unwrap();
     }
 }
