@@ -1,6 +1,8 @@
 //! Small versioned documents with compare-and-swap: history, queues, releases and the audit
 //! log are built on these alone.
 
+pub mod lease;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -3,6 +3,7 @@
 pub mod actions;
 mod blobs;
 pub mod index;
+pub mod leases;
 mod pins;
 pub mod records;
 

@@ -148,11 +148,15 @@ async fn no_increment_is_lost_or_done_twice_over_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_keeps_the_contract() {
     let Some((_cluster, redis)) = cluster().await else { return };
-    crate::stores::contract::records::suite(Arc::new(RedisRecords::new(redis))).await;
+    let records = Arc::new(RedisRecords::new(redis));
+    crate::stores::contract::records::suite(records.clone()).await;
+    crate::stores::contract::leases::suite(records).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_keeps_the_contract() {
     let Some((_server, redis)) = alone().await else { return };
-    crate::stores::contract::records::suite(Arc::new(RedisRecords::new(redis))).await;
+    let records = Arc::new(RedisRecords::new(redis));
+    crate::stores::contract::records::suite(records.clone()).await;
+    crate::stores::contract::leases::suite(records).await;
 }

@@ -1,0 +1,113 @@
+//! A lease that is kept in a record.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::state::{Fence, Lease, Next};
+
+/// How often is read and written in one call where others write meanwhile.
+const TRIES: u32 = 6;
+/// When it makes sense to ask again after that.
+const RESTLESS: Duration = Duration::from_secs(1);
+
+/// One record that several processes share.
+pub trait Slot: Send + Sync {
+    type Error: Send;
+
+    /// Its version and its value; nothing where there is none.
+    fn read(&self) -> impl Future<Output = Result<Option<(u64, Vec<u8>)>, Self::Error>> + Send;
+
+    /// Writes it where it has this version (`None`: where there is none), in one round trip. Gives its new version;
+    /// nothing where somebody else has written.
+    fn swap(
+        &self,
+        expected: Option<u64>,
+        value: Vec<u8>,
+    ) -> impl Future<Output = Result<Option<u64>, Self::Error>> + Send;
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// This process's, under an epoch that grows with each process whose turn it becomes.
+    Held(u64),
+    /// Another one's. It makes no sense to ask again for so long.
+    Elsewhere(Duration),
+}
+
+/// One process's part in it. Its tasks share it.
+pub struct Turn<S> {
+    slot: S,
+    lease: Mutex<Lease>,
+    /// Times are counted from here, by a clock that nobody sets.
+    began: Instant,
+}
+
+impl<S: Slot> Turn<S> {
+    /// `holder` is this process's alone, and not empty. After `term` without a word of the holder another one's turn comes.
+    pub fn new(slot: S, holder: String, term: Duration) -> Self {
+        Self { slot, lease: Mutex::new(Lease::new(holder, term)), began: Instant::now() }
+    }
+
+    /// Takes or renews it. That costs nothing while half of the term is left or it is known that another one has it, and
+    /// one round trip otherwise, unless somebody else has written.
+    pub async fn take(&self) -> Result<Standing, S::Error> {
+        let mut lease = self.lease.lock().await;
+        for _ in 0..TRIES {
+            match lease.next(self.began.elapsed()) {
+                Next::Held(epoch) => return Ok(Standing::Held(epoch)),
+                Next::Elsewhere(pause) => return Ok(Standing::Elsewhere(pause)),
+                Next::Read => {
+                    let found = self.slot.read().await?;
+                    let found = found.as_ref().map(|(version, value)| (*version, value.as_slice()));
+                    lease.saw(found, self.began.elapsed());
+                }
+                Next::Write(claim) => {
+                    let sent = self.began.elapsed();
+                    let written = self.slot.swap(claim.expected, claim.value.clone()).await;
+                    match &written {
+                        Ok(Some(version)) => lease.written(&claim, *version, sent),
+                        Ok(None) => lease.lost(),
+                        // What was written before holds all the same.
+                        Err(_) => {}
+                    }
+                    if let Some(epoch) = lease.holds(self.began.elapsed()) {
+                        return Ok(Standing::Held(epoch));
+                    }
+                    written?;
+                }
+            }
+        }
+        Ok(Standing::Elsewhere(RESTLESS))
+    }
+
+    /// Whether it is this process's turn, which it then is for nearly half of the term at least. To be asked before each
+    /// single thing that one alone is to do.
+    pub async fn is_mine(&self) -> Result<bool, S::Error> {
+        Ok(matches!(self.take().await?, Standing::Held(_)))
+    }
+
+    /// Takes or renews it, for writes that go along with the record. Nothing where another one has it. Whoever has written
+    /// the record in this way says so with [`Turn::forget`] before it asks for anything else.
+    pub async fn fence(&self) -> Result<Option<Fence>, S::Error> {
+        let held = self.is_mine().await?;
+        Ok(self.lease.lock().await.fence().filter(|_| held))
+    }
+
+    /// The record has been written by others than this.
+    pub async fn forget(&self) {
+        self.lease.lock().await.lost();
+    }
+
+    /// Lets whoever asks next have it. It costs nothing where this process does not have it.
+    pub async fn give_up(&self) -> Result<(), S::Error> {
+        let mut lease = self.lease.lock().await;
+        let Some(claim) = lease.give_up() else { return Ok(()) };
+        if let Some(version) = self.slot.swap(claim.expected, claim.value.clone()).await? {
+            lease.given_up(&claim, version);
+        }
+        Ok(())
+    }
+}
