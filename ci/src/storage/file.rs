@@ -85,21 +85,24 @@ fn replace(path: &Path, all: &All) -> Result<(), StorageError> {
 }
 
 impl All {
-    fn apply(&mut self, writes: Vec<Write>) -> Result<(), StorageError> {
+    fn apply(&mut self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError> {
         for write in &writes {
             let version = self.records.get(&write.key).map(|(version, _)| *version);
             if !write.expect.holds(version) {
                 return Err(StorageError::Conflict(write.key.clone()));
             }
         }
-        for write in writes {
-            self.version += 1;
-            match write.value {
-                Some(value) => self.records.insert(write.key, (self.version, value.to_vec())),
-                None => self.records.remove(&write.key),
-            };
-        }
-        Ok(())
+        Ok(writes.into_iter().map(|it| self.put(it)).collect())
+    }
+
+    fn put(&mut self, write: Write) -> u64 {
+        self.version += 1;
+        let Some(value) = write.value else {
+            self.records.remove(&write.key);
+            return 0;
+        };
+        self.records.insert(write.key, (self.version, value.to_vec()));
+        self.version
     }
 
     fn record(&self, key: &str) -> Option<Record> {
@@ -115,12 +118,13 @@ impl Records for FileRecords {
         self.with(move |path| Ok(read(path)?.record(&key))).await
     }
 
-    async fn write(&self, writes: Vec<Write>) -> Result<(), StorageError> {
+    async fn apply(&self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError> {
         self.with(move |path| {
             let _lock = lock(path).map_err(|error| unavailable(path, &error))?;
             let mut all = read(path)?;
-            all.apply(writes)?;
-            replace(path, &all)
+            let versions = all.apply(writes)?;
+            replace(path, &all)?;
+            Ok(versions)
         })
         .await
     }

@@ -29,6 +29,19 @@ struct State {
     last_is_done: bool,
 }
 
+impl State {
+    /// Answers with the new version; 0 for a deletion.
+    fn put(&mut self, write: Write) -> u64 {
+        self.version += 1;
+        let Some(value) = write.value else {
+            self.records.remove(&write.key);
+            return 0;
+        };
+        self.records.insert(write.key, (self.version, value));
+        self.version
+    }
+}
+
 impl Memory {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -151,7 +164,7 @@ impl Records for Memory {
         })
     }
 
-    async fn write(&self, writes: Vec<Write>) -> Result<(), StorageError> {
+    async fn apply(&self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError> {
         self.call(|state| {
             for write in &writes {
                 let version = state.records.get(&write.key).map(|(version, _)| *version);
@@ -159,14 +172,7 @@ impl Records for Memory {
                     return Err(StorageError::Conflict(write.key.clone()));
                 }
             }
-            for write in writes {
-                state.version += 1;
-                match write.value {
-                    Some(value) => state.records.insert(write.key, (state.version, value)),
-                    None => state.records.remove(&write.key),
-                };
-            }
-            Ok(())
+            Ok(writes.into_iter().map(|it| state.put(it)).collect())
         })
     }
 

@@ -3,6 +3,7 @@
 
 mod file;
 mod frame;
+mod lease;
 pub mod memory;
 
 use std::ops::Range;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 
 pub use file::FileRecords;
 pub use frame::{Damage, open, seal};
+pub use lease::{LeaseRecord, RecordTurn};
 
 use crate::model::Time;
 
@@ -80,8 +82,14 @@ pub const MAX_VALUE: usize = 1 << 20;
 pub trait Records: Send + Sync + 'static {
     async fn get(&self, key: &str) -> Result<Option<Record>, StorageError>;
 
-    /// Applies all writes or none, durably. `Conflict` when an expectation failed.
-    async fn write(&self, writes: Vec<Write>) -> Result<(), StorageError>;
+    /// Applies all writes or none, durably, and gives the new versions in their order (0 for deletions). `Conflict` when an
+    /// expectation failed.
+    async fn apply(&self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError>;
+
+    /// The same for those who need no versions.
+    async fn write(&self, writes: Vec<Write>) -> Result<(), StorageError> {
+        self.apply(writes).await.map(drop)
+    }
 
     /// Records whose key starts with `prefix`, in the order of keys, after one of them (or reversed: before
     /// it), at most so many.

@@ -14,9 +14,9 @@ impl Records for StoredRecords {
         Ok(self.0.get(key).await.map_err(failed)?.map(record))
     }
 
-    async fn write(&self, writes: Vec<Write>) -> Result<(), StorageError> {
+    async fn apply(&self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError> {
         let writes = writes.into_iter().map(write).collect();
-        self.0.write(writes).await.map(drop).map_err(failed)
+        self.0.write(writes).await.map_err(failed)
     }
 
     async fn list(
