@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `heard`, `inbox` | what counts of an attempt, and how it comes here |
 //! | `evidence`, `builds`, `census` | what is known of a test, of an invocation, and of all tests of an instance |
-//! | `leader`, `turn`, `store`, `service` | who decides, and that nobody else writes meanwhile |
+//! | `leader`, `store`, `service` | who decides, and that nobody else writes meanwhile |
 //! | `mind` | what the leader has in mind, without I/O |
 //! | `leading`, `shadow`, `sweep` | what the leader does |
 //! | `book`, `ledger`, `telling` | the quarantine, its audit and its notices |
@@ -41,7 +41,6 @@ mod store;
 mod survey;
 mod sweep;
 mod telling;
-mod turn;
 
 pub use account::{Account, FailedRun};
 pub use answers::{Answered, Answers, Question, Told};
@@ -59,4 +58,3 @@ pub use parts::{VerdictOptions, VerdictParts};
 pub use reruns::{RerunError, Reruns, Room, Wanted};
 pub use service::{Judging, Verdicts};
 pub use survey::{MUCH, Survey, Surveyed, Suspect};
-pub use turn::Turn;

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use kiln_cas::records::lease::{LeaseRecord, RecordTurn};
 use kiln_cas::stores::Storage;
 use kiln_ci::CiServices;
-use kiln_ci::verdicts::{Turn, Verdicts};
+use kiln_ci::verdicts::Verdicts;
 use kiln_deploy::audit::{Checkpoints, Kept};
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::deployments::Fours;
@@ -26,7 +27,6 @@ pub use self::options::{PromotionOptions, read_keys, read_pipeline};
 pub use self::parts::Gates;
 use self::parts::{Catalogued, MachineClock, Summaries};
 use self::told::tell;
-use super::history::StoredRecords;
 use super::webhook::{Webhook, WebhookError};
 
 /// How often it is looked whether something may happen by itself, and whether a file was changed.
@@ -35,6 +35,8 @@ const SWEEP: Duration = Duration::from_secs(10);
 const BROKEN: Duration = Duration::from_secs(600);
 /// The record of which server tells changes.
 const TELLING: &str = "promotion/telling";
+/// After so long without a word of that one another tells them.
+const TELLS: Duration = Duration::from_secs(60);
 /// Changes that are told one after the other in one look.
 const TOLD_AT_ONCE: usize = 50;
 /// How often one change is told at most, and how long is waited after it could not be.
@@ -62,7 +64,7 @@ pub struct Promotion {
     keys: Option<PathBuf>,
     webhook: Option<Webhook>,
     /// One of all servers tells.
-    turn: Turn,
+    turn: RecordTurn,
 }
 
 /// `None`: there is no policy, and so no environment.
@@ -97,8 +99,7 @@ pub fn start(
         tells: webhook.is_some(),
     };
     let keeper = Arc::new(Keeper::new(below.storage.records.clone(), pipeline, parts));
-    let records = Arc::new(StoredRecords(below.storage.records.clone()));
-    let turn = Turn::new(records, TELLING, below.name.to_owned());
+    let turn = LeaseRecord::new(below.storage.records.clone(), TELLING).turn(below.name, TELLS);
     let (policy, keys) = (options.policy.clone(), options.keys_file.clone());
     Ok(Some(Promotion { keeper, policy, keys, webhook, turn }))
 }
@@ -148,12 +149,12 @@ pub fn checkpoints(storage: &Storage, key: Option<Arc<dyn Signer>>, base_url: &s
 impl Promotion {
     /// Never returns; drop it to end it. Nobody who is told holds up what happens by itself.
     pub async fn run(self) {
-        let Self { keeper, policy, keys, webhook, mut turn } = self;
+        let Self { keeper, policy, keys, webhook, turn } = self;
         let reading = keep_read(&keeper, (policy.as_deref(), keys.as_deref()));
         let sweeping = keep_swept(&keeper);
         let telling = async {
             if let Some(webhook) = &webhook {
-                keep_told(&keeper, webhook, &mut turn).await;
+                keep_told(&keeper, webhook, &turn).await;
             }
         };
         tokio::join!(reading, sweeping, telling);
@@ -226,7 +227,7 @@ fn take(keeper: &Keeper, pipeline: Pipeline) {
 }
 
 /// Tells changes for ever.
-async fn keep_told(keeper: &Keeper, webhook: &Webhook, turn: &mut Turn) {
+async fn keep_told(keeper: &Keeper, webhook: &Webhook, turn: &RecordTurn) {
     let mut tries = 0;
     loop {
         let pause = tell_all(keeper, webhook, turn, &mut tries).await;
@@ -238,7 +239,7 @@ async fn keep_told(keeper: &Keeper, webhook: &Webhook, turn: &mut Turn) {
 async fn tell_all(
     keeper: &Keeper,
     webhook: &Webhook,
-    turn: &mut Turn,
+    turn: &RecordTurn,
     tries: &mut u32,
 ) -> Duration {
     // What was there before it was this server's turn may have been told by another one.
@@ -278,7 +279,7 @@ async fn waiting(keeper: &Keeper, most: usize) -> Vec<Change> {
 }
 
 /// Whether no other server tells changes.
-async fn is_mine(turn: &mut Turn) -> bool {
+async fn is_mine(turn: &RecordTurn) -> bool {
     turn.is_mine().await.unwrap_or_else(|error| {
         tracing::warn!(error = %chain(&error), "it is not known who tells changes");
         false
