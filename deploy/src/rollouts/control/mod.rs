@@ -55,8 +55,10 @@ pub mod words;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kiln_cas::records::SharedRecords;
+use kiln_cas::records::lease::{LeaseRecord, RecordTurn};
 use tokio::sync::Notify;
 
 pub use self::asked::Start;
@@ -101,19 +103,23 @@ pub struct Control {
     /// What was read of logs and of targets before.
     folds: Kept<Fold>,
     targets: Kept<Vec<Target>>,
-    /// This process, among those that may drive.
-    who: String,
+    /// Which of all processes drives.
+    turn: RecordTurn,
 }
+
+/// After so long without a word of whoever drives another one does.
+const LEASE: Duration = Duration::from_secs(8);
 
 impl Control {
     /// `who`: what this process is called, for people who look at the lease.
     pub fn new(records: SharedRecords, parts: Parts, who: &str) -> Arc<Self> {
         // Several processes may be called the same.
         let who = format!("{who}-{:016x}", fastrand::u64(..));
+        let turn = LeaseRecord::new(records.clone(), keys::LEASE).turn(who, LEASE);
         let (store, wake, counters) = (Store::new(records), Notify::new(), Counters::default());
         let census = Mutex::default();
         let (folds, targets) = (Kept::default(), Kept::default());
-        Arc::new(Self { store, parts, wake, counters, census, folds, targets, who })
+        Arc::new(Self { store, parts, wake, counters, census, folds, targets, turn })
     }
 
     /// What became of rollouts since this process began, and those that run.

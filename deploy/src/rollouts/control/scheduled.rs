@@ -128,7 +128,7 @@ impl Control {
     /// Begins those that are due now, if this process has the lease.
     pub(super) async fn drill_due(&self) -> Result<(), ControlError> {
         let found = self.store.records.list(keys::SCHEDULES, None, false, MAX_SCHEDULES).await?;
-        if found.is_empty() || !self.lead(self.now()).await? {
+        if found.is_empty() || !self.leads().await? {
             return Ok(());
         }
         for record in &found {

@@ -2,9 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use kiln_cas::records::{Expect, Records as _, Write};
+use tokio::time::advance;
+
 use super::rig::{DECLARED, METRIC, Rig, digest};
-use crate::rollouts::control::Driver;
-use crate::rollouts::control::leading::LEASE;
+use crate::rollouts::control::{Driver, LEASE, keys};
 use crate::rollouts::machine::{End, Event, Phase, State};
 
 /// Drives to the end, whatever fails; whoever fails forgets everything.
@@ -96,43 +98,66 @@ async fn who_slept_while_another_drove_changes_nothing() {
     assert_eq!(rig.control.show(&one.id).await.unwrap().state.length, length);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_of_two_drives_and_the_other_takes_over_when_the_lease_is_over() {
     let one = Rig::new();
-    let now = one.control.now();
-    assert!(one.control.lead(now).await.unwrap());
-    assert!(one.control.lead(now + 1_000).await.unwrap(), "it has it");
-    assert!(one.control.lead(now + 5_000).await.unwrap(), "it is renewed");
+    assert!(one.control.leads().await.unwrap());
+    advance(LEASE / 8).await;
+    assert!(one.control.leads().await.unwrap(), "it has it");
+    advance(LEASE / 2).await;
+    assert!(one.control.leads().await.unwrap(), "it is renewed");
     let other = one.elsewhere();
-    assert!(!other.lead(now + LEASE).await.unwrap());
-    assert!(other.lead(now + 5_000 + LEASE).await.unwrap());
-    assert!(!one.control.lead(now + 6_000 + LEASE).await.unwrap());
+    assert!(!other.leads().await.unwrap());
+    advance(LEASE).await;
+    assert!(!other.leads().await.unwrap());
+    advance(LEASE / 8).await;
+    assert!(other.leads().await.unwrap());
+    assert!(!one.control.leads().await.unwrap());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_tasks_of_one_process_that_renew_at_once_both_have_the_lease() {
     let one = Rig::new();
-    let now = one.control.now();
     one.records.slow.store(true, Ordering::SeqCst);
-    let (first, second) = tokio::join!(one.control.lead(now), one.control.lead(now));
+    let (first, second) = tokio::join!(one.control.leads(), one.control.leads());
     assert!(first.unwrap() && second.unwrap(), "it is taken");
-    let later = now + LEASE - 1_000;
-    let (first, second) = tokio::join!(one.control.lead(later), one.control.lead(later));
+    advance(LEASE / 2).await;
+    let (first, second) = tokio::join!(one.control.leads(), one.control.leads());
     assert!(first.unwrap() && second.unwrap(), "it is renewed");
     let other = one.elsewhere();
-    assert!(!other.lead(later + LEASE - 1).await.unwrap());
+    assert!(!other.leads().await.unwrap());
     // Of two processes one has it all the same.
-    let late = later + LEASE;
-    let (first, second) = tokio::join!(one.control.lead(late), other.lead(late));
+    advance(2 * LEASE).await;
+    let (first, second) = tokio::join!(one.control.leads(), other.leads());
     assert!(first.unwrap() != second.unwrap());
 }
 
-#[tokio::test]
-async fn a_lease_of_a_clock_that_was_ahead_holds_up_nobody() {
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_takes_the_lease_from_nobody() {
     let one = Rig::new();
-    let now = one.control.now();
-    assert!(one.control.lead(now + 3_600_000).await.unwrap());
     let other = one.elsewhere();
-    assert!(other.lead(now).await.unwrap());
-    assert!(!one.control.lead(now + 1_000).await.unwrap(), "it has lost it");
+    let now = one.control.now();
+    assert!(one.control.leads().await.unwrap());
+    for set in [now + 3_600_000, 0, now] {
+        one.time.0.store(set, Ordering::SeqCst);
+        advance(LEASE / 2).await;
+        assert!(one.control.leads().await.unwrap(), "{set}");
+        assert!(!other.leads().await.unwrap(), "{set}");
+    }
+    // Nor does it keep it for longer.
+    one.time.0.store(0, Ordering::SeqCst);
+    advance(2 * LEASE).await;
+    assert!(other.leads().await.unwrap());
+}
+
+/// What an earlier version wrote.
+#[tokio::test]
+async fn a_lease_that_cannot_be_read_holds_up_nobody() {
+    let one = Rig::new();
+    let old = br#"{"holder":"old","until":9999999999999}"#.as_slice();
+    let write =
+        Write { key: keys::LEASE.to_owned(), expect: Expect::Absent, value: Some(old.into()) };
+    one.records.inner.write(vec![write]).await.unwrap();
+    assert!(one.control.leads().await.unwrap());
+    assert!(!one.elsewhere().leads().await.unwrap());
 }

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use kiln_cas::stores::audit::AuditLog;
 
 use super::rig::{DECLARED, Rig, digest, words};
-use crate::rollouts::control::leading::LEASE;
 use crate::rollouts::control::{Control, Start};
 use crate::rollouts::machine::{End, Phase};
 use crate::rollouts::parts::Place;
@@ -64,12 +63,16 @@ async fn a_drill_that_is_due_begins_once_whoever_leads() {
 
     // Another leads by now, and a clock was set back.
     let other = rig.elsewhere();
-    rig.wait(LEASE);
+    rig.control.turn.give_up().await.unwrap();
+    rig.wait(8_000);
     other.drill_due().await.unwrap();
-    rig.time.0.store(HOUR - 60_000, Ordering::SeqCst);
-    rig.wait(2 * LEASE);
+    assert!(other.leads().await.unwrap() && !rig.control.leads().await.unwrap());
+    rig.time.0.store(HOUR - 44_000, Ordering::SeqCst);
     other.drill_due().await.unwrap();
-    rig.control.drill_due().await.unwrap();
+    other.turn.give_up().await.unwrap();
+    let third = rig.elsewhere();
+    third.drill_due().await.unwrap();
+    assert!(third.leads().await.unwrap());
     assert_eq!(count(&other).await, 2);
 }
 
