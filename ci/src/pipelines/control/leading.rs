@@ -5,21 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_net::causes::chain;
-use serde::{Deserialize, Serialize};
+use kiln_net::lease::Standing;
 use tokio::time::Instant;
 
 use super::Control;
 use super::attempt::Tied;
 use super::driver::Driver;
 use super::error::ControlError;
-use super::keys;
-use super::store::put;
-use crate::model::Time;
 use crate::pipelines::file::Trigger;
-use crate::storage::Expect;
 
-/// How long a lease lasts.
-const LEASE: Duration = Duration::from_secs(8);
 /// How often it is looked whether it has to be renewed, and whether there is something to drive.
 const LOOK: Duration = Duration::from_secs(2);
 /// The same while nothing runs, where schedules or releases may begin something.
@@ -30,48 +24,24 @@ const IDLE_LOOK: Duration = Duration::from_secs(30);
 /// How often old runs are removed.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Lease {
-    holder: String,
-    until: Time,
-}
-
 /// What there is to drive.
-enum Due {
+pub(super) enum Due {
     /// Nothing anywhere, so that nobody has to lead.
     Nothing,
-    /// Another frontend drives.
-    Elsewhere,
+    /// Another frontend drives; it makes no sense to look again for so long.
+    Elsewhere(Duration),
     /// The runs that this one drives.
     Here(Vec<String>),
 }
 
 impl Control {
-    /// Takes or renews the lease. `false`: somebody else has it.
-    async fn lead(&self, now: Time) -> Result<bool, ControlError> {
-        let found = self.store.get::<Lease>(keys::LEASE).await?;
-        let expect = found.as_ref().map_or(Expect::Absent, |(_, it)| Expect::Version(*it));
-        let lease = found.map(|(lease, _)| lease).unwrap_or_default();
-        let own = lease.holder == self.who;
-        // A lease that ends after longer than it lasts was written by a clock that has jumped.
-        let holds = now < lease.until && lease.until.since(now) <= LEASE * 2;
-        if !own && holds {
-            return Ok(false);
-        }
-        // Half of it is left: nothing has to be written.
-        if own && now.plus(LEASE / 2) < lease.until {
-            return Ok(true);
-        }
-        let lease = Lease { holder: self.who.clone(), until: now.plus(LEASE) };
-        self.store.commit(Vec::new(), vec![put(keys::LEASE.to_owned(), expect, &lease)?]).await
-    }
-
     /// Drives runs whenever it has the lease. Never returns; drop it to end it: what runs goes on, and whoever drives next
     /// takes it over.
     pub async fn run(self: Arc<Self>) {
         let mut running: HashMap<String, Tied> = HashMap::new();
         let mut swept: Option<Instant> = None;
         let mut sweeping: Option<Tied> = None;
+        let mut drove = false;
         loop {
             let mut woken = std::pin::pin!(self.wake.notified());
             // What begins while it looks is not missed.
@@ -81,6 +51,7 @@ impl Control {
             let sweeps = sweeping.is_none() && swept.is_none_or(|it| it.elapsed() >= SWEEP);
             match self.due(sweeps).await {
                 Ok(Due::Here(due)) => {
+                    drove = true;
                     if due.is_empty() {
                         pause = TRIGGER_LOOK;
                     }
@@ -98,12 +69,15 @@ impl Control {
                 }
                 Ok(Due::Nothing) => {
                     running.clear();
+                    if sweeping.is_none() && std::mem::take(&mut drove) {
+                        self.let_go().await;
+                    }
                     pause = IDLE_LOOK;
                 }
                 // It is looked after for as long as the server runs.
-                Ok(Due::Elsewhere) => {
+                Ok(Due::Elsewhere(time)) => {
                     running.clear();
-                    pause = LEASE / 2;
+                    (drove, pause) = (false, time);
                     // Whoever drives removes what is old.
                     swept = Some(Instant::now());
                 }
@@ -116,6 +90,13 @@ impl Control {
         }
     }
 
+    /// Whoever begins the next run need not wait until the lease is over.
+    async fn let_go(&self) {
+        if let Err(error) = self.turn.give_up().await {
+            tracing::info!(error = %chain(&error), "other servers drive no run for some seconds");
+        }
+    }
+
     async fn sweep_beside(self: Arc<Self>) {
         if let Err(error) = self.sweep().await {
             tracing::warn!(error = %chain(&error), "old runs stay");
@@ -123,15 +104,14 @@ impl Control {
     }
 
     /// What this process has to drive, or to remove where it `sweeps`.
-    async fn due(&self, sweeps: bool) -> Result<Due, ControlError> {
+    pub(super) async fn due(&self, sweeps: bool) -> Result<Due, ControlError> {
         if !sweeps && !self.awaits() && self.store.active().await?.is_empty() {
             return Ok(Due::Nothing);
         }
-        let now = self.now();
-        if !self.lead(now).await? {
-            return Ok(Due::Elsewhere);
+        if let Standing::Elsewhere(time) = self.turn.take().await? {
+            return Ok(Due::Elsewhere(time));
         }
-        self.fire(now).await;
+        self.fire(self.now()).await;
         self.follow().await;
         Ok(Due::Here(self.store.active().await?))
     }

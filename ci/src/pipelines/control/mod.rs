@@ -51,7 +51,7 @@ use super::file::{Declared, Trigger, fits};
 use super::runner::StageRunner;
 use crate::model::Time;
 use crate::services::Clock;
-use crate::storage::Records;
+use crate::storage::{LeaseRecord, RecordTurn, Records};
 use crate::verdicts::Ledger;
 
 /// A pipeline that the server's operator declares: its triggers begin runs.
@@ -108,12 +108,15 @@ pub struct Control {
     options: ControlOptions,
     /// There may be something to do.
     wake: Notify,
-    /// This process, among those that may drive.
-    who: String,
+    /// Which of all processes drives.
+    turn: RecordTurn,
     /// What the stages of runs that are driven here do now, in words.
     lines: Mutex<Lines>,
     opened: Opened,
 }
+
+/// After so long without a word of whoever drives another one does.
+const LEASE: Duration = Duration::from_secs(8);
 
 /// By run, and by the index of a stage.
 type Lines = HashMap<String, BTreeMap<u32, String>>;
@@ -123,6 +126,7 @@ impl Control {
         let ControlParts { records, ledger, runner, registry, happenings, clock, name } = parts;
         // Several processes may be called the same.
         let who = format!("{name}-{:016x}", fastrand::u64(..));
+        let turn = LeaseRecord::new(records.clone(), keys::LEASE).turn(who, LEASE);
         let store = Store { records, ledger };
         let (wake, lines, opened) = (Notify::new(), Mutex::default(), Opened::default());
         Arc::new(Self {
@@ -133,7 +137,7 @@ impl Control {
             clock,
             options,
             wake,
-            who,
+            turn,
             lines,
             opened,
         })
