@@ -15,7 +15,7 @@ use super::inbox::{self, Item};
 use super::keys;
 use super::mind::{Builds, Mind, OPEN_FOR, State, Tests};
 use super::parts::{VerdictOptions, VerdictParts};
-use super::store::{Store, delete, put};
+use super::store::{Store, TERM, delete, put};
 use super::sweep::Sweep;
 use crate::attempts::BlobName;
 use crate::flakes::Identity;
@@ -32,8 +32,8 @@ const MAX_CASES: usize = 500;
 const MAX_CLOSED: usize = 300;
 /// Invocations that are written in one step.
 const MAX_BUILDS: usize = 200;
-/// How often the record of who decides is written where nothing else is.
-const RENEW: Duration = Duration::from_secs(20);
+/// How often the record of who decides is written where nothing else is: when half of its term is over.
+const RENEW: Duration = Duration::from_secs(TERM.as_secs() / 2);
 /// How often it is looked what is over.
 const TIDY: Duration = Duration::from_secs(60);
 

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::super::inbox::Inbox;
-use super::super::leader::{Standing, Watch};
 use super::super::ledger::{Ledger, Note, Owners};
 use super::super::reruns::{RerunError, Reruns, Room, Wanted};
 use super::super::samples::attempt;
@@ -16,7 +16,7 @@ use crate::history::{History, Policy as HistoryPolicy};
 use crate::model::Outcome::{Failed, Passed};
 use crate::services::Clock;
 use crate::storage::memory::Memory;
-use crate::storage::{Records, StorageError};
+use crate::storage::{Expect, LeaseRecord, Records, StorageError};
 
 struct Fixed;
 
@@ -97,16 +97,13 @@ impl Server {
     }
 
     async fn lead(&self) -> Result<Leading, VerdictError> {
-        let watch = Watch::new(self.name.clone());
-        let record = self.memory.get(keys::LEADER).await?;
-        let expect = match Watch::new(self.name.clone()).look(record.as_ref(), Duration::ZERO) {
-            Standing::Lead(_) | Standing::Follow => crate::storage::Expect::Anything,
-            Standing::Free(expect) => expect,
-        };
-        let claim = Write { key: keys::LEADER.into(), expect, value: Some(watch.claim()) };
-        self.memory.write(vec![claim]).await?;
-        let version = self.memory.get(keys::LEADER).await?.map_or(0, |it| it.version);
-        let store = Store::new(Arc::new(self.memory.clone()), watch.claim(), version);
+        let records: Arc<dyn Records> = Arc::new(self.memory.clone());
+        // Whoever decided before was silent for long.
+        let (key, value) = (keys::LEADER.to_owned(), Some(Bytes::new()));
+        records.write(vec![Write { key, expect: Expect::Anything, value }]).await?;
+        let turn = LeaseRecord::new(records.clone(), keys::LEADER).turn(self.name.clone(), TERM);
+        let fence = turn.fence().await?.expect("nobody else asks");
+        let store = Store::new(records, fence);
         let options = VerdictOptions { window: Duration::ZERO, ..VerdictOptions::default() };
         let parts = self.parts();
         let policy = options.policy.clone();

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `heard`, `inbox` | what counts of an attempt, and how it comes here |
 //! | `evidence`, `builds`, `census` | what is known of a test, of an invocation, and of all tests of an instance |
-//! | `leader`, `store`, `service` | who decides, and that nobody else writes meanwhile |
+//! | `store`, `service` | who decides, and that nobody else writes meanwhile |
 //! | `mind` | what the leader has in mind, without I/O |
 //! | `leading`, `shadow`, `sweep` | what the leader does |
 //! | `book`, `ledger`, `telling` | the quarantine, its audit and its notices |
@@ -26,7 +26,6 @@ mod evidence;
 mod heard;
 mod inbox;
 mod keys;
-mod leader;
 mod leading;
 mod ledger;
 mod masked;

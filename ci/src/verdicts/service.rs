@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kiln_net::lease::Fence;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::Answers;
@@ -12,15 +12,14 @@ use super::book::Book;
 use super::error::VerdictError;
 use super::inbox::Inbox;
 use super::keys;
-use super::leader::{Standing, Watch};
 use super::leading::Leading;
 use super::ledger::Owners;
 use super::parts::{VerdictOptions, VerdictParts};
 use super::shadow::Runs;
-use super::store::Store;
+use super::store::{Store, TERM};
 use super::survey::Survey;
 use super::telling::Telling;
-use crate::storage::{Expect, Records, StorageError, Write};
+use crate::storage::{LeaseRecord, RecordTurn, StorageError};
 
 /// How often it is looked what came, while something is open and while nothing is.
 const BUSY: Duration = Duration::from_secs(1);
@@ -59,14 +58,9 @@ impl Judging {
     /// Must be called within a Tokio runtime. `inbox` is the one that the history writes to.
     pub fn start(options: VerdictOptions, parts: VerdictParts, inbox: Inbox, book: Book) -> Self {
         let stop = CancellationToken::new();
-        let judge = Judge {
-            watch: Watch::new(parts.name.clone()),
-            began: Instant::now(),
-            options,
-            parts,
-            inbox,
-            book,
-        };
+        let leader = LeaseRecord::new(parts.records.clone(), keys::LEADER);
+        let turn = leader.turn(parts.name.clone(), TERM);
+        let judge = Judge { options, parts, inbox, book, turn };
         let task = tokio::spawn(judge.run(stop.clone()));
         Self { stop, task: Arc::new(Mutex::new(Some(task))) }
     }
@@ -87,12 +81,11 @@ struct Judge {
     parts: VerdictParts,
     inbox: Inbox,
     book: Book,
-    watch: Watch,
-    began: Instant,
+    turn: RecordTurn,
 }
 
 impl Judge {
-    async fn run(mut self, stop: CancellationToken) {
+    async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let pause = match self.serve(&stop).await {
                 Ok(()) => IDLE,
@@ -109,16 +102,24 @@ impl Judge {
         }
     }
 
-    /// Decides, until somebody else does or the end comes.
-    async fn serve(&mut self, stop: &CancellationToken) -> Result<(), VerdictError> {
-        let Some(version) = self.stand().await? else { return Ok(()) };
-        let store = Store::new(self.parts.records.clone(), self.watch.claim(), version);
+    /// Decides where no other server does, until one does or the end comes.
+    async fn serve(&self, stop: &CancellationToken) -> Result<(), VerdictError> {
+        let Some(fence) = self.turn.fence().await? else { return Ok(()) };
+        let decided = self.decide(fence, stop).await;
+        // What was decided has renewed it, or somebody else has it.
+        self.turn.forget().await;
+        decided
+    }
+
+    async fn decide(&self, fence: Fence, stop: &CancellationToken) -> Result<(), VerdictError> {
+        let store = Store::new(self.parts.records.clone(), fence);
+        let claim = store.claim();
         let begun =
             Leading::begin(self.parts.clone(), self.options.clone(), self.book.clone(), store);
         let mut leading = begun.await?;
         let mut runs = Runs::default();
         let mut telling = JoinSet::new();
-        telling.spawn(Telling::new(&self.parts, self.book.clone(), self.watch.claim()).run());
+        telling.spawn(Telling::new(&self.parts, self.book.clone(), claim).run());
         loop {
             let busy = leading.step().await?;
             leading.shadow(&mut runs).await?;
@@ -132,31 +133,7 @@ impl Judge {
         }
     }
 
-    /// The version of the record by which this one decides.
-    async fn stand(&mut self) -> Result<Option<u64>, VerdictError> {
-        let record = self.parts.records.get(keys::LEADER).await?;
-        let expect = match self.watch.look(record.as_ref(), self.began.elapsed()) {
-            Standing::Follow => return Ok(None),
-            Standing::Lead(version) => return Ok(Some(version)),
-            Standing::Free(expect) => expect,
-        };
-        claim(&*self.parts.records, expect, self.watch.claim()).await?;
-        let record = self.parts.records.get(keys::LEADER).await?;
-        Ok(record.filter(|it| it.value == self.watch.claim()).map(|it| it.version))
-    }
-
     async fn resign(&self, leading: Leading) -> Result<(), VerdictError> {
-        let mut fence = leading.store.fence();
-        fence.value = Some(Watch::resignation());
-        Ok(self.parts.records.write(vec![fence]).await?)
+        Ok(self.parts.records.write(vec![leading.store.resignation()]).await?)
     }
-}
-
-async fn claim(
-    records: &dyn Records,
-    expect: Expect,
-    value: bytes::Bytes,
-) -> Result<(), StorageError> {
-    let write = Write { key: keys::LEADER.to_owned(), expect, value: Some(value) };
-    records.write(vec![write]).await
 }

@@ -2,8 +2,10 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use kiln_net::lease::Fence;
 use lru::LruCache;
 use serde::de::DeserializeOwned;
 
@@ -17,6 +19,8 @@ use crate::flakes::Case;
 use crate::model::{TestKey, Time};
 use crate::storage::{Expect, MAX_VALUE, Records, Write};
 
+/// After so long without a write of whoever decides another server does.
+pub const TERM: Duration = Duration::from_secs(60);
 /// Tests whose evidence is at hand.
 const CACHED: usize = 2_048;
 /// Records that are read at once.
@@ -27,14 +31,27 @@ pub struct Store {
     /// What nobody else changes while this one decides.
     tests: LruCache<TestKey, TestEvidence>,
     claim: Bytes,
+    resignation: Bytes,
     version: u64,
 }
 
 impl Store {
-    /// `version` of the record that says so with `claim`.
-    pub fn new(records: Arc<dyn Records>, claim: Bytes, version: u64) -> Self {
+    /// `fence` of the lease on [`keys::LEADER`].
+    pub fn new(records: Arc<dyn Records>, fence: Fence) -> Self {
         let room = NonZeroUsize::new(CACHED).unwrap_or(NonZeroUsize::MIN);
-        Self { records, tests: LruCache::new(room), claim, version }
+        let Fence { version, claim, resignation } = fence;
+        let (claim, resignation) = (claim.into(), resignation.into());
+        Self { records, tests: LruCache::new(room), claim, resignation, version }
+    }
+
+    /// What the record of who decides says while this one does.
+    pub fn claim(&self) -> Bytes {
+        self.claim.clone()
+    }
+
+    /// The write by which another server may decide at once.
+    pub fn resignation(&self) -> Write {
+        Write { value: Some(self.resignation.clone()), ..self.fence() }
     }
 
     /// Goes into each write: it fails where another one decides by now.
@@ -46,7 +63,7 @@ impl Store {
         }
     }
 
-    /// Has to be called after each write with a fence.
+    /// Has to be called after each write with a fence that is made elsewhere.
     pub async fn fenced(&mut self) -> Result<(), VerdictError> {
         let record = self.records.get(keys::LEADER).await?;
         let own = record.filter(|it| it.value == self.claim);
@@ -56,8 +73,9 @@ impl Store {
 
     pub async fn write(&mut self, mut writes: Vec<Write>) -> Result<(), VerdictError> {
         writes.push(self.fence());
-        self.records.write(writes).await?;
-        self.fenced().await
+        let versions = self.records.apply(writes).await?;
+        self.version = versions.last().copied().ok_or_else(another)?;
+        Ok(())
     }
 
     /// With whether it was there.
