@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tokio::time::advance;
 
 use super::{Claim, DRIFT, Lease, Next, Slot, Standing, Turn};
 
@@ -312,10 +313,6 @@ impl Slot for Counted {
         self.0.2.fetch_add(1, Ordering::Relaxed);
         Ok(self.0.0.lock().unwrap().swap(expected, value))
     }
-}
-
-async fn advance(time: Duration) {
-    tokio::time::advance(time).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
+use kiln_net::lease::Slot as _;
+
 use super::*;
+use crate::records::lease::LeaseRecord;
 use crate::records::{MAX_VALUE, SharedRecords};
 use crate::redis::tests::{alone, cluster, connect};
 
@@ -27,6 +30,11 @@ async fn each_call_is_one_round_trip() {
     let before = redis.round_trips();
     assert_eq!(records.list("", None, true, 1500).await.unwrap().len(), 1000);
     assert_eq!(redis.round_trips() - before, 2, "pages of {PAGE}");
+    let lease = LeaseRecord::new(Arc::new(records), "lease");
+    let version = lease.swap(None, b"1".to_vec()).await.unwrap();
+    let before = redis.round_trips();
+    assert!(lease.swap(version, b"2".to_vec()).await.unwrap() > version);
+    assert_eq!(redis.round_trips() - before, 1, "a renewal");
 }
 
 #[tokio::test]
