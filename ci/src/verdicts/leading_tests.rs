@@ -173,6 +173,24 @@ async fn who_was_paused_while_another_one_took_over_writes_nothing() {
 }
 
 #[tokio::test]
+async fn to_go_on_deciding_is_one_write_and_whoever_ends_leaves_it_to_another() {
+    let memory = Memory::default();
+    let mut leading = Server::new(&memory, "a").lead().await.unwrap();
+    for _ in 0..3 {
+        let before = memory.calls();
+        leading.write(Vec::new()).await.unwrap();
+        assert_eq!(memory.calls() - before, 1);
+    }
+    let other =
+        |name: &str| LeaseRecord::new(Arc::new(memory.clone()), keys::LEADER).turn(name, TERM);
+    assert!(!other("b").is_mine().await.unwrap());
+    memory.write(vec![leading.store.resignation()]).await.unwrap();
+    assert!(other("c").is_mine().await.unwrap());
+    let late = leading.write(Vec::new()).await;
+    assert!(matches!(late, Err(VerdictError::Storage(StorageError::Conflict(_)))));
+}
+
+#[tokio::test]
 async fn a_shadow_run_is_committed_as_what_it_was_and_decides() {
     let memory = Memory::default();
     let server = Server { idle: 4, ..Server::new(&memory, "a") };
