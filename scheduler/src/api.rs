@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kiln_protos::worker::{Hello, SchedulerMessage};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::caught::Panicked;
 use crate::job::{Finished, Job, Outcome};
 use crate::queue::{LeaseId, OperationId, Phase, Refusal, WorkerId};
 use crate::snapshot::Snapshot;
@@ -164,6 +165,12 @@ pub type Matches = dyn Fn(&OperationState) -> bool + Sync;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unavailable(pub String);
+
+impl From<Panicked> for Unavailable {
+    fn from(panicked: Panicked) -> Self {
+        Self(panicked.to_string())
+    }
+}
 
 /// Why a job is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]

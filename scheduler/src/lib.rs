@@ -5,6 +5,7 @@
 
 pub mod again;
 pub mod api;
+mod caught;
 mod completion;
 mod config;
 pub mod engine;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
 use crate::api::Ticket;
+use crate::caught::caught;
 
 /// How long the end of a connection may take to show after that of its streams.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -162,8 +163,13 @@ impl Presence {
 async fn decide(mut left: mpsc::Receiver<Left>) {
     while let Some(left) = left.recv().await {
         tokio::time::sleep_until(left.at + SETTLE).await;
-        if left.gave_up() {
-            left.ticket.give_up();
+        let decided = async move {
+            if left.gave_up() {
+                left.ticket.give_up();
+            }
+        };
+        if let Err(panicked) = caught(decided).await {
+            panicked.goes_on("who has left").await;
         }
     }
 }

@@ -12,7 +12,8 @@ use kiln_protos::worker::{
 use prost::Message;
 use tokio::sync::mpsc;
 
-use crate::api::{Queue, Report};
+use crate::api::{Queue, Report, Seat};
+use crate::caught::caught;
 use crate::job::Outcome;
 use crate::queue::{LeaseId, Phase};
 
@@ -94,6 +95,20 @@ pub async fn serve(
     let name = hello.worker_id.clone();
     tracing::info!(worker = %name, slots = hello.slots, host = %hello.host_name, "a worker joined");
     let mut seat = queue.join(hello, outbound).await;
+    if let Err(error) = caught(listen(queue.as_ref(), &mut seat, &mut inbound)).await {
+        // Whoever is behind it comes back with what it runs.
+        tracing::error!(%error, worker = %name, "a worker's session ends with a fault");
+    }
+    queue.leave(seat.worker).await;
+    tracing::info!(worker = %name, "a worker's session ended");
+}
+
+/// Takes in what a worker says.
+async fn listen(
+    queue: &dyn Queue,
+    seat: &mut Seat,
+    inbound: &mut (impl Stream<Item = WorkerMessage> + Unpin),
+) {
     let mut draining = false;
     loop {
         let message = tokio::select! {
@@ -109,12 +124,10 @@ pub async fn serve(
             break;
         };
         draining |= matches!(message.kind, Some(Kind::Draining(_)));
-        if let Some(report) = message.kind.and_then(|kind| report(queue.as_ref(), kind)) {
+        if let Some(report) = message.kind.and_then(|kind| report(queue, kind)) {
             queue.report(seat.worker, report).await;
         }
     }
-    queue.leave(seat.worker).await;
-    tracing::info!(worker = %name, "a worker's session ended");
 }
 
 /// `None`: a message that says nothing here.

@@ -6,6 +6,7 @@ mod record;
 mod timeline;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kiln_cas::promises::on_behalf;
@@ -22,6 +23,7 @@ pub(crate) use self::explain::{link, page};
 pub(crate) use self::record::event_digest;
 pub use self::record::{Record, Together};
 use self::timeline::{fill_metadata, timeline};
+use crate::caught::caught;
 use crate::config::Parts;
 use crate::job::{Finished, Job, Outcome, Request, Run};
 use crate::queue::Ending;
@@ -31,6 +33,8 @@ use crate::status::{missing_blobs, status, store_status};
 const OVER_QUOTA_EXIT_CODE: i32 = 1;
 /// Bytes that are believed of one action: no worker collects more outputs.
 const MAX_STORED: u64 = 1 << 44;
+/// How long it may take to make an answer durable: the slowest store that works has long ended.
+const COMPLETED_WITHIN: Duration = Duration::from_secs(15 * 60);
 const TIMELINE_LOG: &str = "kiln: where and when the action ran";
 
 pub struct Completion {
@@ -47,9 +51,21 @@ impl Completion {
         &*self.parts.blobs
     }
 
-    /// Publishes what may be published and makes the answer. A result is in the action cache
-    /// only after all its blobs are durable.
+    /// Publishes what may be published and makes the answer, which comes whatever becomes of the store: after
+    /// [`COMPLETED_WITHIN`], or a fault of the server, it is that the worker's is lost.
     pub async fn complete(&self, run: &Run, outcome: Outcome) -> Finished {
+        let completed = tokio::time::timeout(COMPLETED_WITHIN, self.published(run, outcome));
+        let error = match caught(completed).await {
+            Ok(Ok(finished)) => return finished,
+            Ok(Err(_)) => format!("the store did not answer within {COMPLETED_WITHIN:?}"),
+            Err(panicked) => panicked.to_string(),
+        };
+        tracing::error!(action = %run.job.key.action, error, "a worker's answer is lost");
+        self.failed(run, &Ending::Published)
+    }
+
+    /// A result is in the action cache only after all its blobs are durable.
+    async fn published(&self, run: &Run, outcome: Outcome) -> Finished {
         let mut response = match outcome {
             Outcome::Response(response) => *response,
             Outcome::MissingInputs { message, missing } => {
@@ -204,7 +220,10 @@ impl Completion {
     /// The answer to a task that ended without one from a worker.
     pub fn failed(&self, run: &Run, ending: &Ending) -> Finished {
         let status = match ending {
-            Ending::Published => status(Code::Internal, "the answer of the worker was lost"),
+            Ending::Published => status(
+                Code::Internal,
+                "the answer of the worker was lost; execute it again; the log of the server says more",
+            ),
             Ending::Cancelled => status(Code::Cancelled, "the operation was cancelled"),
             // Whoever hears this did wait, or is back.
             Ending::NobodyWaits => status(

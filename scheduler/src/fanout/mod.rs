@@ -41,6 +41,7 @@ pub use wish::{FILTER, MAX_SHARDS, SHARDS, Wish, take};
 pub(crate) use queue::WithFanOuts;
 
 use crate::api::{NotTaken, Queue, Ticket, end_of};
+use crate::caught::caught;
 use crate::completion::{SharedCompletion, event_digest};
 use crate::config::{Parts, SchedulerConfig};
 use crate::job::{ActionFacts, Job, LeaseMessages, Request, Shard, unix_nanos};
@@ -239,7 +240,11 @@ impl FanOuts {
         let fan_outs = self.clone();
         tokio::spawn(async move {
             let waited = fan_out.waited.clone();
-            fan_out.run(tickets).await;
+            if let Err(error) = caught(fan_out.run(tickets)).await {
+                // Whoever waits is told so by the end of it.
+                let operation = &waited.name;
+                tracing::error!(%error, %operation, "a test in parts ends without an answer");
+            }
             fan_outs.ended(&waited);
         });
         ticket

@@ -19,9 +19,11 @@ use super::suites::id;
 use super::tools::{Came, Known, Tools};
 use super::waited::Waited;
 use crate::api::Ticket;
-use crate::completion::Together;
+use crate::caught::{Panicked, caught};
+use crate::completion::{Completion, Together};
 use crate::job::{Finished, Job, Outcome};
 use crate::journal::run_ns;
+use crate::queue;
 use crate::status::{refused, status};
 
 /// One fan-out.
@@ -53,7 +55,9 @@ impl FanOut {
         let (waited, completion) = (self.waited.clone(), self.tools.completion.clone());
         let grace = self.grace;
         let over = tokio::select! {
-            over = self.work(tickets) => over,
+            over = caught(self.work(tickets)) => {
+                over.unwrap_or_else(|panicked| Some(lost(&waited, &completion, &panicked)))
+            }
             ending = waited.unwanted(grace) => {
                 let finished = Arc::new(completion.failed(&waited.run(), &ending));
                 Some(Over { finished, together: None, is_recorded: false })
@@ -260,6 +264,14 @@ impl FanOut {
         let outcome = Outcome::Response(Box::new(response));
         Arc::new(self.tools.completion.complete(&run, outcome).await)
     }
+}
+
+/// What the parts came to is lost to a fault of this server.
+fn lost(waited: &Waited, completion: &Completion, panicked: &Panicked) -> Over {
+    let operation = &waited.name;
+    tracing::error!(%operation, error = %panicked, "the answer of a test in parts is lost");
+    let finished = Arc::new(completion.failed(&waited.run(), &queue::Ending::Published));
+    Over { finished, together: None, is_recorded: false }
 }
 
 fn together(parts: &[Came]) -> Together {

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::task::JoinHandle;
 
 use crate::api::Unavailable;
+use crate::caught::caught;
 
 /// What is left to do.
 pub type Rest<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -31,8 +32,8 @@ pub fn go_on<T: Send + 'static>(
 pub async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Unavailable>> + Send + 'static,
 ) -> Result<T, Unavailable> {
-    match go_on(work) {
-        Ok(value) => value,
-        Err(task) => task.await.map_err(|error| Unavailable(error.to_string()))?,
+    match go_on(caught(work)) {
+        Ok(value) => value?,
+        Err(task) => task.await.map_err(|error| Unavailable(error.to_string()))??,
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::api::Unavailable;
+use crate::caught::caught;
 use crate::completion::Record;
-use crate::job::Outcome;
-use crate::queue::{Event, LeaseId, TaskId};
+use crate::job::{Finished, Outcome, Run};
+use crate::queue::{Ending, Event, LeaseId, TaskId};
 
 use super::engine::{Call, Engine};
 use super::go_on::go_on;
@@ -20,6 +21,43 @@ impl<E: Engine> Inner<E> {
         let after = self.engine.call(call, |told| self.react(told, own)).await?;
         self.follow_up(after);
         Ok(())
+    }
+
+    /// An answer is durable, or is all that there will be.
+    async fn tell_answer(
+        self: &Arc<Self>,
+        task: TaskId,
+        lease: LeaseId,
+        answer: Arc<Finished>,
+    ) -> Result<(), Unavailable> {
+        let call = Call::Published { task, lease, answer: answer.clone() };
+        self.tell(call, Own { answer: Some(answer), ..Own::default() }).await
+    }
+
+    /// What a worker has answered under this lease is lost to a fault of this server, and that is the answer then.
+    /// Where the engine knows of another end, whoever waits hears that one.
+    pub(super) async fn lose_answer(self: &Arc<Self>, task: TaskId, lease: LeaseId, run: &Run) {
+        let lose = async {
+            let answer = Arc::new(self.completion.failed(run, &Ending::Published));
+            self.tell_answer(task, lease, answer).await?;
+            self.tell(Call::Look(task), Own::default()).await
+        };
+        if let Err(error) = caught(lose).await.map_err(Unavailable::from).flatten() {
+            tracing::error!(%error, operation = %run.operation, "a task whose answer is lost goes on");
+        }
+    }
+
+    /// After a fault, with which news may have been lost: asks for all that somebody waits for here.
+    pub async fn look_again(self: &Arc<Self>) {
+        let waits = self.lock().waits();
+        let mut failed = 0;
+        for (task, _) in waits {
+            let looked = caught(self.tell(Call::Look(task), Own::default())).await;
+            failed += usize::from(!matches!(looked, Ok(Ok(()))));
+        }
+        if failed > 0 {
+            tracing::error!(failed, "it is not known of all tasks what became of them");
+        }
     }
 
     /// Asks, and reacts to what happens to come with the answers.
@@ -94,14 +132,19 @@ async fn publish<E: Engine>(
     outcome: Outcome,
 ) {
     let run = running.run();
-    let answer = Arc::new(inner.completion.complete(&run, outcome).await);
-    let call = Call::Published { task, lease, answer: answer.clone() };
-    let told = inner.tell(call, Own { answer: Some(answer), ..Own::default() }).await;
+    let published = async {
+        let answer = Arc::new(inner.completion.complete(&run, outcome).await);
+        inner.tell_answer(task, lease, answer).await
+    };
+    let published = caught(published).await;
+    if published.is_err() {
+        inner.lose_answer(task, lease, &run).await;
+    }
     let mut local = inner.lock();
     local.publishing.remove(&lease);
     inner.count_busy(&local);
     drop(local);
-    if let Err(error) = told {
+    if let Err(error) = published.map_err(Unavailable::from).flatten() {
         tracing::error!(%error, operation = %run.operation, "an answer was not published");
     }
 }

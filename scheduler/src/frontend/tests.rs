@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use kiln_cas::logs::LogStreams;
 use kiln_cas::{ActionKey, DigestFunction};
 use kiln_protos::reapi;
-use kiln_protos::worker::{Hello, SchedulerMessage, scheduler_message::Kind};
+use kiln_protos::worker::{
+    Heartbeat, Hello, SchedulerMessage, WorkerMessage, scheduler_message::Kind, worker_message,
+};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::Frontend;
@@ -19,7 +22,8 @@ use crate::config::{Parts, SchedulerConfig};
 use crate::engine::memory::MemoryEngine;
 use crate::job::{ActionFacts, Job, Outcome, Request};
 use crate::names::Names;
-use crate::queue::{Limits, OperationId};
+use crate::queue::{Event, Limits, OperationId};
+use crate::session::serve;
 
 /// Keeps the answers to some calls until they are let through.
 struct Late {
@@ -230,4 +234,49 @@ async fn a_lease_that_is_cancelled_before_it_comes_is_cancelled_at_its_worker() 
     }
     assert!(said.iter().any(|kind| matches!(kind, Some(Kind::Lease(_)))), "{said:?}");
     assert!(matches!(said.last(), Some(Some(Kind::Cancel(_)))), "{said:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_the_queue_never_hears_of_is_asked_for_again() {
+    let frontend = frontend_where(|call| {
+        assert!(!matches!(call, Call::Completed { .. }), "a fault that a test wants");
+        false
+    });
+    let (mut ticket, seat, name) = given(&frontend).await;
+    complete(&frontend, &seat, &name).await;
+    let queued = ticket.updates.wait_for(|update| matches!(update.stage, Stage::Queued));
+    tokio::time::timeout(Duration::from_secs(20), queued).await.expect("it is told").expect("all");
+    assert!(frontend.inner.lock().publishing.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_on_its_way_from_the_queue_ends_its_task() {
+    let frontend = frontend_where(|call| matches!(call, Call::Completed { .. }));
+    let (ticket, seat, name) = given(&frontend).await;
+    complete(&frontend, &seat, &name).await;
+    frontend.inner.engine.held.acquire().await.expect("it is open").forget();
+    // Whoever is about to hear that it is to be published panics.
+    frontend.inner.engine.let_through.close();
+    expect_done(ticket).await;
+    // All that the worker said is heard, so that it can leave.
+    let left = frontend.leave(seat.worker);
+    tokio::time::timeout(Duration::from_secs(20), left).await.expect("it leaves");
+    assert!(frontend.inner.lock().publishing.is_empty());
+}
+
+#[tokio::test]
+async fn a_session_with_a_fault_ends_so_that_its_worker_can_come_back() {
+    let frontend = frontend_where(|call| {
+        let is_heartbeat = matches!(call, Call::Event(Event::Heartbeat { .. }));
+        assert!(!is_heartbeat, "a fault that a test wants");
+        false
+    });
+    let (outbound, _inbound) = mpsc::channel::<SchedulerMessage>(16);
+    let kind = Some(worker_message::Kind::Heartbeat(Heartbeat::default()));
+    // Its connection goes on.
+    let messages = stream::iter([WorkerMessage { kind }]).chain(stream::pending());
+    let queue: Arc<dyn Queue> = Arc::new(Frontend { inner: frontend.inner.clone() });
+    let served = serve(queue, hello(), messages, outbound);
+    tokio::time::timeout(Duration::from_secs(20), served).await.expect("it ends");
+    assert!(frontend.inner.lock().sessions.is_empty());
 }

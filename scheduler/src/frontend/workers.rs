@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::api::{Report, Seat, Unavailable};
+use crate::caught::caught;
 use crate::job::Outcome;
 use crate::names::ForeignLeases;
 use crate::queue::platform::Offer;
@@ -176,9 +177,18 @@ impl<E: Engine> Inner<E> {
             }
             return;
         };
-        let call = Call::Completed { worker, lease, task: Some(running.task) };
+        let (task, run) = (running.task, running.run());
+        let call = Call::Completed { worker, lease, task: Some(task) };
         let own = Own { outcome: Some(outcome), running: Some(running), ..Own::default() };
-        if let Err(error) = self.tell(call, own).await {
+        let told = caught(self.tell(call, own)).await;
+        if told.is_err() {
+            // It runs again, if the engine has not heard of the answer; else that is to be published, and is not here
+            // any more.
+            let message = "the server failed when it took its answer".to_owned();
+            self.report(Event::Failed { worker, lease, message }).await;
+            self.lose_answer(task, lease, &run).await;
+        }
+        if let Err(error) = told.map_err(Unavailable::from).flatten() {
             tracing::error!(%error, "a worker's answer is lost: the queue cannot be told");
             let mut local = self.lock();
             local.publishing.remove(&lease);
@@ -204,7 +214,14 @@ impl<E: Engine> Inner<E> {
         worker: WorkerId,
         report: impl Future<Output = ()> + Send + 'static,
     ) {
-        let Err(rest) = begin(report) else { return };
+        let inner = self.clone();
+        let heard = async move {
+            if let Err(error) = caught(report).await {
+                tracing::error!(%error, ?worker, "what a worker said is lost");
+                inner.look_again().await;
+            }
+        };
+        let Err(rest) = begin(heard) else { return };
         let reports = self.lock().sessions.get(&worker).map(|session| session.reports.clone());
         let count = move |more: bool| {
             if let Some(reports) = &reports {

@@ -18,6 +18,7 @@ use super::memory::Memory;
 use super::shared::Inner;
 use super::store::{Store, Unit, build_unit, decode, duration_unit, execution_unit};
 use super::summary::ActiveBuild;
+use crate::caught::caught;
 
 /// Retention steps after one flush: the rest waits for the next, so that events are not kept
 /// waiting.
@@ -50,6 +51,12 @@ pub(super) struct Writer {
 
 impl Writer {
     pub async fn run(mut self) {
+        while let Err(panicked) = caught(self.turns()).await {
+            panicked.goes_on("the journal").await;
+        }
+    }
+
+    async fn turns(&mut self) {
         let mut gathering = None;
         loop {
             let due = self.due;
@@ -94,7 +101,7 @@ impl Writer {
     }
 
     /// Nothing more will be published: only questions remain.
-    async fn answer_commands(mut self) {
+    async fn answer_commands(&mut self) {
         self.drain().await;
         while let Some(command) = self.commands.recv().await {
             self.drain().await;

@@ -287,3 +287,59 @@ async fn who_waits_for_parts_is_told_when_the_server_ends() {
     };
     assert_eq!(error.code(), Code::Unavailable);
 }
+
+#[tokio::test]
+async fn who_waits_hears_of_a_fault_while_the_answer_is_published() {
+    let kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    let lease = worker.lease().await;
+    kiln.blobs.is_at_fault(true);
+    worker.succeed(&lease).await;
+    let status = client.status().await;
+    assert_eq!(status.code, Code::Internal as i32);
+    assert!(status.message.contains("was lost"), "{}", status.message);
+    kiln.blobs.is_at_fault(false);
+    let mut next = kiln.execute(&kiln.simple().await).await;
+    worker.succeed_next().await;
+    assert_eq!(next.status().await.code, 0);
+    // Nothing is left that is to be published.
+    kiln.scheduler.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_hears_of_a_store_that_never_answers() {
+    let kiln = Kiln::in_memory(SchedulerConfig::default()).await;
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let lease = worker.lease().await;
+    let begun = tokio::time::Instant::now();
+    kiln.blobs.delay(Duration::from_secs(7 * 24 * 3600));
+    worker.succeed(&lease).await;
+    assert_eq!(client.status().await.code, Code::Internal as i32);
+    assert!(begun.elapsed() < Duration::from_secs(3600), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn who_waits_hears_of_a_fault_while_a_test_in_parts_is_put_together() {
+    let kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 2, &[]).await;
+    let action = fanout_rig::test_action(&kiln, &[("kiln-shards", "2")]).await;
+    let mut client = fanout_rig::run(&kiln, &action).await;
+    let leases = fanout_rig::parts(&kiln, &mut worker, 2).await;
+    let answer = fanout_rig::ended(&kiln, 0, &["a"], true).await;
+    kiln.blobs.is_at_fault(true);
+    worker.answer(&leases[0], answer).await;
+    assert_eq!(client.status().await.code, Code::Internal as i32);
+    // The other part is not wanted any more.
+    worker.cancelled().await;
+    worker.fail(&leases[1], failure(Kind::Cancelled, "")).await;
+    kiln.blobs.is_at_fault(false);
+    // It is forgotten as a whole: who asks next begins anew.
+    let mut client = fanout_rig::run(&kiln, &action).await;
+    let leases = fanout_rig::parts(&kiln, &mut worker, 2).await;
+    for (lease, case) in leases.iter().zip(["a", "b"]) {
+        worker.answer(lease, fanout_rig::ended(&kiln, 0, &[case], true).await).await;
+    }
+    assert_eq!(client.response().await.status.unwrap_or_default().code, 0);
+}

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::Unavailable;
+use crate::caught::caught;
 use crate::completion::SharedCompletion;
 use crate::config::SchedulerConfig;
 use crate::frontend::Frontend;
@@ -66,7 +67,11 @@ async fn run_timers(inner: Weak<Inner<MemoryEngine>>, wake: Arc<Notify>) {
             None => wake.notified().await,
         }
         let Some(strong) = inner.upgrade() else { return };
-        happened(&strong, Event::Tick);
+        if let Err(panicked) = caught(async { happened(&strong, Event::Tick) }).await {
+            strong.look_again().await;
+            drop(strong);
+            panicked.goes_on("the queue's timers").await;
+        }
     }
 }
 

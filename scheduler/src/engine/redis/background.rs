@@ -9,6 +9,7 @@ use kiln_net::causes::chain;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::caught::caught;
 use crate::frontend::inner::Inner;
 use crate::frontend::react::Own;
 use crate::queue::TaskId;
@@ -34,34 +35,55 @@ fn open(frontend: &Weak<Inner<RedisEngine>>) -> Option<Frontend> {
 pub async fn listen(frontend: Weak<Inner<RedisEngine>>, mut subscription: Subscription) {
     while let Some(event) = subscription.next().await {
         let Some(frontend) = open(&frontend) else { return };
-        match event {
-            Event::Message { payload, .. } => match frontend.engine.calls.parse_message(payload) {
-                Ok(said) => frontend.hear(said.told),
-                Err(error) => {
-                    tracing::error!(error = chain(&error), "a message of another frontend is lost")
-                }
-            },
-            Event::Reconnected => {
-                frontend.engine.lapsed.store(true, Ordering::Release);
-                frontend.engine.wake.notify_one();
-            }
+        if let Err(panicked) = caught(async { heard(&frontend, event) }).await {
+            compare_soon(&frontend);
+            drop(frontend);
+            panicked.goes_on("news of other frontends").await;
         }
     }
 }
 
+fn heard(frontend: &Frontend, event: Event) {
+    match event {
+        Event::Message { payload, .. } => match frontend.engine.calls.parse_message(payload) {
+            Ok(said) => frontend.hear(said.told),
+            Err(error) => {
+                tracing::error!(error = chain(&error), "a message of another frontend is lost");
+                frontend.engine.doubted.store(true, Ordering::Release);
+            }
+        },
+        Event::Reconnected => compare_soon(frontend),
+    }
+}
+
+/// What is waited for and published here is to be compared with what the queue knows.
+fn compare_soon(frontend: &Frontend) {
+    frontend.engine.lapsed.store(true, Ordering::Release);
+    frontend.engine.wake.notify_one();
+}
+
 /// Beats, ticks and tells who has left, until the frontend is closed.
 pub async fn run(frontend: Weak<Inner<RedisEngine>>, wake: Arc<Notify>) {
+    while let Err(panicked) = caught(turns(&frontend, &wake)).await {
+        if let Some(frontend) = open(&frontend) {
+            frontend.engine.lapsed.store(true, Ordering::Release);
+        }
+        panicked.goes_on("the frontend's beats").await;
+    }
+}
+
+async fn turns(frontend: &Weak<Inner<RedisEngine>>, wake: &Notify) {
     let mut next_beat = Instant::now();
     let mut next_comparison = next_beat + COMPARED_EVERY;
     loop {
-        let Some(strong) = open(&frontend) else { return };
+        let Some(strong) = open(frontend) else { return };
         let at = strong.engine.due().map_or(next_beat, |tick| tick.min(next_beat));
         drop(strong);
         tokio::select! {
             () = tokio::time::sleep_until(at) => {}
             () = wake.notified() => {}
         }
-        let Some(strong) = open(&frontend) else { return };
+        let Some(strong) = open(frontend) else { return };
         flush_left(&strong).await;
         let now = Instant::now();
         let beats = next_beat <= now;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::author::{Author, MAX_CHANGES};
 use super::stream::{News, Page, Stream};
+use crate::caught::caught;
 use crate::journal::shared::Inner;
 use crate::journal::store::Meta;
 use crate::journal::writer::{Command, MAX_BACKOFF, PRUNE_STEPS, wait_until};
@@ -69,6 +70,12 @@ impl Follower {
     }
 
     pub async fn run(mut self) {
+        while let Err(panicked) = caught(self.turns()).await {
+            panicked.goes_on("the journal of the fleet").await;
+        }
+    }
+
+    async fn turns(&mut self) {
         loop {
             let (due, gathered) = (self.due, self.gathered);
             tokio::select! {

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::stream::{Kind, Stream};
+use crate::caught::caught;
 use crate::journal::limits::{bounded, bounded_begun};
 use crate::journal::memory::MAX_PENDING;
 use crate::journal::shared::Inner;
@@ -71,6 +72,12 @@ impl Sender {
     }
 
     pub async fn run(mut self) {
+        while let Err(panicked) = caught(self.turns()).await {
+            panicked.goes_on("what the journal of the fleet hears").await;
+        }
+    }
+
+    async fn turns(&mut self) {
         let mut gathering = None;
         loop {
             let due = self.due;

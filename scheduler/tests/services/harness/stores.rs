@@ -1,5 +1,6 @@
-//! Stores that note in which order what happens.
+//! Stores that note in which order what happens, and may be slow or at fault.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,11 +14,24 @@ pub struct Recorded<T> {
     inner: T,
     notes: Arc<Mutex<Vec<&'static str>>>,
     delay: Mutex<Duration>,
+    is_at_fault: AtomicBool,
 }
 
 impl<T> Recorded<T> {
     pub fn new(inner: T, notes: &Arc<Mutex<Vec<&'static str>>>) -> Arc<Self> {
-        Arc::new(Self { inner, notes: notes.clone(), delay: Mutex::default() })
+        let (delay, is_at_fault) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { inner, notes: notes.clone(), delay, is_at_fault })
+    }
+
+    /// Every read and sync panics from now on, or does so no more.
+    pub fn is_at_fault(&self, is_at_fault: bool) {
+        self.is_at_fault.store(is_at_fault, Ordering::Relaxed);
+    }
+
+    async fn waits(&self) {
+        let delay = *self.delay.lock().unwrap();
+        tokio::time::sleep(delay).await;
+        assert!(!self.is_at_fault.load(Ordering::Relaxed), "a fault that a test wants");
     }
 
     /// Every read and sync takes so long from now on.
@@ -37,8 +51,7 @@ impl BlobStore for Recorded<MemoryBlobStore> {
         offset: u64,
         limit: Option<u64>,
     ) -> Result<Blob, StoreError> {
-        let delay = *self.delay.lock().unwrap();
-        tokio::time::sleep(delay).await;
+        self.waits().await;
         self.inner.read(digest, offset, limit).await
     }
     async fn write(&self, digest: &Digest, data: Bytes) -> Result<(), StoreError> {
@@ -49,8 +62,7 @@ impl BlobStore for Recorded<MemoryBlobStore> {
     }
     async fn sync(&self) -> Result<(), StoreError> {
         self.notes.lock().unwrap().push("sync");
-        let delay = *self.delay.lock().unwrap();
-        tokio::time::sleep(delay).await;
+        self.waits().await;
         self.inner.sync().await
     }
 }
