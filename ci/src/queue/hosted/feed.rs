@@ -20,7 +20,7 @@ const LEASE: Duration = Duration::from_secs(30);
 /// How often something is tried that others change, too.
 const TRIES: u32 = 8;
 
-/// What one step meant.
+/// What one step meant; nothing where that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     pub queue: LaneName,
@@ -144,10 +144,14 @@ impl Feed {
         let found = self.queues.records.list(&prefix, Some(&after), false, limit).await?;
         let told = |it: &crate::storage::Record| {
             let number = it.key.strip_prefix(&prefix).and_then(|it| it.parse().ok());
-            let (at, news) = decode(&it.key, &it.value)?;
-            Ok(Told { queue: name.clone(), number: number.unwrap_or(heard + 1), at, news })
+            let (at, news) = decode(&it.key, &it.value).unwrap_or_else(|error| {
+                // A step that means nothing: who is told goes on with the next.
+                self.queues.leave_out(&it.key, &error);
+                (self.queues.clock.now(), Vec::new())
+            });
+            Told { queue: name.clone(), number: number.unwrap_or(heard + 1), at, news }
         };
-        found.iter().map(told).collect()
+        Ok(found.iter().map(told).collect())
     }
 
     /// These were told; else they come again.

@@ -6,7 +6,7 @@ use super::error::HostedError;
 use super::head::Totals;
 use super::queues::Queues;
 use crate::queue::Phase;
-use crate::queue::serving::Step;
+use crate::queue::serving::{QueueError, Step};
 
 /// A queue at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,14 @@ impl Queues {
         let now = self.clock.now();
         let mut all = Vec::new();
         for (name, head) in self.heads().await? {
-            let lane = self.kept(&name).lane().await?.0;
+            let lane = match self.kept(&name).lane().await {
+                Ok((lane, _)) => lane,
+                Err(error @ QueueError::Damaged { .. }) => {
+                    self.leave_out(&name.key("lane"), &error);
+                    None
+                }
+                Err(error) => return Err(error.into()),
+            };
             let mut gauge = QueueGauge {
                 name: name.as_str().to_owned(),
                 waiting: 0,

@@ -32,14 +32,17 @@ impl Queues {
         self.clock.now()
     }
 
-    /// All queues with their heads, by their names.
+    /// All queues with their heads, by their names, but those whose head cannot be read.
     pub async fn heads(&self) -> Result<Vec<(LaneName, Head)>, HostedError> {
         let found = self.records.list(keys::HEADS, None, false, MAX_LISTED).await?;
-        let head = |it: &crate::storage::Record| {
+        let head = |it: &crate::storage::Record| -> Result<(LaneName, Head), HostedError> {
             let name = it.key.strip_prefix(keys::HEADS).unwrap_or_default();
             Ok((LaneName::new(name)?, decode(&it.key, &it.value)?))
         };
-        found.iter().map(head).collect()
+        let read = |it: &crate::storage::Record| {
+            head(it).inspect_err(|error| self.leave_out(&it.key, error)).ok()
+        };
+        Ok(found.iter().filter_map(read).collect())
     }
 
     pub async fn names(&self) -> Result<Vec<LaneName>, HostedError> {

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use kiln_cas::records::SharedRecords;
+use kiln_net::causes::chain;
 use serde::{Deserialize, Serialize};
 
 use self::store::{Loaded, Store, decode};
@@ -151,11 +152,23 @@ impl Keeper {
         self.store.get(&keys::rejected(digest)).await
     }
 
-    /// Changes that are yet to be told, oldest first.
+    /// Changes that are yet to be told, oldest first. What cannot be read is removed.
     pub async fn notices(&self, limit: usize) -> Result<Vec<Change>, PromotionError> {
         let records = &self.store.records;
         let found = records.list(keys::NOTICES, None, false, limit.min(MAX_PAGE)).await?;
-        found.iter().map(decode).collect()
+        let mut notices = Vec::with_capacity(found.len());
+        for stored in found {
+            match decode(&stored) {
+                Ok(change) => notices.push(change),
+                Err(error) => {
+                    // It would hold up all others for ever.
+                    let (key, error) = (stored.key, chain(&error));
+                    tracing::error!(key, error, "a change that cannot be read is told to nobody");
+                    records.write(vec![store::delete(key)]).await?;
+                }
+            }
+        }
+        Ok(notices)
     }
 
     /// It was told, or is told to nobody.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use kiln_cas::records::{Expect, Records, Write};
+
 use super::super::acts::Refusal;
 use super::super::{How, Keeper, Outcome, PromotionError, VSA_PREDICATE};
 use super::{Ask, DAY, World, ask, name, person, robot, say};
@@ -208,6 +210,12 @@ async fn what_cannot_come_any_more_waits_no_longer() {
     assert_eq!(current(&keeper, "staging").await, None);
     let told = keeper.notices(100).await.unwrap();
     assert_eq!(told.last().unwrap().kind.action(), "release.promote.give-up");
+    // What cannot be read holds up none of the others, even where one is asked for at a time.
+    let (key, value) = ("promotion/notice/0".to_owned(), Some("no change".into()));
+    let damaged = Write { key, expect: Expect::Anything, value };
+    world.memory.write(vec![damaged]).await.unwrap();
+    assert!(keeper.notices(1).await.unwrap().is_empty());
+    assert_eq!(keeper.notices(100).await.unwrap().len(), told.len());
 }
 
 #[tokio::test]

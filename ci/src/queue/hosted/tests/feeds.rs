@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Feed, News, Told};
+use bytes::Bytes;
+
+use super::super::{Feed, News, Told, keys};
 use super::*;
+use crate::storage::{Expect, Records, Write};
 
 fn names(told: &[Told]) -> Vec<&'static str> {
     told.iter().flat_map(|it| &it.news).map(News::name).collect()
@@ -99,4 +102,36 @@ async fn a_rejected_change_is_told_with_the_run_that_failed() {
     assert_eq!((why.as_str(), *run), ("rejected: //a failed", Some(failing.0)));
     let ran = queues.run_of(&queue(), failing).await.expect("it is kept");
     assert_eq!(ran.log, format!("log of {}", failing.0));
+}
+
+async fn damage(world: &World, key: String) {
+    let value = Some(Bytes::from_static(b"nothing that a queue writes"));
+    let write = Write { key, expect: Expect::Anything, value };
+    world.memory.write(vec![write]).await.expect("it is written");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_holds_up_no_other_news() {
+    let world = World::new();
+    let queues = world.server();
+    let feed = queues.feed("forges");
+    assert!(all(&feed).await.is_empty());
+    let name = |name: &str| LaneName::new(name).expect("a name");
+    for it in ["one", "two"] {
+        queues.take(&name(it), &runner("a")).await.expect("it is free");
+    }
+    let kept = world.memory.list(&keys::all_news(&name("one")), None, false, 10).await;
+    damage(&world, kept.expect("it is read")[0].key.clone()).await;
+    let told = all(&feed).await;
+    let read = told.iter().filter(|it| !it.news.is_empty());
+    assert_eq!(read.map(|it| it.queue.as_str()).collect::<Vec<_>>(), ["two"]);
+    assert!(all(&feed).await.is_empty(), "it is passed by once and for all");
+    // Nor does a queue whose head cannot be read, or whose lane cannot.
+    damage(&world, keys::head(&name("one"))).await;
+    damage(&world, name("two").key("lane")).await;
+    queues.take(&name("three"), &runner("a")).await.expect("it is free");
+    let told = all(&feed).await;
+    assert_eq!(told.iter().map(|it| it.queue.as_str()).collect::<Vec<_>>(), ["three"]);
+    let gauges = queues.gauges().await.expect("they are counted");
+    assert_eq!(gauges.iter().map(|it| &*it.name).collect::<Vec<_>>(), ["three", "two"]);
 }

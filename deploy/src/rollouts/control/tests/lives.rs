@@ -1,5 +1,7 @@
 //! How rollouts go.
 
+use kiln_cas::records::{Expect, Records, Write};
+
 use super::rig::{DECLARED, METRIC, Rig, digest, words};
 use crate::judge::{Points, Verdict};
 use crate::rollouts::control::{By, Command, ControlError};
@@ -41,6 +43,12 @@ async fn a_good_release_comes_to_all_targets_and_is_what_the_next_returns_to() {
     );
     rig.control.told(&told[0]).await.unwrap();
     assert_eq!(rig.control.notices(100).await.unwrap().len(), told.len() - 1);
+    // What cannot be read holds up none of the others, even where one is asked for at a time.
+    let (key, value) = ("rollouts/notice/0".to_owned(), Some("no notice".into()));
+    let damaged = Write { key, expect: Expect::Anything, value };
+    rig.records.inner.write(vec![damaged]).await.unwrap();
+    assert!(rig.control.notices(1).await.unwrap().is_empty());
+    assert_eq!(rig.control.notices(100).await.unwrap(), told[1..]);
 }
 
 #[tokio::test]
