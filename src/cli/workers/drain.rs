@@ -16,6 +16,9 @@ use kiln_web::format::counted;
 
 /// How long `--wait` waits between two looks.
 const EVERY: Duration = Duration::from_secs(1);
+/// In how many looks in a row the worker must be gone: one whose connection broke comes back, and says a moment later that
+/// it drains.
+const LOOKS: u32 = 2;
 
 /// Have a worker take nothing more, finish what it runs and end
 ///
@@ -36,7 +39,7 @@ Examples:
 pub struct Drain {
     /// The worker's name, as `kiln status` and the queue page show it
     name: String,
-    /// Return when the worker is gone
+    /// Return when the worker is gone, though another one may be there under its name by then
     #[arg(long)]
     wait: bool,
     /// For programs
@@ -105,13 +108,40 @@ impl Drained<'_> {
     }
 }
 
-/// Returns when the server knows no worker of this name.
+/// Returns when the worker that was drained is gone.
 async fn wait(api: &Api, name: &str) -> Result<(), CliError> {
+    let mut looks = 0;
     loop {
         let Workers { workers } = api::read(api.get("/workers").await?)?;
-        if workers.iter().all(|worker| worker.id != name) {
+        looks = if is_gone(&workers, name) { looks + 1 } else { 0 };
+        if looks == LOOKS {
             return Ok(());
         }
         tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// One that is there under this name and drains is the one that was told to: it does so in each of its sessions. One that
+/// does not has begun since, as where something starts workers again whenever they end.
+fn is_gone(workers: &[WorkerView], name: &str) -> bool {
+    workers.iter().all(|worker| worker.id != name || !worker.draining)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_gone_though_another_one_of_its_name_is_there() {
+        let worker = |id: &str, draining| WorkerView {
+            id: id.to_owned(),
+            draining,
+            ..WorkerView::default()
+        };
+        let is_gone = |workers: &[WorkerView]| is_gone(workers, "build-7");
+        assert!(!is_gone(&[worker("build-7", true)]), "it finishes what it runs");
+        assert!(is_gone(&[]));
+        assert!(is_gone(&[worker("build-7", false)]), "it was started again");
+        assert!(is_gone(&[worker("build-8", true)]), "it is another one that drains");
     }
 }
