@@ -89,6 +89,16 @@ fn id(node: &RedisServer) -> String {
     node.command(&["CLUSTER", "MYID"])
 }
 
+/// Whether a node that answers so to `CLUSTER NODES` knows that this slot is at the node of this id.
+fn has_slot(nodes: &str, id: &str, slot: u16) -> bool {
+    let holder = nodes.lines().find(|line| line.starts_with(id)).unwrap_or_default();
+    holder.split_whitespace().skip(8).any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let bounds = (first.parse::<u16>(), last.parse::<u16>());
+        matches!(bounds, (Ok(first), Ok(last)) if (first..=last).contains(&slot))
+    })
+}
+
 /// A slot moves while calls go on: before, in between (keys here and there), and after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_follow_a_slot_that_moves() {
@@ -119,6 +129,10 @@ async fn calls_follow_a_slot_that_moves() {
     assert_eq!(from.command(&["MIGRATE", "127.0.0.1", &port, &here_text, "0", "5000"]), "OK");
     for node in [to, from] {
         set_slot(node, &["NODE", &id(to)]);
+    }
+    // The third node hears of it from the others. Until then whoever asks that one where slots are is sent on again.
+    for node in &cluster.masters {
+        node.wait_until(&["CLUSTER", "NODES"], |nodes| has_slot(nodes, &id(to), slot_of));
     }
     assert_eq!(sum(&here).await, 4);
     assert_eq!(sum(&there).await, 3);
