@@ -275,7 +275,7 @@ impl<E> Inner<E> {
     /// The state of a task, for those who wait for it.
     pub(super) fn learn(&self, local: &mut Local, state: &TaskStatus) {
         let Some(watched) = local.tasks.get_mut(&state.task) else {
-            // So the engine answers when it is told once more what ended the task.
+            // Whoever is about to wait for the task hears of its end.
             if let (Step::Finished, Some(ending)) = (state.step, &state.ending) {
                 local.early.keep(Told::Ended {
                     task: state.task,

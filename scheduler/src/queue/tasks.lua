@@ -150,10 +150,11 @@ rarely(function()
 end)
 
 -- The lease is the one that led to `Publish`: whoever was paused in between and comes late is not
--- believed.
-function Q.published(id, lease, bytes, answer)
-  local t = fetch(tk(id), 'st', 'at', 'pfe')
+-- believed. `insists`: it is told until an answer is heard, which has to say all.
+function Q.published(id, lease, bytes, answer, insists)
+  local t = fetch(tk(id), 'st', 'at', 'pfe', 'ending', 'detail')
   if t.at ~= lease then return end
+  if t.st == 'F' and insists then return emit('Finished', id, t.ending, t.detail, record(id)) end
   if t.st == 'F' then return Q.state(id) end
   if t.st ~= 'P' then return end
   call('SREM', P .. ':fp:' .. t.pfe, id)

@@ -59,16 +59,26 @@ rarely(function()
     if tonumber(t.waiters) == 0 and t.st ~= 'P' then Q.stop(id, 'NobodyWaits', 'NobodyWaits') end
   end
 
-  function Q.cancel(id, request)
+  -- `number`: which of the cancels of this frontend it is, where it may be told twice.
+  function Q.cancel(id, request, number)
+    local token = number and me .. ':' .. number
+    local again = token and fetch(tk(id), 'st', 'ending', 'detail', 'xby', 'x' .. request)
+    -- The answer to the first call was lost on its way.
+    if again and again['x' .. request] == token then
+      return emit('RequestCancelled', id, request, record(id))
+    elseif again and again.xby == token and again.st == 'F' then
+      return emit('Finished', id, again.ending, again.detail, record(id))
+    end
     local t = task_of(id, 'nreq', 'ncan', 'x' .. request)
     if not t or tonumber(request) >= tonumber(t.nreq) or t['x' .. request] or t.st == 'P' then
       return
     end
     -- The last one ends with the task.
     if call('HINCRBY', tk(id), 'ncan', 1) == tonumber(t.nreq) then
+      if token then call('HSET', tk(id), 'xby', token) end
       return Q.stop(id, 'Cancelled', 'Cancelled')
     end
-    call('HSET', tk(id), 'x' .. request, 1)
+    call('HSET', tk(id), 'x' .. request, token or 1)
     local run = record(id)
     emit('RequestCancelled', id, request, run)
     tell_waiters(id, 'RequestCancelled', id, request, run)

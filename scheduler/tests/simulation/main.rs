@@ -8,6 +8,7 @@ mod coverage;
 mod model;
 mod properties;
 mod restarts;
+mod retold;
 mod rng;
 mod shared;
 mod subject;

@@ -187,6 +187,14 @@ impl Shared {
 }
 
 impl Shared {
+    /// A call whose answer is lost, and which is made once more. Returns what the second answer says.
+    pub fn told_twice(&mut self, now: Millis, arguments: Arguments) -> Vec<Effect> {
+        self.call(now, arguments.clone(), &mut Vec::new());
+        let mut effects = Vec::new();
+        self.call(now, arguments, &mut effects);
+        effects
+    }
+
     /// The server has lost everything.
     pub fn forget_all(&mut self) {
         let _: () = redis::cmd("FLUSHALL").query(&mut self.connection).unwrap();

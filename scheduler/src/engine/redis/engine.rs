@@ -1,6 +1,6 @@
 //! The script as the engine of a frontend.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::frontend::engine::{Call, Engine};
 use crate::frontend::inner::Inner;
 use crate::frontend::told::Told;
 use crate::names::Names;
-use crate::queue::{Limits, OperationId};
+use crate::queue::{Event, Limits, OperationId};
 
 use super::calls::{CallError, Calls, Heard};
 use super::script::Arguments;
@@ -45,6 +45,8 @@ pub struct RedisEngine {
     /// The queue may know less of what is waited for here than it should, or this frontend less of what became
     /// of it.
     pub(super) doubted: AtomicBool,
+    /// How many requests were cancelled here.
+    cancels: AtomicU64,
     /// Waiters that have left and of whom Redis does not know it yet.
     pub(super) left: Mutex<Left>,
 }
@@ -73,6 +75,7 @@ impl RedisEngine {
             closed: AtomicBool::new(false),
             lapsed: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
+            cancels: AtomicU64::new(0),
             left: Mutex::default(),
         }
     }
@@ -162,6 +165,10 @@ impl RedisEngine {
             }
             Call::Published { task, lease, answer } => {
                 self.may_lapse(self.insist(script::published(task, lease, &answer)).await)
+            }
+            Call::Event(Event::Cancel(operation)) => {
+                let number = self.cancels.fetch_add(1, Ordering::Relaxed);
+                self.insist(script::cancel(operation, number)).await
             }
             Call::Event(event) => match script::event(&event) {
                 Some(arguments) => self.insist(arguments).await,

@@ -193,7 +193,20 @@ pub fn completed(worker: WorkerId, lease: LeaseId, task: Option<TaskId>) -> Argu
 }
 
 pub fn published(task: TaskId, lease: LeaseId, answer: &Finished) -> Arguments {
-    published_encoded(task, lease, answer.size(), encode_answer(answer))
+    insisting(published_encoded(task, lease, answer.size(), encode_answer(answer)))
+}
+
+/// Of what was published: it is told until an answer is heard, and each answer says what the first one did.
+pub fn insisting(mut published: Arguments) -> Arguments {
+    published.push(b"1".to_vec());
+    published
+}
+
+/// The `number`-th cancel of this frontend, which may be told twice: each answer says what the first one did.
+pub fn cancel(operation: OperationId, number: u64) -> Arguments {
+    let mut arguments = about("cancel", operation);
+    arguments.push(number.to_string().into_bytes());
+    arguments
 }
 
 /// `bytes`: what it counts as among the answers that are kept.

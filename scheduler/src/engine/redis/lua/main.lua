@@ -28,7 +28,7 @@ local function run(keys, arguments)
   elseif event == 'completed' then
     Q.completed(arg(1), arg(2), arg(3))
   elseif event == 'published' then
-    Q.published(arg(1), arg(2), tonumber(arg(3)), arg(4))
+    Q.published(arg(1), arg(2), tonumber(arg(3)), arg(4), arg(5))
   elseif event == 'beat' then
     Q.beat(arg(1))
   elseif event == 'detach' or event == 'gave_up' then
