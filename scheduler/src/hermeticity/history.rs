@@ -6,7 +6,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kiln_cas::Reason;
 use kiln_cas::records::{Expect, RecordsError, SharedRecords, Write};
 use kiln_net::causes::chain;
 use kiln_protos::hermeticity::{Checked, Verdict};
@@ -90,15 +89,16 @@ impl History {
         Ok(())
     }
 
-    /// Newest first, at most `limit`.
+    /// Newest first, at most `limit`. What cannot be read hides no other.
     pub async fn newest(&self, limit: usize) -> Result<Vec<Checked>, RecordsError> {
         let records = self.records.list(PREFIX, None, true, limit.min(MAX_KEPT)).await?;
-        let decode = |record: &kiln_cas::records::Record| {
-            Checked::decode(record.value.clone()).map_err(|error| {
-                RecordsError::Corrupt(Reason::caused(format!("{}: {error}", record.key), error))
-            })
+        let read = |record: &kiln_cas::records::Record| {
+            let said = |error: &prost::DecodeError| {
+                tracing::warn!(key = record.key, %error, "a check is left out");
+            };
+            Checked::decode(record.value.clone()).inspect_err(said).ok()
         };
-        records.iter().map(decode).collect()
+        Ok(records.iter().filter_map(read).collect())
     }
 
     pub fn stats(&self) -> HermeticityStats {

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use kiln_cas::Digest;
-use kiln_cas::records::RecordsError;
+use kiln_cas::records::{Record, RecordsError};
+use kiln_net::causes::chain;
 use kiln_protos::events::Execution;
 use kiln_protos::events::execution::Origin;
 use kiln_protos::reapi::ActionResult;
@@ -103,6 +104,13 @@ impl Query {
     }
 }
 
+/// `None`: the build cannot be read, and is left out of lists, where it would hide all others.
+fn readable(record: &Record) -> Option<BuildSummary> {
+    let read = decode(record);
+    let said = |error: &RecordsError| tracing::warn!(error = chain(error), "a build is left out");
+    read.inspect_err(said).ok()
+}
+
 impl Journal {
     /// The execution with this id (the name of its operation).
     pub async fn execution(&self, id: &str) -> Result<Option<Entry>, RecordsError> {
@@ -195,7 +203,7 @@ impl Journal {
                 continue;
             }
             if let Some(record) = self.records().get(&keys::build_escaped(escaped)).await? {
-                builds.push(decode(&record)?);
+                builds.extend(readable(&record));
             }
         }
         builds.sort_by_key(|build| std::cmp::Reverse(build.first_seq));
@@ -241,8 +249,7 @@ impl Journal {
         let mut found: BTreeSet<String> =
             known.into_iter().filter(|id| id.starts_with(beginning)).collect();
         let list = self.records().list(&keys::build(beginning), None, false, MAX_LIKE).await?;
-        for record in list {
-            let build: BuildSummary = decode(&record)?;
+        for build in list.iter().filter_map(readable) {
             if build.invocation_id.starts_with(beginning) {
                 found.insert(build.invocation_id);
             }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+use kiln_cas::records::Expect;
 use kiln_protos::reapi;
 use prost::Message;
 
@@ -147,4 +149,23 @@ async fn the_last_run_is_of_an_action_that_makes_the_same() {
     assert_eq!(id("one.o").await.as_deref(), Some("one"));
     assert_eq!(id("two.o").await.as_deref(), Some("two"));
     assert_eq!(id("three.o").await, None);
+}
+
+#[tokio::test]
+async fn a_build_that_cannot_be_read_hides_no_other() {
+    let records = memory_records();
+    let (journal, events) = start(&records, JournalConfig::default()).await;
+    for build in ["build 1", "build 2"] {
+        events.publish(execution(&format!("op of {build}"), "//a", build, "x"));
+    }
+    journal.shutdown().await;
+    let value = Some(Bytes::from_static(b"\xff no build"));
+    let damaged = Write { key: keys::build("build 1"), expect: Expect::Anything, value };
+    records.write(vec![damaged]).await.expect("it is written");
+    let (journal, _events) = start(&records, JournalConfig::default()).await;
+    let builds = journal.builds(Page::first(10)).await.expect("the other one is readable");
+    let names: Vec<_> = builds.iter().map(|build| &*build.invocation_id).collect();
+    assert_eq!(names, ["build 2"]);
+    let like = journal.builds_like("build", 10).await.expect("the other one is readable");
+    assert_eq!(like, ["build 2"]);
 }
