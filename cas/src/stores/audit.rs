@@ -126,6 +126,10 @@ fn key(sequence: u64) -> String {
     format!("{ENTRIES}{sequence:020}")
 }
 
+fn sequence_in(key: &str) -> Option<u64> {
+    key.strip_prefix(ENTRIES)?.parse().ok()
+}
+
 impl AuditLog {
     pub fn new(records: SharedRecords) -> Self {
         Self { records }
@@ -186,6 +190,25 @@ impl AuditLog {
                 })
             })
             .collect()
+    }
+
+    /// The entries after `after` that can be read, oldest first, and up to which sequence that is, at most `limit` of
+    /// them. Whoever follows the log passes by what is damaged, which [`Self::verify`] names.
+    pub async fn follow(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<(Vec<AuditEntry>, u64), RecordsError> {
+        let records = self.page(after, limit).await?;
+        let upto = records.last().and_then(|record| sequence_in(&record.key)).unwrap_or(after);
+        let read = |record: &Record| {
+            let entry = AuditEntry::decode(&record.value);
+            if entry.is_none() {
+                tracing::error!(key = record.key, "an entry of the audit log is passed by");
+            }
+            entry
+        };
+        Ok((records.iter().filter_map(read).collect(), upto))
     }
 
     /// The newest entries, newest first; `before`: only those before this sequence.

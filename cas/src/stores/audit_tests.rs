@@ -126,3 +126,16 @@ async fn every_change_of_history_is_found() {
     set(&records, HEAD.to_owned(), None).await;
     assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Head(0)));
 }
+
+#[tokio::test]
+async fn whoever_follows_passes_by_what_cannot_be_read() {
+    let (records, log) = log_of(4).await;
+    for damaged in [2, 4] {
+        set(&records, key(damaged), Some(Bytes::from_static(b"no entry"))).await;
+    }
+    assert!(log.list(0, 10).await.is_err());
+    let (entries, upto) = log.follow(0, 10).await.unwrap();
+    assert_eq!(entries.iter().map(|it| it.sequence).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(upto, 4, "it is looked at once");
+    assert_eq!(log.follow(4, 10).await.unwrap(), (Vec::new(), 4));
+}

@@ -15,8 +15,7 @@ pub struct Audit(pub AuditLog);
 #[async_trait]
 impl Happenings for Audit {
     async fn released(&self, after: u64) -> Result<(Vec<Released>, u64), StorageError> {
-        let entries = self.0.list(after, PAGE).await.map_err(failed)?;
-        let upto = entries.last().map_or(after, |entry| entry.sequence);
+        let (entries, upto) = self.0.follow(after, PAGE).await.map_err(failed)?;
         let made = |action: &str| matches!(action, "release.create" | "release.import");
         let released = entries.into_iter().filter(|entry| made(&entry.event.action));
         let released = released
