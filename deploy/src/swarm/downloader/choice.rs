@@ -78,13 +78,14 @@ impl Downloader {
             }
         }
         let piece = best?;
-        self.holder(piece, now).map(|from| (from, u32::try_from(piece).unwrap_or(u32::MAX)))
+        self.holder(piece, None, now).map(|from| (from, u32::try_from(piece).unwrap_or(u32::MAX)))
     }
 
-    /// A peer that has it: a near one before others, then whoever sends least to us, then any.
-    fn holder(&mut self, piece: usize, now: Millis) -> Option<Source> {
+    /// A peer that has it, other than `besides`: a near one before others, then whoever sends least to us, then any.
+    fn holder(&mut self, piece: usize, besides: Option<Source>, now: Millis) -> Option<Source> {
         let of_peer = self.limits.of_peer;
-        let gives = |it: &&Peer| it.is_free(of_peer, now) && it.gives(piece);
+        let is_other = |it: &Peer| besides != Some(Source::Peer(it.id));
+        let gives = |it: &&Peer| is_other(it) && it.is_free(of_peer, now) && it.gives(piece);
         let holders = self.peers.list.iter().filter(gives);
         let best = holders.min_by_key(|it| (!it.is_near, it.load, self.rng.u32(..)));
         best.map(|it| Source::Peer(it.id))
@@ -97,8 +98,7 @@ impl Downloader {
         let late = self.flights.iter().filter(is_late).filter(|it| is_alone(it.piece));
         let late: Vec<_> = late.copied().collect();
         late.into_iter().find_map(|it| {
-            let from = self.holder(it.piece as usize, now)?;
-            (from != it.from).then_some((from, it.piece))
+            self.holder(it.piece as usize, Some(it.from), now).map(|from| (from, it.piece))
         })
     }
 

@@ -118,6 +118,18 @@ fn who_takes_too_long_is_dropped_for_a_while_and_others_are_asked() {
 }
 
 #[test]
+fn what_is_late_is_asked_of_another_one_although_who_is_late_is_near() {
+    let mut machine = downloader(1);
+    machine.handle(0, Event::Tick);
+    let peers = vec![(1, true), (2, false)];
+    machine.handle(1, Event::Told { peers, grants: Vec::new(), again: 60_000 });
+    let first = fetched(&machine.handle(2, Event::Has(1, Bits::all(1))));
+    assert_eq!(first, [(Source::Peer(1), 0)]);
+    assert!(fetched(&machine.handle(3, Event::Has(2, Bits::all(1)))).is_empty());
+    assert_eq!(fetched(&machine.handle(2_100, Event::Tick)), [(Source::Peer(2), 0)]);
+}
+
+#[test]
 fn who_is_busy_is_asked_again_a_moment_later() {
     let mut machine = downloader(1);
     machine.handle(0, Event::Tick);
