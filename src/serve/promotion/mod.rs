@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use kiln_cas::records::lease::{LeaseRecord, RecordTurn};
 use kiln_cas::stores::Storage;
 use kiln_ci::CiServices;
@@ -21,6 +23,7 @@ use kiln_deploy::signing::{KeyRing, Signer};
 use kiln_deploy::timestamp::Timestamp;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use tokio::time::MissedTickBehavior;
 
 use self::checks::Programs;
 pub use self::options::{PromotionOptions, read_keys, read_pipeline};
@@ -31,6 +34,8 @@ use super::webhook::{Webhook, WebhookError};
 
 /// How often it is looked whether something may happen by itself, and whether a file was changed.
 const SWEEP: Duration = Duration::from_secs(10);
+/// Looks that go on at once: each is about an environment that no other is about, and a policy has no more of them.
+const LOOKS: usize = 32;
 /// How long it is waited before a log that does not hold is looked at again.
 const BROKEN: Duration = Duration::from_secs(600);
 /// The record of which server tells changes.
@@ -161,13 +166,20 @@ impl Promotion {
     }
 }
 
-/// Looks for ever whether something may happen by itself. That may take long: it runs checks.
+/// Looks for ever whether something may happen by itself, also while checks of an earlier look take long.
 async fn keep_swept(keeper: &Keeper) {
+    let mut looks = tokio::time::interval(SWEEP);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut open = FuturesUnordered::new();
     loop {
-        if let Err(error) = keeper.sweep().await {
-            tracing::warn!(error = %chain(&error), "what waits to be promoted cannot be looked at for now");
+        tokio::select! {
+            _ = looks.tick(), if open.len() < LOOKS => open.push(keeper.sweep()),
+            Some(swept) = open.next() => {
+                if let Err(error) = swept {
+                    tracing::warn!(error = %chain(&error), "what waits to be promoted cannot be looked at for now");
+                }
+            }
         }
-        tokio::time::sleep(SWEEP).await;
     }
 }
 

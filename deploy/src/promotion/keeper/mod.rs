@@ -8,6 +8,7 @@ mod promote;
 mod seen;
 mod store;
 mod sweep;
+mod sweeps;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -17,6 +18,7 @@ use kiln_net::causes::chain;
 use serde::{Deserialize, Serialize};
 
 use self::store::{Loaded, Store, decode};
+use self::sweeps::Sweeps;
 use super::acts::Refusal;
 use super::change::Change;
 use super::decision::{Decision, Record};
@@ -49,6 +51,7 @@ pub struct Keeper {
     parts: Parts,
     /// What environments that take releases by themselves refused, by their names.
     refused: Mutex<HashMap<String, Refused>>,
+    sweeps: Sweeps,
     /// What came to environments since this process began.
     deployments: Deployments,
 }
@@ -81,9 +84,15 @@ impl Keeper {
     pub fn new(records: SharedRecords, pipeline: Pipeline, mut parts: Parts) -> Self {
         let keys = RwLock::new(parts.keys.take().map(Arc::new));
         let store = Store::new(records, parts.tells);
-        let refused = Mutex::default();
-        let deployments = Deployments::default();
-        Self { store, pipeline: RwLock::new(Arc::new(pipeline)), keys, parts, refused, deployments }
+        Self {
+            store,
+            pipeline: RwLock::new(Arc::new(pipeline)),
+            keys,
+            parts,
+            refused: Mutex::default(),
+            sweeps: Sweeps::default(),
+            deployments: Deployments::default(),
+        }
     }
 
     pub fn pipeline(&self) -> Arc<Pipeline> {

@@ -1,6 +1,9 @@
 //! What happens by itself: promotions that waited and may go on, and environments that take what passed those before.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
+
+use futures_util::future::join_all;
 
 use super::promote::{Ask, Outcome};
 use super::{Keeper, PromotionError, Refused};
@@ -19,16 +22,36 @@ const REFUSED: i64 = 600;
 const MAX_TOLD: usize = 8;
 
 impl Keeper {
-    /// Looks once at everything that may happen by itself. Any frontend may do so, and several at once. One that cannot be
-    /// looked at does not hold up the others.
+    /// Looks once at everything that may happen by itself. Any frontend may do so, and several at once. Environments are gone on
+    /// with side by side: one whose checks take long, or that cannot be looked at, holds up no other. Nor does it hold up
+    /// another sweep, which leaves it alone.
     pub async fn sweep(&self) -> Result<(), PromotionError> {
-        let world = self.world().await?;
+        let environments = self.due(&self.world().await?);
+        let swept = join_all(environments.iter().map(|it| self.sweep_one(it))).await;
+        swept.into_iter().collect()
+    }
+
+    /// Environments that something waits for, or that would take what arrived.
+    fn due(&self, world: &World) -> BTreeSet<String> {
+        let waited = world.waiting.iter().map(|it| it.environment.clone());
+        let taking = self.automatic(world).into_iter().map(|(ask, _)| ask.environment);
+        waited.chain(taking).collect()
+    }
+
+    /// What waits for an environment goes on first, and then it takes what arrived.
+    async fn sweep_one(&self, environment: &str) -> Result<(), PromotionError> {
+        let Some(_taken) = self.sweeps.take(environment) else { return Ok(()) };
+        let _turn = self.sweeps.turns.acquire().await;
         let mut failed = None;
-        for waiting in &world.waiting {
-            failed = self.go_on(waiting).await.err().or(failed);
+        for waiting in &self.world().await?.waiting {
+            if waiting.environment == environment {
+                failed = self.go_on(waiting).await.err().or(failed);
+            }
         }
         for (ask, digest) in self.automatic(&self.world().await?) {
-            failed = self.take(&ask, digest).await.err().or(failed);
+            if ask.environment == environment {
+                failed = self.take(&ask, digest).await.err().or(failed);
+            }
         }
         failed.map_or(Ok(()), Err)
     }

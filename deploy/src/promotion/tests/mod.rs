@@ -9,6 +9,7 @@ mod freeze;
 mod keeping;
 mod policies;
 mod races;
+mod sweeping;
 mod trust;
 
 use std::collections::HashMap;
@@ -159,11 +160,20 @@ impl World {
     }
 
     pub fn keeper_over(self: &Arc<Self>, records: SharedRecords, policy: &str) -> Keeper {
+        self.keeper_with(records, policy, Arc::new(Given(self.clone())))
+    }
+
+    pub fn keeper_with(
+        self: &Arc<Self>,
+        records: SharedRecords,
+        policy: &str,
+        checks: Arc<dyn RunCheck>,
+    ) -> Keeper {
         let it = Arc::new(Given(self.clone()));
         let parts = Parts {
             releases: it.clone(),
             tests: it.clone(),
-            checks: it.clone(),
+            checks,
             summaries: Some(it.clone()),
             places: None,
             clock: it,
