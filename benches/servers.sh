@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sourced by run.sh, fleet.sh and tests.sh, after scripts/tools.sh: a release build, a directory for data, and servers,
+# Sourced by run.sh, fleet.sh, swarm.sh and tests.sh, after scripts/tools.sh: a release build, a directory for data, and servers,
 # which go when the script ends. KILN_BENCH_BUILD=0 skips the build; KILN_BENCH_DIR chooses where the data is kept.
 
 # need_built NAME...: programs of the build, in $target.
@@ -20,9 +20,12 @@ stop() {
   for pid in "${servers[@]}"; do wait "$pid" 2>/dev/null || true; done
   servers=()
 }
+# Functions that undo what a script has set up besides, once its servers are gone.
+undo=()
 finish() {
   status=$?
   stop
+  for it in "${undo[@]}"; do "$it" || true; done
   if [ $status -ne 0 ]; then tail -n 5 "$data"/*.log >&2 2>/dev/null || true; fi
   chmod -R u+w "$data" 2>/dev/null || true
   rm -rf "$data"
