@@ -9,9 +9,10 @@
 //! | `pipelines/text/{id}/{stage}/{attempt}/{offset}` | what an attempt printed, in parts |
 //! | `pipelines/active/{id}` | it has not ended |
 //! | `pipelines/group/{hash}` | the runs that take turns |
-//! | `pipelines/fired/{hash}` | up to when a schedule was looked at |
+//! | `pipelines/fired/{hash}` | up to when a schedule was looked at, or up to which number releases were |
 //! | `pipelines/lease` | which frontend drives |
 
+use crate::pipelines::file::Schedule;
 use crate::pipelines::runner::TaskKey;
 
 pub const RUNS: &str = "pipelines/run/";
@@ -68,8 +69,18 @@ pub fn group(name: &str) -> String {
     format!("pipelines/group/{}", hash(&[name]))
 }
 
-pub fn fired(pipeline: &str, schedule: &str, zone: &str) -> String {
-    format!("pipelines/fired/{}", hash(&[pipeline, schedule, zone]))
+/// Of a trigger by releases, which is known by the names that it waits for.
+pub fn followed(pipeline: &str, names: &[String]) -> String {
+    format!("pipelines/fired/{}", hash(&[pipeline, "release", &names.join("\n")]))
+}
+
+/// Of a schedule, which is known by when it is due and what its runs are given: two that are due alike and build different things
+/// are two.
+pub fn scheduled(pipeline: &str, schedule: &Schedule) -> String {
+    let mut parts = vec![pipeline, schedule.cron.text(), schedule.cron.zone()];
+    let given = schedule.inputs.iter();
+    parts.extend(given.flat_map(|(name, value)| [name.as_str(), value.as_str()]));
+    format!("pipelines/fired/{}", hash(&parts))
 }
 
 /// Whether a text may be part of a key: what was made by [`kiln_net::id_at`].

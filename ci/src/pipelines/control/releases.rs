@@ -31,7 +31,7 @@ impl Control {
 
     /// One release of those that are new; the next one at the next look.
     async fn follow_one(&self, to: &Registered, names: &[String]) -> Result<(), ControlError> {
-        let key = keys::fired(&to.declared.name, "release", &names.join("\n"));
+        let key = keys::followed(&to.declared.name, names);
         let found = self.store.get::<u64>(&key).await?;
         let expect = found.as_ref().map_or(Expect::Absent, |(_, it)| Expect::Version(*it));
         let looked = |number: u64| put(key.clone(), expect, &number);

@@ -17,8 +17,6 @@ use crate::storage::Expect;
 const LATE: Duration = Duration::from_secs(300);
 /// How far ahead the time up to which was looked may be before a clock must have jumped.
 const AHEAD: Duration = Duration::from_secs(86_400);
-/// Times that are looked through at once; what was due before these is due no more.
-const MAX_DUE: usize = 1_000;
 
 /// What follows from the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,15 +35,7 @@ pub fn due(schedule: &Schedule, looked: Option<Time>, now: Time) -> Due {
     if looked.since(now) > AHEAD {
         return Due::Looked(now);
     }
-    let mut last = None;
-    let mut at = looked;
-    for _ in 0..MAX_DUE {
-        match schedule.cron.next(at).filter(|next| *next <= now) {
-            Some(next) => (last, at) = (Some(next), next),
-            None => break,
-        }
-    }
-    match last {
+    match schedule.cron.latest(looked, now) {
         None => Due::Nothing,
         Some(last) if schedule.missed == Missed::Skip && now.since(last) > LATE => {
             Due::Looked(last)
@@ -76,7 +66,7 @@ impl Control {
         now: Time,
     ) -> Result<(), ControlError> {
         let name = &registered.declared.name;
-        let key = keys::fired(name, schedule.cron.text(), schedule.cron.zone());
+        let key = keys::scheduled(name, schedule);
         let found = self.store.get::<Time>(&key).await?;
         let expect = found.as_ref().map_or(Expect::Absent, |(_, it)| Expect::Version(*it));
         let looked = |at: Time| put(key.clone(), expect, &at);

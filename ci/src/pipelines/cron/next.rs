@@ -60,6 +60,26 @@ impl Cron {
         None
     }
 
+    /// The last time up to `until` at which it is due after another one, however many there are between them.
+    pub fn latest(&self, after: Time, until: Time) -> Option<Time> {
+        let due = |at: Time| self.next(at).filter(|next| *next <= until);
+        let mut last = due(after)?;
+        // One alone, as a rule.
+        if due(last).is_none() {
+            return Some(last);
+        }
+        // As time goes on, what is due next never lies further back: so half of what is left is decided with each look.
+        let (mut low, mut high) = (last.0, until.0);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match due(Time(middle)) {
+                Some(next) => (last, low) = (next, next.0),
+                None => high = middle,
+            }
+        }
+        Some(last)
+    }
+
     /// If both fields of days say something, one of them has to fit.
     fn is_day(&self, day: Date) -> bool {
         let of_month = self.sets.day.has(day.day());

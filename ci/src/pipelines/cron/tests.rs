@@ -85,3 +85,21 @@ fn a_time_that_comes_twice_is_due_once_and_each_hour_is_an_hour() {
         ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-25T02:30:00Z"]
     );
 }
+
+/// Held against a look at one after the other, over a change of the clocks of Zurich.
+#[test]
+fn the_last_of_many_times_is_found_without_a_look_at_each() {
+    let (from, minute) = (at("2026-03-28T00:00:00Z"), 60_000);
+    for text in ["*/20 1-3 * * *", "30 2 * * *", "0 * * * *", "0 0 1 * *"] {
+        let cron = Cron::read(text, "Europe/Zurich").expect("an expression");
+        for minutes in [0, 59, 60, 61, 1_439, 1_440, 1_530, 3_000] {
+            let until = Time(from.0 + minutes * minute);
+            let times = std::iter::successors(cron.next(from), |it| cron.next(*it));
+            let last = times.take_while(|it| *it <= until).last();
+            assert_eq!(cron.latest(from, until), last, "{text} {minutes}");
+        }
+    }
+    let minutely = Cron::read("* * * * *", "Europe/Zurich").expect("an expression");
+    let year = at("2027-03-28T00:00:30Z");
+    assert_eq!(minutely.latest(from, year).map(shown).as_deref(), Some("2027-03-28T00:00:00Z"));
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::rig::Rig;
+use super::rig::{Hand, Rig};
 use crate::model::Time;
 use crate::pipelines::Cron;
 use crate::pipelines::control::schedules::{Due, due};
@@ -11,6 +11,15 @@ use crate::pipelines::file::{Missed, Schedule};
 use crate::services::Clock as _;
 
 const HOUR: u64 = 3_600_000;
+const HOURLY: &str = r#"
+name = "nightly"
+[[trigger]]
+on = "schedule"
+cron = "0 * * * *"
+[[stage]]
+name = "a"
+command = ["true"]
+"#;
 
 fn hourly(missed: Missed) -> Schedule {
     let cron = Cron::read("0 * * * *", "UTC").unwrap();
@@ -38,12 +47,19 @@ fn a_clock_that_jumps_over_times_begins_one_run_or_none() {
     assert_eq!(due(&once, Some(at(100, 0)), at(7, 30)), Due::Looked(at(7, 30)));
 }
 
+#[test]
+fn of_a_week_in_which_nothing_ran_one_run_is_left() {
+    let cron = Cron::read("* * * * *", "UTC").unwrap();
+    let minutely = Schedule { cron, missed: Missed::Once, inputs: BTreeMap::new() };
+    let (before, now) = (Time(1_000 * HOUR), Time((1_000 + 7 * 24) * HOUR));
+    assert_eq!(due(&minutely, Some(before), now), Due::Begin(now));
+    assert_eq!(due(&minutely, Some(now), now), Due::Nothing);
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_time_begins_one_run_however_many_frontends_look() {
     let mut rig = Rig::new();
-    rig.declare(
-        "name = \"nightly\"\n[[trigger]]\non = \"schedule\"\ncron = \"0 * * * *\"\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n",
-    );
+    rig.declare(HOURLY);
     let (one, other) = (rig.frontend(), rig.frontend());
     one.fire(rig.clock.now()).await;
     assert!(one.list(None, 10).await.unwrap().is_empty());
@@ -57,6 +73,90 @@ async fn each_time_begins_one_run_however_many_frontends_look() {
         (begun[0].run.trigger.as_str(), begun[0].run.pipeline.as_str()),
         ("schedule", "nightly")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_schedules_that_are_due_alike_both_begin_what_they_give() {
+    let mut rig = Rig::new();
+    let schedule = |target: &str| {
+        format!(
+            "[[trigger]]\non = \"schedule\"\ncron = \"0 * * * *\"\ninputs = {{ target = \"{target}\" }}\n"
+        )
+    };
+    let (arm, x86) = (schedule("arm"), schedule("x86"));
+    let stage = "[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n";
+    rig.declare(&format!("name = \"both\"\n[inputs.target]\n{arm}{x86}{stage}"));
+    let one = rig.frontend();
+    one.fire(rig.clock.now()).await;
+    rig.clock.advance(Duration::from_secs(3_600));
+    for _ in 0..2 {
+        one.fire(rig.clock.now()).await;
+    }
+    let begun = one.list(None, 10).await.unwrap();
+    let mut given: Vec<_> = begun.iter().map(|it| it.run.inputs["target"].as_str()).collect();
+    given.sort_unstable();
+    assert_eq!(given, ["arm", "x86"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_dies_while_he_begins_a_run_is_followed_by_one_who_begins_it_once() {
+    let mut begun_by_the_first = Vec::new();
+    for calls in 0..20 {
+        for last_is_done in [false, true] {
+            let mut rig = Rig::new();
+            rig.declare(HOURLY);
+            let (one, other) = (rig.frontend(), rig.frontend());
+            one.fire(rig.clock.now()).await;
+            rig.clock.advance(Duration::from_secs(3_600));
+            rig.memory.fail_after(calls, last_is_done);
+            one.fire(rig.clock.now()).await;
+            rig.memory.recover();
+            begun_by_the_first.push(other.list(None, 10).await.unwrap().len());
+            other.fire(rig.clock.now()).await;
+            let begun = other.list(None, 10).await.unwrap();
+            assert_eq!(begun.len(), 1, "after {calls} calls, {last_is_done}");
+        }
+    }
+    assert!(begun_by_the_first.contains(&0) && begun_by_the_first.contains(&1));
+}
+
+/// The clock of frontends goes as the runtime's does.
+async fn ticking(clock: &Hand) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        clock.advance(Duration::from_millis(250));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_lost_around_a_time_neither_loses_nor_repeats_it() {
+    let minute = Duration::from_secs(60);
+    // In half seconds: from ten seconds before the time on, until its lease would have ended behind it.
+    for lost in 0..48 {
+        let mut rig = Rig::new();
+        rig.declare(HOURLY);
+        let now = rig.clock.now();
+        let hour = Time(now.0.next_multiple_of(HOUR));
+        rig.clock.advance(hour.since(now) - minute);
+        let first = tokio::spawn(rig.frontend().run());
+        let other = rig.frontend();
+        let course = async {
+            // Whoever comes first leads.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let second = tokio::spawn(other.clone().run());
+            tokio::time::sleep(Duration::from_millis(47_000 + 500 * lost)).await;
+            first.abort();
+            tokio::time::sleep(minute).await;
+            second.abort();
+        };
+        tokio::select! {
+            () = course => {}
+            () = ticking(&rig.clock) => {}
+        }
+        assert!(rig.clock.now() > hour);
+        let begun = other.list(None, 10).await.unwrap();
+        assert_eq!(begun.len(), 1, "lost after {lost} half seconds");
+    }
 }
 
 #[tokio::test(start_paused = true)]
