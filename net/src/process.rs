@@ -1,4 +1,7 @@
-//! Programs that are run: with an end to their time and their output, and all that they started gone with them.
+//! Programs that are run: with an end to their time and their output, and all that they started gone with them; also where this
+//! process is killed, by a [`guard`] beside each.
+
+pub mod guard;
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -7,6 +10,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
+
+use guard::Guard;
 
 /// After its end a program's children may hold its streams open for so long.
 const LINGER: Duration = Duration::from_millis(500);
@@ -45,12 +50,17 @@ pub struct Ran {
     pub stderr: Vec<u8>,
 }
 
-/// Ends a process group: when it is dropped, all that is left of it.
-struct Group(Option<Pid>);
+/// A process group that ends when this is dropped: all that is left of it.
+struct Group {
+    /// Who leads it, and ends it in that case.
+    guard: Option<Guard>,
+    /// Whose number it has where nobody guards it.
+    program: Option<Pid>,
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(group) = self.0 {
+        if let (None, Some(group)) = (&self.guard, self.program) {
             // That it is gone already is as well.
             kill_process_group(group, Signal::KILL).ok();
         }
@@ -77,16 +87,15 @@ struct Started {
 }
 
 /// Starts a program in a process group of its own, with its output to be read.
-fn start(command: &mut Command) -> Result<Started, ProcessError> {
+fn start(command: &mut Command, guarded: bool) -> Result<Started, ProcessError> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-    match command.spawn() {
-        Ok(child) => {
-            let group = child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw);
-            Ok(Started { program, child, group: Group(group) })
-        }
-        Err(source) => Err(ProcessError::Start { program, source }),
-    }
+    let failed = |source| ProcessError::Start { program: program.clone(), source };
+    let guard = if guarded { Guard::start().map_err(failed)? } else { None };
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.process_group(guard::joins(guard.as_ref())).kill_on_drop(true);
+    let child = command.spawn().map_err(failed)?;
+    let id = child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw);
+    Ok(Started { program, child, group: Group { guard, program: id } })
 }
 
 async fn feed(stdin: Option<ChildStdin>, input: Option<&[u8]>) {
@@ -97,17 +106,37 @@ async fn feed(stdin: Option<ChildStdin>, input: Option<&[u8]>) {
 }
 
 /// Runs a program in a process group of its own. `input` is written to its stdin; without, it has the stdin that
-/// the command says. Whoever drops the future ends the program.
+/// the command says. Whoever drops the future ends the program, and so does whoever kills this process.
 pub async fn run(
-    mut command: Command,
+    command: Command,
     input: Option<&[u8]>,
     limit: Duration,
     keep: Keep,
 ) -> Result<Ran, ProcessError> {
+    finish(command, input, (limit, keep), true).await
+}
+
+/// The same without a guard: for programs that take moments, of which there are many (git), and that may end by themselves where
+/// this process is killed.
+pub async fn run_brief(
+    command: Command,
+    input: Option<&[u8]>,
+    limit: Duration,
+    keep: Keep,
+) -> Result<Ran, ProcessError> {
+    finish(command, input, (limit, keep), false).await
+}
+
+async fn finish(
+    mut command: Command,
+    input: Option<&[u8]>,
+    (limit, keep): (Duration, Keep),
+    guarded: bool,
+) -> Result<Ran, ProcessError> {
     if input.is_some() {
         command.stdin(Stdio::piped());
     }
-    let Started { program, mut child, group } = start(&mut command)?;
+    let Started { program, mut child, group } = start(&mut command, guarded)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let feeding = feed(child.stdin.take(), input);
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -156,7 +185,7 @@ pub async fn run_told(
     told: &Told<'_>,
 ) -> Result<ExitStatus, ProcessError> {
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    let Started { program, mut child, group } = start(&mut command)?;
+    let Started { program, mut child, group } = start(&mut command, true)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let feeding = feed(child.stdin.take(), input);
     let work = async {

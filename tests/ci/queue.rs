@@ -1,7 +1,12 @@
 //! `kiln queue`, by its example: a real repository with branches of all kinds, and only the good ones land.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kiln_test_servers::pause;
+
+const WITHIN: Duration = Duration::from_secs(40);
 
 #[test]
 fn the_example_lands_exactly_the_good_changes() {
@@ -31,4 +36,68 @@ fn the_example_lands_exactly_the_good_changes() {
     assert_eq!(code, Some(1), "{shown}");
     let (code, shown) = kiln(&["add", "--branch", "--upload-pack=x"]);
     assert_eq!(code, Some(2), "{shown}");
+}
+
+/// A process that ends with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// What has ended and was not asked how does not live.
+fn lives(process: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+#[test]
+fn a_queue_that_is_killed_takes_its_check_along() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    let script = "git init --quiet --bare --initial-branch=main app.git
+        git clone --quiet app.git work 2>/dev/null
+        cd work
+        echo old >file && git add file && git commit --quiet -m Begin
+        git push --quiet origin HEAD:refs/heads/main
+        echo new >file && git commit --quiet -a -m Change
+        git push --quiet origin HEAD:refs/heads/change";
+    let mut command = Command::new("sh");
+    command.args(["-ec", script]).current_dir(place);
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    for who in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{who}_NAME"), "Somebody");
+        command.env(format!("GIT_{who}_EMAIL"), "somebody@example.com");
+    }
+    assert!(command.status().expect("it runs").success());
+    let kiln = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command.arg("queue").args(arguments).args(["--state", "queue"]).current_dir(place);
+        command
+    };
+    std::fs::create_dir(place.join("queue")).expect("a directory");
+    let added = kiln(&["add", "--branch", "change"]).output().expect("it runs");
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    let noted = place.join("noted");
+    let check = "sleep 600 & echo $$ $! >\"$NOTED.new\" && mv \"$NOTED.new\" \"$NOTED\"; wait";
+    let mut run = kiln(&["run", "--repo", "app.git", "--check", check, "--env", "NOTED"]);
+    run.args(["--poll", "1s"]).env("NOTED", &noted).stdout(Stdio::null()).stderr(Stdio::null());
+    let running = Running(run.spawn().expect("it runs"));
+    let until = Instant::now() + WITHIN;
+    while !noted.exists() {
+        assert!(Instant::now() < until, "the check does not begin");
+        pause();
+    }
+    let processes = std::fs::read_to_string(&noted).expect("the check has written it");
+    let processes: Vec<_> = processes.split_whitespace().collect();
+    assert!(processes.len() == 2 && processes.iter().all(|it| lives(it)), "{processes:?}");
+    drop(running);
+    let until = Instant::now() + WITHIN;
+    while processes.iter().any(|it| lives(it)) {
+        assert!(Instant::now() < until, "they go on: {processes:?}");
+        pause();
+    }
 }

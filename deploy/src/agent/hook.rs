@@ -1,4 +1,5 @@
-//! Programs that are run around a switch. One that hangs is killed with all that it started.
+//! Programs that are run around a switch. One that hangs is killed with all that it started, and so is one whose agent is killed: the
+//! next agent may run it again. What a hook leaves running stays.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use kiln_net::process::guard::{self, Guard};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// The variable with which an agent shows who it is: nobody whom it starts has to know.
@@ -42,15 +44,21 @@ impl Hook {
     pub fn run(&self, version: &Path) -> Result<(), HookError> {
         let program = || self.program.clone();
         let failed = |source| HookError::Start { program: program(), source };
+        let guard = Guard::start().map_err(failed)?;
         let child = Command::new(&self.program)
             .args(&self.arguments)
             .arg(version)
             .env_remove(TOKEN)
             .stdin(Stdio::null())
-            .process_group(0)
+            .process_group(guard::joins(guard.as_ref()))
             .spawn()
             .map_err(failed)?;
-        match within(child, self.timeout).map_err(failed)? {
+        let group = guard.as_ref().map_or_else(|| Pid::from_child(&child), Guard::group);
+        let ended = within(child, group, self.timeout);
+        if let Some(guard) = guard {
+            guard.dismiss();
+        }
+        match ended.map_err(failed)? {
             None => Err(HookError::TimedOut(program(), self.timeout)),
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(HookError::Failed { program: program(), status }),
@@ -58,10 +66,8 @@ impl Hook {
     }
 }
 
-/// Waits for a child that leads its process group; after `time` the whole group is killed, and there
-/// is no status.
-fn within(mut child: Child, time: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let group = Pid::from_child(&child);
+/// Waits for a child; after `time` its whole process group is killed, and there is no status.
+fn within(mut child: Child, group: Pid, time: Duration) -> std::io::Result<Option<ExitStatus>> {
     let (sender, receiver) = mpsc::channel();
     let waiter = std::thread::Builder::new().name("hook".to_owned());
     let waits = waiter.spawn(move || {

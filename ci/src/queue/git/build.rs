@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::repository::{GitError, Repository, failed, succeeded};
 use crate::queue::{Branch, Commit};
-use kiln_net::process::{Keep, run, words};
+use kiln_net::process::{Keep, run_brief, words};
 
 const LIMIT: Duration = Duration::from_secs(600);
 /// Most commits of a branch that are put onto the base one by one.
@@ -202,7 +202,8 @@ impl Repository {
         command.args(["-F", "-"]).env("GIT_AUTHOR_NAME", name).env("GIT_AUTHOR_EMAIL", &said.email);
         command.env("GIT_AUTHOR_DATE", format!("@{} +0000", said.authored));
         command.env("GIT_COMMITTER_DATE", format!("@{} +0000", said.committed));
-        let ran = run(command, Some(said.message.as_bytes()), LIMIT, Keep::All(MAX_SAID)).await?;
+        let ran =
+            run_brief(command, Some(said.message.as_bytes()), LIMIT, Keep::All(MAX_SAID)).await?;
         let output = succeeded("commit-tree", ran)?;
         Ok(Commit::new(words(&output, MAX_SAID).as_str())?)
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::queue::{Branch, Commit, NameError};
-use kiln_net::process::{Keep, ProcessError, Ran, run, words};
+use kiln_net::process::{Keep, ProcessError, Ran, run_brief, words};
 
 /// How long one of git's commands may take; fetching and checking out a large repository are the longest.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -97,7 +97,7 @@ impl Repository {
     async fn check_version(&self) -> Result<(), GitError> {
         let mut command = Command::new("git");
         command.arg("version").stdin(Stdio::null());
-        let ran = run(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
+        let ran = run_brief(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
         let text = words(&ran.stdout, SHOWN);
         let version = text.split_whitespace().nth(2).unwrap_or_default().to_owned();
         let mut parts = version.split('.').map(|it| it.parse::<u32>().unwrap_or(0));
@@ -167,7 +167,7 @@ impl Repository {
     ) -> Result<Vec<u8>, GitError> {
         let mut command = self.command(tree);
         command.args(arguments);
-        let ran = run(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
+        let ran = run_brief(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
         succeeded(arguments.first().copied().unwrap_or_default(), ran)
     }
 
@@ -175,7 +175,7 @@ impl Repository {
     pub(super) async fn ask(&self, arguments: &[&str]) -> Result<(i32, Ran), GitError> {
         let mut command = self.command(None);
         command.args(arguments);
-        let ran = run(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
+        let ran = run_brief(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
         Ok((ran.status.code().unwrap_or(-1), ran))
     }
 
