@@ -9,6 +9,7 @@ use super::start::Start;
 use super::store::put;
 use super::{Control, Registered};
 use crate::pipelines::file::{Trigger, fits};
+use crate::pipelines::laid::LayError;
 use crate::storage::Expect;
 
 /// The input that such a run gets, if its pipeline has one of this name.
@@ -61,8 +62,20 @@ impl Control {
         }
         // Whoever was faster has begun it.
         let others = vec![looked(first.number)?];
-        if let Some(run) = self.try_start(&to.declared, &ask, others).await? {
-            tracing::info!(pipeline = run.pipeline, run = run.id, "a release began a run");
+        match self.try_start(&to.declared, &ask, others).await {
+            Ok(Some(run)) => {
+                tracing::info!(pipeline = run.pipeline, run = run.id, "a release began a run");
+            }
+            Ok(None) => {}
+            // No later look would begin it, and those behind it would wait for that.
+            Err(ControlError::Lay(
+                why @ (LayError::OtherValue { .. } | LayError::LongInput(_)),
+            )) => {
+                let (pipeline, release) = (&to.declared.name, &first.name);
+                tracing::warn!(pipeline, release, error = %why, "a release begins no run");
+                self.store.commit(Vec::new(), vec![looked(first.number)?]).await?;
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }

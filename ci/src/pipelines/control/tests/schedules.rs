@@ -182,6 +182,25 @@ async fn each_release_that_fits_begins_one_run_with_its_name() {
     assert!(names.contains(&"team/app:1") && names.contains(&"team/app:2"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_release_that_a_pipeline_does_not_take_holds_up_no_other_one() {
+    let mut rig = Rig::new();
+    rig.declare(
+        "name = \"after\"\n[inputs.release]\nvalues = [\"team/app:2\"]\n[[trigger]]\non = \"release\"\nnames = [\"team/app:*\"]\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n",
+    );
+    let one = rig.frontend();
+    one.follow().await;
+    for name in ["team/app:1", "team/app:2"] {
+        rig.releases.0.lock().unwrap().push(format!(" {name}"));
+    }
+    for _ in 0..3 {
+        one.follow().await;
+    }
+    let begun = one.list(None, 10).await.unwrap();
+    let names: Vec<_> = begun.iter().map(|it| it.run.inputs["release"].as_str()).collect();
+    assert_eq!(names, ["team/app:2"]);
+}
+
 #[test]
 fn a_call_begins_only_what_waits_for_it() {
     let mut rig = Rig::new();
