@@ -108,10 +108,12 @@ impl Control {
         if !sweeps && !self.awaits() && self.store.active().await?.is_empty() {
             return Ok(Due::Nothing);
         }
-        if let Standing::Elsewhere(time) = self.turn.take().await? {
+        let standing = self.turn.take().await?;
+        // A run is begun once whoever does it, and whoever leads need not have the same pipelines declared.
+        self.fire(self.now()).await;
+        if let Standing::Elsewhere(time) = standing {
             return Ok(Due::Elsewhere(time));
         }
-        self.fire(self.now()).await;
         self.follow().await;
         Ok(Due::Here(self.store.active().await?))
     }

@@ -1,6 +1,6 @@
 //! Runs of pipelines as they go: their histories in records, what people say of them, and the one frontend that carries out what
-//! follows. Any frontend takes in what people say; one at a time drives, by a lease, and another takes over within seconds. What is
-//! written is safe without the lease: a history grows by compare-and-swap, and a runner that is given a task twice does it once.
+//! follows. Any frontend takes in what people and schedules say; one at a time drives, by a lease, and another takes over within
+//! seconds. What is written is safe without the lease: a history grows by compare-and-swap, and a runner that is given a task twice does it once.
 //!
 //! | module | what it does |
 //! | --- | --- |
@@ -112,6 +112,8 @@ pub struct Control {
     turn: RecordTurn,
     /// What the stages of runs that are driven here do now, in words.
     lines: Mutex<Lines>,
+    /// Up to when schedules were looked at, by the keys of their records: as far as this process has read or written that.
+    looked: Mutex<HashMap<String, Time>>,
     opened: Opened,
 }
 
@@ -129,6 +131,7 @@ impl Control {
         let turn = LeaseRecord::new(records.clone(), keys::LEASE).turn(who, LEASE);
         let store = Store { records, ledger };
         let (wake, lines, opened) = (Notify::new(), Mutex::default(), Opened::default());
+        let looked = Mutex::default();
         Arc::new(Self {
             store,
             runner,
@@ -139,6 +142,7 @@ impl Control {
             wake,
             turn,
             lines,
+            looked,
             opened,
         })
     }

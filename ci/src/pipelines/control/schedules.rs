@@ -1,5 +1,7 @@
 //! Schedules begin runs: each time that is due once, however many frontends look, whatever their clocks do.
 
+use std::collections::HashMap;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kiln_net::causes::chain;
@@ -45,35 +47,54 @@ pub fn due(schedule: &Schedule, looked: Option<Time>, now: Time) -> Due {
 }
 
 impl Control {
-    /// Begins what is due now.
+    /// Begins what is due now. What is due at none is found out without asking the records.
     pub(super) async fn fire(&self, now: Time) {
+        let before = std::mem::take(&mut *self.looked());
+        // Of schedules that are declared no more nothing is known any longer.
+        let mut after = HashMap::new();
         for registered in self.registered().values() {
             for trigger in &registered.declared.triggers {
                 let Trigger::Schedule(schedule) = trigger else { continue };
-                // One that cannot begin holds up no other one.
-                if let Err(error) = self.fire_one(registered, schedule, now).await {
-                    let pipeline = &registered.declared.name;
-                    tracing::warn!(pipeline, error = %chain(&error), "a schedule waits");
+                let key = keys::scheduled(&registered.declared.name, schedule);
+                let known = (key.as_str(), before.get(&key).copied());
+                match self.fire_one(registered, schedule, known, now).await {
+                    Ok(looked) => after.extend(looked.map(|at| (key, at))),
+                    // One that cannot begin holds up no other one.
+                    Err(error) => {
+                        let pipeline = &registered.declared.name;
+                        tracing::warn!(pipeline, error = %chain(&error), "a schedule waits");
+                    }
                 }
             }
         }
+        *self.looked() = after;
     }
 
+    fn looked(&self) -> MutexGuard<'_, HashMap<String, Time>> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers up to when it is known to be looked at, by whomever.
     async fn fire_one(
         &self,
         registered: &Registered,
         schedule: &Schedule,
+        (key, known): (&str, Option<Time>),
         now: Time,
-    ) -> Result<(), ControlError> {
-        let name = &registered.declared.name;
-        let key = keys::scheduled(name, schedule);
-        let found = self.store.get::<Time>(&key).await?;
+    ) -> Result<Option<Time>, ControlError> {
+        // What is written lies no further back.
+        if known.is_some() && due(schedule, known, now) == Due::Nothing {
+            return Ok(known);
+        }
+        let found = self.store.get::<Time>(key).await?;
         let expect = found.as_ref().map_or(Expect::Absent, |(_, it)| Expect::Version(*it));
-        let looked = |at: Time| put(key.clone(), expect, &at);
-        match due(schedule, found.map(|(at, _)| at), now) {
-            Due::Nothing => {}
+        let last = found.map(|(at, _)| at);
+        let looked = |at: Time| put(key.to_owned(), expect, &at);
+        match due(schedule, last, now) {
+            Due::Nothing => Ok(last),
             Due::Looked(at) => {
-                self.store.commit(Vec::new(), vec![looked(at)?]).await?;
+                let written = self.store.commit(Vec::new(), vec![looked(at)?]).await?;
+                Ok(written.then_some(at))
             }
             Due::Begin(at) => {
                 let ask = Start {
@@ -85,11 +106,11 @@ impl Control {
                 };
                 // Whoever was faster has begun it.
                 let begun = self.try_start(&registered.declared, &ask, vec![looked(at)?]).await?;
-                if let Some(run) = begun {
-                    tracing::info!(pipeline = name, run = run.id, "a schedule began a run");
-                }
+                Ok(begun.map(|run| {
+                    tracing::info!(pipeline = run.pipeline, run = run.id, "a schedule began a run");
+                    at
+                }))
             }
         }
-        Ok(())
     }
 }

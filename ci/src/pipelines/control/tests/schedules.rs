@@ -63,6 +63,9 @@ async fn each_time_begins_one_run_however_many_frontends_look() {
     let (one, other) = (rig.frontend(), rig.frontend());
     one.fire(rig.clock.now()).await;
     assert!(one.list(None, 10).await.unwrap().is_empty());
+    let calls = rig.memory.calls();
+    one.fire(rig.clock.now()).await;
+    assert_eq!(rig.memory.calls(), calls, "nothing is asked while nothing is due");
     rig.clock.advance(Duration::from_secs(3_600));
     let now = rig.clock.now();
     tokio::join!(one.fire(now), other.fire(now));
@@ -128,6 +131,40 @@ async fn ticking(clock: &Hand) {
     }
 }
 
+/// Puts the clock a minute before an hour.
+fn before_an_hour(rig: &Rig) -> Time {
+    let now = rig.clock.now();
+    let hour = Time(now.0.next_multiple_of(HOUR));
+    rig.clock.advance(hour.since(now) - Duration::from_secs(60));
+    hour
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_leads_need_not_have_the_pipeline_declared() {
+    let mut rig = Rig::new();
+    let hour = before_an_hour(&rig);
+    // For as long as this one goes on, whoever drives it leads.
+    rig.start("name = \"long\"\n[[stage]]\nname = \"hangs\"\ncommand = [\"true\"]\n").await;
+    let leader = tokio::spawn(rig.frontend().run());
+    rig.declare(HOURLY);
+    let other = rig.frontend();
+    let course = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let second = tokio::spawn(other.clone().run());
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        leader.abort();
+        second.abort();
+    };
+    tokio::select! {
+        () = course => {}
+        () = ticking(&rig.clock) => {}
+    }
+    assert!(rig.clock.now() > hour);
+    let begun = other.list(None, 10).await.unwrap();
+    let scheduled = begun.iter().filter(|it| it.run.trigger == "schedule");
+    assert_eq!(scheduled.count(), 1, "of {}", begun.len());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_is_lost_around_a_time_neither_loses_nor_repeats_it() {
     let minute = Duration::from_secs(60);
@@ -135,9 +172,7 @@ async fn a_leader_that_is_lost_around_a_time_neither_loses_nor_repeats_it() {
     for lost in 0..48 {
         let mut rig = Rig::new();
         rig.declare(HOURLY);
-        let now = rig.clock.now();
-        let hour = Time(now.0.next_multiple_of(HOUR));
-        rig.clock.advance(hour.since(now) - minute);
+        let hour = before_an_hour(&rig);
         let first = tokio::spawn(rig.frontend().run());
         let other = rig.frontend();
         let course = async {
