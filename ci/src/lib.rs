@@ -31,6 +31,7 @@ pub mod plans;
 pub mod quarantine;
 pub mod queue;
 pub mod recording;
+mod resumed;
 pub mod services;
 pub mod shards;
 pub mod stages;

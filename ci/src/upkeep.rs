@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::events::{EventLog, StreamLimits};
 use crate::history::History;
+use crate::resumed::resumed;
 use crate::services::Clock;
 
 /// How often it is looked whether segments are to be joined, or are too old, where nothing says so before.
@@ -33,7 +34,13 @@ pub struct Upkeep {
 impl Upkeep {
     /// Works until `stop`. A step that is cut off is as one that a crash ended: it can be.
     pub async fn run(self, stop: CancellationToken) {
-        let work = async { tokio::join!(self.maintain(), self.sweep(), self.make_room()) };
+        let work = async {
+            tokio::join!(
+                resumed("joining what is fresh of the history", || self.maintain()),
+                resumed("sweeping the history", || self.sweep()),
+                resumed("making room for build events", || self.make_room()),
+            )
+        };
         tokio::select! {
             _ = work => {}
             () = stop.cancelled() => {}

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use super::super::inbox::Inbox;
 use super::super::ledger::{Ledger, Note, Owners};
 use super::super::reruns::{RerunError, Reruns, Room, Wanted};
 use super::super::samples::attempt;
+use super::super::service::Judging;
 use super::super::shadow::Runs;
 use super::*;
 use crate::attempts::Attempt;
@@ -47,18 +49,37 @@ impl Ledger for Noting {
     }
 }
 
-/// Everything passes when it is run again.
+/// Everything passes when it is run again, and the first thing that is asked panics.
 struct Passing {
     idle: usize,
+    panics: Panics,
+    asked: AtomicBool,
+}
+
+/// What panics at first.
+#[derive(Clone, Copy, PartialEq)]
+enum Panics {
+    Nothing,
+    Room,
+    Run,
+}
+
+impl Passing {
+    fn ask(&self, what: Panics) {
+        let is_first = what == self.panics && !self.asked.swap(true, Ordering::Relaxed);
+        assert!(!is_first, "it panics once");
+    }
 }
 
 #[async_trait]
 impl Reruns for Passing {
     async fn room(&self) -> Result<Room, RerunError> {
+        self.ask(Panics::Room);
         Ok(Room { idle: self.idle, all_idle: false, waiting: 0 })
     }
 
     async fn run(&self, wanted: &Wanted) -> Result<Attempt, RerunError> {
+        self.ask(Panics::Run);
         Ok(attempt(&wanted.target, 1_000, Passed))
     }
 }
@@ -68,6 +89,7 @@ struct Server {
     history: Arc<History>,
     name: String,
     idle: usize,
+    panics: Panics,
 }
 
 impl Server {
@@ -75,7 +97,13 @@ impl Server {
         let (segments, records) = (Arc::new(memory.clone()), Arc::new(memory.clone()));
         let history = History::new(segments, records, HistoryPolicy::default());
         let history = Arc::new(history.tapped(Some(Arc::new(Inbox::default()))));
-        Self { memory: memory.clone(), history, name: name.to_owned(), idle: 0 }
+        Self {
+            memory: memory.clone(),
+            history,
+            name: name.to_owned(),
+            idle: 0,
+            panics: Panics::Nothing,
+        }
     }
 
     fn streams(&self) -> Arc<EventLog> {
@@ -88,7 +116,11 @@ impl Server {
             ledger: Arc::new(Noting(self.memory.clone())),
             history: self.history.clone(),
             streams: self.streams(),
-            reruns: Arc::new(Passing { idle: self.idle }),
+            reruns: Arc::new(Passing {
+                idle: self.idle,
+                panics: self.panics,
+                asked: AtomicBool::new(false),
+            }),
             owners: Arc::new(Fixed),
             teller: None,
             clock: Arc::new(Fixed),
@@ -213,6 +245,44 @@ async fn a_shadow_run_is_committed_as_what_it_was_and_decides() {
     assert_eq!(shadow, ["shadow-decide", ""]);
     let days = server.history.days(&test).await.unwrap();
     assert_eq!(days.values().map(|it| (it.failed, it.passed)).collect::<Vec<_>>(), [(1, 0)]);
+}
+
+#[tokio::test]
+async fn a_shadow_run_that_panics_gives_its_slot_back() {
+    let memory = Memory::default();
+    let server = Server { idle: 4, panics: Panics::Run, ..Server::new(&memory, "a") };
+    server.history.commit(Time(1), &[attempt("//a:t", 1, Failed)]).await.unwrap();
+    let mut leading = server.lead().await.unwrap();
+    leading.step().await.unwrap();
+    let mut runs = Runs::default();
+    leading.shadow(&mut runs).await.unwrap();
+    let ended = runs.ended().await.expect("it is told how each run ended");
+    leading.ended(ended).await.unwrap();
+    assert_eq!(leading.mind.preempt(usize::MAX), [], "nothing runs any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_panics_while_it_decides_decides_again() {
+    let memory = Memory::default();
+    let server = Server { idle: 4, panics: Panics::Room, ..Server::new(&memory, "a") };
+    server.history.commit(Time(1), &[attempt("//a:t", 1, Failed)]).await.unwrap();
+    let (parts, options) = (server.parts(), VerdictOptions::default());
+    let policy = options.policy.clone();
+    let book = Book::new(parts.records.clone(), parts.ledger.clone(), policy, true);
+    let judging = Judging::start(options, parts, Inbox::default(), book);
+    let is_decided = async {
+        loop {
+            let cases = memory.list(keys::CASES, None, false, 10).await.unwrap();
+            let cases = cases.iter().map(|it| keys::decode(&it.value).unwrap());
+            let cases: Vec<super::super::mind::CaseRecord> = cases.collect();
+            if cases.iter().any(|it| it.judgement.verdict == Verdict::Flaky) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3600), is_decided).await.expect("it is decided");
+    judging.shutdown().await;
 }
 
 #[tokio::test]

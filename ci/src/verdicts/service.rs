@@ -19,6 +19,7 @@ use super::shadow::Runs;
 use super::store::{Store, TERM};
 use super::survey::Survey;
 use super::telling::Telling;
+use crate::resumed::{is_broken_off, resumed};
 use crate::storage::{LeaseRecord, RecordTurn, StorageError};
 
 /// How often it is looked what came, while something is open and while nothing is.
@@ -87,17 +88,28 @@ struct Judge {
 impl Judge {
     async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let pause = match self.serve(&stop).await {
-                Ok(()) => IDLE,
-                Err(VerdictError::Storage(StorageError::Conflict(_))) => BUSY,
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "no verdicts for now");
-                    PAUSE
-                }
-            };
+            let mut pause = IDLE;
+            let served = async { pause = self.serve_once(&stop).await };
+            if is_broken_off("deciding on failures", served).await {
+                // It may have renewed the lease meanwhile.
+                self.turn.forget().await;
+                pause = PAUSE;
+            }
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// How long to wait before the next time.
+    async fn serve_once(&self, stop: &CancellationToken) -> Duration {
+        match self.serve(stop).await {
+            Ok(()) => IDLE,
+            Err(VerdictError::Storage(StorageError::Conflict(_))) => BUSY,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "no verdicts for now");
+                PAUSE
             }
         }
     }
@@ -119,7 +131,11 @@ impl Judge {
         let mut leading = begun.await?;
         let mut runs = Runs::default();
         let mut telling = JoinSet::new();
-        telling.spawn(Telling::new(&self.parts, self.book.clone(), claim).run());
+        let (parts, book) = (self.parts.clone(), self.book.clone());
+        telling.spawn(async move {
+            let telling = || Telling::new(&parts, book.clone(), claim.clone()).run();
+            resumed("telling changes of the quarantine", telling).await;
+        });
         loop {
             let busy = leading.step().await?;
             leading.shadow(&mut runs).await?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::error::VerdictError;
@@ -21,41 +21,54 @@ pub struct Ended {
     result: Result<Attempt, RerunError>,
 }
 
+/// A run that has not ended yet.
+struct Running {
+    rerun: Rerun,
+    started: Instant,
+    handle: AbortHandle,
+}
+
 /// What runs. Dropping it ends all of it.
 #[derive(Default)]
 pub struct Runs {
     tasks: JoinSet<Ended>,
-    handles: HashMap<RerunId, AbortHandle>,
+    running: HashMap<Id, Running>,
 }
 
 impl Runs {
     /// The next run that has ended; waits for ever where none runs.
     pub async fn ended(&mut self) -> Option<Ended> {
-        match self.tasks.join_next().await {
-            Some(Ok(ended)) => {
-                self.handles.remove(&ended.rerun.id);
+        match self.tasks.join_next_with_id().await {
+            Some(Ok((task, ended))) => {
+                self.running.remove(&task);
                 Some(ended)
             }
-            // It was stopped.
-            Some(Err(_)) => None,
+            Some(Err(error)) => self.broken_off(&error),
             None => std::future::pending().await,
         }
     }
 
+    /// A run that panicked has ended like any other, and has shown nothing. `None`: it was stopped, which is known.
+    fn broken_off(&mut self, error: &JoinError) -> Option<Ended> {
+        let Running { rerun, started, .. } = self.running.remove(&error.id())?;
+        let result = Err(RerunError::Failed(error.to_string()));
+        Some(Ended { rerun, took: started.elapsed(), result })
+    }
+
     fn start(&mut self, reruns: &Arc<dyn Reruns>, rerun: Rerun, wanted: Wanted) {
         let reruns = reruns.clone();
-        let id = rerun.id;
+        let (started, own) = (Instant::now(), rerun.clone());
         let handle = self.tasks.spawn(async move {
-            let started = Instant::now();
             let result = reruns.run(&wanted).await;
-            Ended { rerun, took: started.elapsed(), result }
+            Ended { rerun: own, took: started.elapsed(), result }
         });
-        self.handles.insert(id, handle);
+        self.running.insert(handle.id(), Running { rerun, started, handle });
     }
 
     fn stop(&mut self, id: RerunId) {
-        if let Some(handle) = self.handles.remove(&id) {
-            handle.abort();
+        let task = self.running.iter().find(|(_, it)| it.rerun.id == id).map(|(task, _)| *task);
+        if let Some(run) = task.and_then(|task| self.running.remove(&task)) {
+            run.handle.abort();
         }
     }
 }
