@@ -191,7 +191,7 @@ impl Repository {
         parents: &[&Commit],
         said: &Said,
     ) -> Result<Commit, GitError> {
-        let mut command = self.command(None);
+        let mut command = self.command(None)?;
         command.args(["commit-tree", tree]);
         for it in parents {
             command.args(["-p", it.as_str()]);

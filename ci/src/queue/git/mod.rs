@@ -6,6 +6,7 @@
 
 mod build;
 mod check;
+mod locks;
 mod push;
 mod repository;
 mod slots;

@@ -74,8 +74,11 @@ impl Repository {
         };
         let it = Self { directory: path(directory)?, remote };
         it.check_version().await?;
-        if !directory.join("HEAD").exists() {
-            std::fs::create_dir_all(directory).map_err(|source| it.path(directory, source))?;
+        std::fs::create_dir_all(&it.directory).map_err(|source| it.path(directory, source))?;
+        // One that was cut off while it was made is made again; there is nothing in it yet.
+        let made = |name: &&str| it.directory.join(name).exists();
+        if !["HEAD", "config", "objects", "refs"].iter().all(made) {
+            it.unlock_all().await?;
             let arguments = ["init", "--bare", "--quiet", "--template=", "."];
             it.git_in(Some(&it.directory), &arguments).await?;
         }
@@ -106,7 +109,7 @@ impl Repository {
     }
 
     /// Git in this repository, or in `tree`. What it must not look at is taken away.
-    pub(super) fn command(&self, tree: Option<&Path>) -> Command {
+    pub(super) fn command(&self, tree: Option<&Path>) -> Result<Command, GitError> {
         let mut command = Command::new("git");
         let odd = |name: &OsString| {
             name.to_string_lossy().starts_with("GIT_")
@@ -148,8 +151,8 @@ impl Repository {
             Some(tree) => command.current_dir(tree),
             None => command.arg("--git-dir=.").current_dir(&self.directory),
         };
-        command.stdin(Stdio::null());
-        command
+        command.stdin(Stdio::from(self.hold()?));
+        Ok(command)
     }
 
     /// Runs a command of git, which has to succeed.
@@ -165,7 +168,7 @@ impl Repository {
         tree: Option<&Path>,
         arguments: &[&str],
     ) -> Result<Vec<u8>, GitError> {
-        let mut command = self.command(tree);
+        let mut command = self.command(tree)?;
         command.args(arguments);
         let ran = run_brief(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
         succeeded(arguments.first().copied().unwrap_or_default(), ran)
@@ -173,7 +176,7 @@ impl Repository {
 
     /// The exit code, of a command that answers by it; and what it printed.
     pub(super) async fn ask(&self, arguments: &[&str]) -> Result<(i32, Ran), GitError> {
-        let mut command = self.command(None);
+        let mut command = self.command(None)?;
         command.args(arguments);
         let ran = run_brief(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
         Ok((ran.status.code().unwrap_or(-1), ran))
@@ -208,7 +211,13 @@ impl Repository {
         let mut arguments = vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
         arguments.extend(["--no-recurse-submodules", "--force", "--", &self.remote]);
         arguments.extend(changes.iter().map(String::as_str));
-        self.git_in(None, &arguments).await?;
+        if let Err(error) = self.git_in(None, &arguments).await {
+            // A git that was killed since may have left the lock of a head.
+            if !self.unlock_heads().await? {
+                return Err(error);
+            }
+            self.git_in(None, &arguments).await?;
+        }
         match self.missing(heads).await?.first() {
             Some(branch) => Err(GitError::Overtaken(branch.to_string())),
             None => Ok(()),

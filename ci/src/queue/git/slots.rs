@@ -30,25 +30,45 @@ impl Slots {
 
     /// A slot that nobody uses.
     pub fn take(&self) -> Result<Slot, GitError> {
-        let path = |path: &Path, source| GitError::Path { path: path.to_owned(), source };
         std::fs::create_dir_all(&self.directory).map_err(|it| path(&self.directory, it))?;
         for number in 0..MAX_SLOTS {
-            let name = self.directory.join(format!("slot-{number}.lock"));
-            let open =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name);
-            let lock = open.map_err(|it| path(&name, it))?;
-            match lock.try_lock() {
-                Ok(()) => {
-                    let tree = self.directory.join(format!("slot-{number}"));
-                    return Ok(Slot { tree, lock });
-                }
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(source)) => return Err(path(&name, source)),
+            if let Some(lock) = lock(&self.lock_of(number))? {
+                let tree = self.directory.join(format!("slot-{number}"));
+                return Ok(Slot { tree, lock });
             }
         }
         let source =
             std::io::Error::other("checks of a server that was killed still use all slots");
         Err(path(&self.directory, source))
+    }
+
+    /// Whether nobody uses any of them, be it what is left of a check of a killed server.
+    pub fn are_free(&self) -> Result<bool, GitError> {
+        for name in (0..MAX_SLOTS).map(|number| self.lock_of(number)).filter(|it| it.exists()) {
+            if lock(&name)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn lock_of(&self, number: usize) -> PathBuf {
+        self.directory.join(format!("slot-{number}.lock"))
+    }
+}
+
+fn path(path: &Path, source: std::io::Error) -> GitError {
+    GitError::Path { path: path.to_owned(), source }
+}
+
+/// Nothing where somebody else has it.
+fn lock(name: &Path) -> Result<Option<File>, GitError> {
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(name);
+    let lock = open.map_err(|it| path(name, it))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(path(name, source)),
     }
 }
 
@@ -61,6 +81,8 @@ impl Slot {
 impl Repository {
     /// Makes a slot's tree a commit, and nothing else. Submodules are left as empty directories.
     pub async fn check_out(&self, slot: &Slot, commit: &Commit) -> Result<(), GitError> {
+        // What a git that was killed with its check has left there.
+        self.unlock_tree(&slot.tree).await?;
         if self.refresh(slot, commit).await.is_ok() {
             return Ok(());
         }

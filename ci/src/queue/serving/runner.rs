@@ -80,6 +80,11 @@ impl Runner {
         make(&logs)?;
         let repository =
             Repository::open(&directory.join("repository.git"), &settings.remote).await?;
+        let slots = Slots::new(directory.join("trees"));
+        // Nobody else runs this queue here; what the last one began may go on.
+        if slots.are_free()? {
+            repository.unlock_all().await?;
+        }
         let lane = ledger.lane().await?;
         let mut lane =
             lane.unwrap_or_else(|| Lane::new(settings.target.clone(), settings.options.clone()));
@@ -90,7 +95,7 @@ impl Runner {
         lane.options = settings.options.clone();
         let tools = Tools {
             repository,
-            slots: Slots::new(directory.join("trees")),
+            slots,
             method: settings.method,
             check: settings.check.clone(),
             impact: settings.impact.clone(),
