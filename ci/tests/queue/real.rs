@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use kiln_ci::model::Time;
 use kiln_ci::queue::git::{Check, Method};
 use kiln_ci::queue::serving::{
-    Desk, LaneName, Local, Parts, QueueError, Request, Runner, Settings,
+    Desk, LaneName, Local, Parts, QueueError, Request, Runner, Settings, Step,
 };
-use kiln_ci::queue::{Branch, End, Mode, Options};
+use kiln_ci::queue::{Add, Branch, Commit, End, Event, Lane, Mode, Options, Outcome, Phase, RunId};
 use kiln_ci::services::Clock;
 use kiln_ci::storage::memory::Memory;
 use kiln_ci::storage::{FileRecords, Records};
@@ -168,6 +168,48 @@ async fn exactly_the_good_changes_land() {
     let remote = rig.directory.path().join("remote.git");
     let clash = git(&remote, &["show", "refs/heads/main:shared"]);
     assert!(clash == "21" || clash == "22", "{clash}");
+}
+
+/// A lane of which is said that a branch passed, and is about to land as it is.
+fn said_to_have_passed(rig: &Rig, name: &str, settings: &Settings) -> Lane {
+    let remote = rig.directory.path().join("remote.git");
+    let head = |branch: &str| {
+        let head = git(&remote, &["rev-parse", &format!("refs/heads/{branch}")]);
+        Commit::new(&head).expect("a commit")
+    };
+    let (branch, commit) = (Branch::new(name).expect("a name"), head(name));
+    let mut lane = Lane::new(settings.target.clone(), settings.options.clone());
+    let mut apply = |event: Event| {
+        lane.apply(event, System.now()).expect("it is taken");
+        lane.runs.keys().next().copied()
+    };
+    apply(Event::Add(Add { branch, head: commit.clone(), priority: 5, impact: None }));
+    let run: RunId = apply(Event::Target(head("main"))).expect("it is tested");
+    apply(Event::Built { run, commit, left_out: Vec::new() });
+    apply(Event::Finished { run, outcome: Outcome::Passed });
+    assert_eq!(lane.runs[&run].phase, Phase::Landing);
+    lane
+}
+
+/// Who has a runner's token, or is the server, can say so of anything; or another runner has died before it pushed.
+#[tokio::test]
+async fn what_did_not_pass_here_is_tested_here_before_it_lands() {
+    for (name, landed) in [("good-1", vec!["good-1"]), ("bad-1", Vec::new())] {
+        let rig = Rig::new();
+        rig.write(name, &[(name, "")]);
+        let mark = rig.directory.path().join("checked");
+        let check = format!("touch '{}'; {}", mark.display(), check(&rig));
+        let mut settings = rig.settings(&check, Mode::Throughput, 1);
+        (settings.options.exact, settings.check.proven) = (true, true);
+        let lane = said_to_have_passed(&rig, name, &settings);
+        let records: Arc<dyn Records> = Arc::new(Memory::default());
+        let step = Step { lane, ended: Vec::new(), answered: Vec::new(), ran: Vec::new() };
+        rig.parts(records.clone()).ledger.write(step).await.expect("it is written");
+        let runner = Runner::begin(settings, rig.parts(records)).await.expect("it begins");
+        runner.run(CancellationToken::new(), true).await.expect("it ends");
+        assert_eq!(rig.landed(), landed, "{name}");
+        assert!(mark.exists(), "{name} was tested");
+    }
 }
 
 /// Whoever is killed between any two steps is followed by one that goes on.

@@ -58,8 +58,15 @@ impl Repository {
         }
     }
 
+    /// The tree of a commit; nothing where it is not here.
+    pub async fn tree(&self, commit: &Commit) -> Result<Option<String>, GitError> {
+        let tree = format!("{commit}^{{tree}}");
+        let (code, ran) = self.ask(&["rev-parse", "--verify", "--quiet", &tree]).await?;
+        Ok((code == 0).then(|| words(&ran.stdout, SHOWN)))
+    }
+
     /// What is known without pushing; nothing while the target is at `old`.
-    async fn stands(
+    pub async fn stands(
         &self,
         target: &Branch,
         old: &Commit,
@@ -74,7 +81,8 @@ impl Repository {
             return Ok(None);
         }
         self.fetch(&heads).await?;
-        // It may have landed, and something else upon it.
-        Ok(Some(if self.is_in(new, at).await? { Pushed::Done } else { Pushed::Moved }))
+        // It may have landed, and something else upon it. All that is in the target is here by now.
+        let landed = self.tree(new).await?.is_some() && self.is_in(new, at).await?;
+        Ok(Some(if landed { Pushed::Done } else { Pushed::Moved }))
     }
 }

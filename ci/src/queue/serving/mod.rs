@@ -8,6 +8,7 @@
 //! | `kept` | where lanes, requests and ended changes are kept |
 //! | `desk` | what people ask for, and what they are shown |
 //! | `ledger` | what a runner writes, here or at a server |
+//! | `passed` | which commits passed here |
 //! | `work` | one check, and one push |
 //! | `affecting` | who of a run that failed affects what failed |
 //! | `runner` | events in, writes, effects out |
@@ -17,6 +18,7 @@ mod desk;
 mod error;
 mod kept;
 mod ledger;
+mod passed;
 mod runner;
 mod work;
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::desk::Request;
 use super::error::QueueError;
 use super::ledger::{Ledger, Ran, Reply, RequestId, Step, Tested};
+use super::passed::Passed;
 use super::work::{Tools, Wanted};
 use crate::queue::git::{Check, GitError, Heads, Method, Piece, Repository, Slots};
 use crate::queue::{Add, Branch, Effect, Ended, Event, Lane, Options, Outcome, RunId};
@@ -101,6 +102,7 @@ impl Runner {
             impact: settings.impact.clone(),
             target: settings.target.clone(),
             logs,
+            passed: Passed::read(directory.join("passed"))?,
         };
         let (tell, told) = unbounded_channel();
         let (tasks, checks) = (JoinSet::new(), HashMap::new());

@@ -7,6 +7,7 @@ use kiln_net::Backoff;
 use kiln_net::causes::chain;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::passed::Passed;
 use crate::queue::git::{Check, Checked, GitError, Method, Piece, Pushed, Repository, Slots};
 use crate::queue::{Branch, Commit, Event, LeftOut, Outcome, Refusal, RunId};
 
@@ -29,6 +30,7 @@ pub struct Tools {
     pub impact: Option<Check>,
     pub target: Branch,
     pub logs: PathBuf,
+    pub passed: Passed,
 }
 
 /// A run as it is to be checked.
@@ -85,6 +87,9 @@ impl Tools {
         let kept = parts.iter().enumerate().filter(|(at, _)| !is_out(*at));
         let names: Vec<_> = kept.map(|(_, it)| it.branch.as_str()).collect();
         let mut checked = self.check.run(&slot, &base, &built.commit, &names.join(" ")).await?;
+        if checked.outcome == Outcome::Passed {
+            self.note(&built.commit).await?;
+        }
         if let Outcome::Failed { targets, affecting, .. } = &mut checked.outcome {
             let step = |(at, commit): &(usize, Commit)| Some((pieces.get(*at)?.0, commit.clone()));
             let steps: Vec<_> = built.steps.iter().filter_map(step).collect();
@@ -102,6 +107,27 @@ impl Tools {
         Ok(checked)
     }
 
+    /// It may be pushed from now on.
+    async fn note(&self, commit: &Commit) -> Result<(), GitError> {
+        let tree = self.repository.tree(commit).await?;
+        let tree = tree.ok_or_else(|| GitError::Odd(commit.to_string()))?;
+        self.passed.note(commit, &tree)
+    }
+
+    /// Pushes what passed here and nothing else: all other is tested again, as if the target had moved.
+    async fn push(&self, base: &Commit, commit: &Commit) -> Result<Pushed, GitError> {
+        let tree = self.repository.tree(commit).await?;
+        if tree.is_some_and(|tree| self.passed.knows(commit, &tree)) {
+            return self.repository.push(&self.target, base, commit).await;
+        }
+        // Another runner may have pushed it, and died before it said so.
+        if let Some(known) = self.repository.stands(&self.target, base, commit).await? {
+            return Ok(known);
+        }
+        tracing::warn!(commit = commit.short(), "it did not pass here: it is tested again");
+        Ok(Pushed::Moved)
+    }
+
     /// Moves the target; tries until it is known what became of it.
     pub async fn land(
         self,
@@ -112,7 +138,7 @@ impl Tools {
     ) {
         let mut failures = 0;
         let pushed = loop {
-            match self.repository.push(&self.target, &base, &commit).await {
+            match self.push(&base, &commit).await {
                 Ok(pushed) => break pushed,
                 Err(error) => {
                     failures += 1;
