@@ -26,6 +26,7 @@ pub mod impact;
 pub mod imports;
 pub mod junit;
 pub mod model;
+mod panics;
 pub mod pipelines;
 pub mod plans;
 pub mod quarantine;

@@ -19,6 +19,7 @@ use super::report::Reader;
 use crate::attempts::Attempt;
 use crate::events::FileRef;
 use crate::history::History;
+use crate::panics::heard;
 use crate::services::Clock;
 
 /// Executions and reports that are read at the same time.
@@ -128,7 +129,7 @@ impl Writer {
         match came {
             Came::Execution(event) if executed::may_be_a_test(&event) => {
                 let read = async move { executed::attempt(&reader, &event).await };
-                self.reading.push(Box::pin(read));
+                self.reading.push(Box::pin(whole(read)));
             }
             Came::Execution(_) => {}
             Came::Report(reported) => {
@@ -139,7 +140,7 @@ impl Writer {
                     // Without them it is in the history already.
                     (!read.cases.is_empty()).then_some(read)
                 };
-                self.reading.push(Box::pin(read));
+                self.reading.push(Box::pin(whole(read)));
             }
         }
     }
@@ -255,6 +256,14 @@ async fn came(
             },
         }
     }
+}
+
+/// One run that cannot be read does not end the recording of all.
+async fn whole(read: impl Future<Output = Option<Attempt>>) -> Option<Attempt> {
+    heard(read).await.unwrap_or_else(|panicked| {
+        tracing::warn!(%panicked, "a run of a test is not recorded");
+        None
+    })
 }
 
 async fn until(due: Option<Instant>) {

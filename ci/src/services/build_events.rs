@@ -22,6 +22,7 @@ use crate::events::{
 };
 use crate::history::History;
 use crate::model::Time;
+use crate::panics::heard;
 
 /// Acknowledgements that a client has not taken. One that takes none is not read any further.
 const MAX_ANSWERS: usize = 1024;
@@ -109,10 +110,14 @@ impl PublishBuildEvent for BuildEvents {
             stream: None,
         };
         tokio::spawn(async move {
-            if let Err(status) = connection.serve(inbound).await {
-                // Nobody is there to hear it where this fails.
-                answers.send(Err(status)).await.ok();
-            }
+            let status = match heard(connection.serve(inbound)).await {
+                Ok(Ok(())) => return,
+                Ok(Err(status)) => status,
+                // A stream that ended well would have its client believe that all was taken.
+                Err(panicked) => Status::internal(panicked.to_string()),
+            };
+            // Nobody is there to hear it where this fails.
+            answers.send(Err(status)).await.ok();
         });
         Ok(Response::new(ReceiverStream::new(outbound)))
     }

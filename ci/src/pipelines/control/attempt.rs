@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::Control;
 use super::log::AttemptLog;
+use crate::panics::heard;
 use crate::pipelines::runner::{Ended, Outcome, Task};
 
 /// How often what is printed is kept.
@@ -100,9 +101,10 @@ async fn work(
 async fn run(control: &Control, task: &Task, log: &AttemptLog) -> Ended {
     let mut failures = 0;
     loop {
-        match control.runner.run(task, log).await {
-            Ok(ended) => return ended,
-            Err(error) => {
+        match heard(control.runner.run(task, log)).await {
+            Ok(Ok(ended)) => return ended,
+            Err(panicked) => return Ended::infrastructure(panicked.to_string()),
+            Ok(Err(error)) => {
                 failures += 1;
                 tracing::warn!(task = %task.key, error = %chain(&error), "a stage waits");
                 tokio::time::sleep(PAUSES.pause(failures)).await;
@@ -113,9 +115,14 @@ async fn run(control: &Control, task: &Task, log: &AttemptLog) -> Ended {
 
 async fn cancel(control: Arc<Control>, task: Arc<Task>) {
     let mut failures = 0;
-    while let Err(error) = control.runner.cancel(&task).await {
+    loop {
+        let why = match heard(control.runner.cancel(&task)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => chain(&error),
+            Err(panicked) => panicked.to_string(),
+        };
         failures += 1;
-        tracing::warn!(task = %task.key, error = %chain(&error), "a stage is not cancelled yet");
+        tracing::warn!(task = %task.key, why, "a stage is not cancelled yet");
         tokio::time::sleep(PAUSES.pause(failures)).await;
     }
 }

@@ -9,7 +9,7 @@
 //! | `desk` | what people ask for, and what they are shown |
 //! | `ledger` | what a runner writes, here or at a server |
 //! | `passed` | which commits passed here |
-//! | `work` | one check, and one push |
+//! | `work`, `tasks` | one check, and one push; each is heard of |
 //! | `affecting` | who of a run that failed affects what failed |
 //! | `runner` | events in, writes, effects out |
 
@@ -20,6 +20,7 @@ mod kept;
 mod ledger;
 mod passed;
 mod runner;
+mod tasks;
 mod work;
 
 pub use desk::{Desk, Request, Shown};

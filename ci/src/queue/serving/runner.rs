@@ -1,7 +1,7 @@
 //! Runs one lane: takes events in, writes, and has done what follows. Any error ends it; whoever begins again goes
 //! on from what is written.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +16,7 @@ use super::desk::Request;
 use super::error::QueueError;
 use super::ledger::{Ledger, Ran, Reply, RequestId, Step, Tested};
 use super::passed::Passed;
+use super::tasks::Tasks;
 use super::work::{Tools, Wanted};
 use crate::queue::git::{Check, GitError, Heads, Method, Piece, Repository, Slots};
 use crate::queue::{Add, Branch, Effect, Ended, Event, Lane, Options, Outcome, RunId};
@@ -64,8 +64,7 @@ pub struct Runner {
     tools: Tools,
     lane: Lane,
     /// What runs; it ends with this.
-    tasks: JoinSet<()>,
-    checks: HashMap<RunId, AbortHandle>,
+    tasks: Tasks,
     tell: UnboundedSender<Event>,
     told: UnboundedReceiver<Event>,
     polled: Option<Instant>,
@@ -105,9 +104,8 @@ impl Runner {
             passed: Passed::read(directory.join("passed"))?,
         };
         let (tell, told) = unbounded_channel();
-        let (tasks, checks) = (JoinSet::new(), HashMap::new());
-        let mut it =
-            Self { settings, clock, ledger, tools, lane, tasks, checks, tell, told, polled: None };
+        let tasks = Tasks::new(tell.clone());
+        let mut it = Self { settings, clock, ledger, tools, lane, tasks, tell, told, polled: None };
         let before = it.lane.outstanding();
         // Heads are brought here before anything is put together, and what has changed since is taken in.
         it.poll().await?;
@@ -180,7 +178,7 @@ impl Runner {
     async fn heard(&mut self, event: Event, stop: &CancellationToken) -> Result<(), QueueError> {
         let mut along = Along::default();
         if let Event::Finished { run, outcome } = &event {
-            self.checks.remove(run);
+            self.tasks.ended(*run);
             along.ran = self.ran(*run, outcome);
         }
         // What is about to land is looked at once more: a head that was pushed since was not tested.
@@ -248,7 +246,6 @@ impl Runner {
     }
 
     fn carry_out(&mut self, effect: Effect) {
-        while self.tasks.try_join_next().is_some() {}
         match effect {
             Effect::Check { run, base, members } => {
                 let piece = |it: &crate::queue::Member| {
@@ -258,16 +255,12 @@ impl Runner {
                 let pieces = members.iter().filter_map(piece).collect();
                 let wanted = Wanted { run, base, pieces };
                 let work = self.tools.clone().check(wanted, self.tell.clone());
-                self.checks.insert(run, self.tasks.spawn(work));
+                self.tasks.check(run, work);
             }
-            Effect::Cancel(run) => {
-                if let Some(check) = self.checks.remove(&run) {
-                    check.abort();
-                }
-            }
+            Effect::Cancel(run) => self.tasks.cancel(run),
             Effect::Land { run, base, commit } => {
                 let work = self.tools.clone().land(run, base, commit, self.tell.clone());
-                self.tasks.spawn(work);
+                self.tasks.land(run, work);
             }
             Effect::Tell(ended) => {
                 tracing::info!(branch = %ended.branch, end = %ended.end, "a change has left the queue");

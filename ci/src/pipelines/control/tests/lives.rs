@@ -1,5 +1,6 @@
 //! Whole lives of runs: what people say, groups, logs, and their end.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::rig::{Rig, ask};
@@ -89,18 +90,33 @@ async fn a_log_in_many_small_parts_is_read_in_few_answers() {
 
 #[tokio::test(start_paused = true)]
 async fn cancelling_reaches_what_runs() {
+    for slips in [false, true] {
+        let rig = Rig::new();
+        rig.world.slips.store(slips, Ordering::Relaxed);
+        let run = rig.start(&hanging("queue")).await;
+        let saying = async {
+            while rig.world.done.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            rig.frontend().say(&run.id, &Said::Cancel, ("bob", "enough")).await.unwrap();
+        };
+        let (driven, ()) = tokio::join!(rig.drive(&run.id), saying);
+        driven.unwrap();
+        assert_eq!(stands(&rig, &run.id).await, Stands::Cancelled);
+        assert_eq!(rig.world.cancelled.lock().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_whose_runner_panics_ends_with_words_and_its_log() {
     let rig = Rig::new();
-    let run = rig.start(&hanging("queue")).await;
-    let saying = async {
-        while rig.world.done.lock().unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        rig.frontend().say(&run.id, &Said::Cancel, ("bob", "enough")).await.unwrap();
-    };
-    let (driven, ()) = tokio::join!(rig.drive(&run.id), saying);
-    driven.unwrap();
-    assert_eq!(stands(&rig, &run.id).await, Stands::Cancelled);
-    assert_eq!(rig.world.cancelled.lock().unwrap().len(), 1);
+    let run = rig.start(&PLAIN.replace("\"a\"", "\"panics\"")).await;
+    rig.drive(&run.id).await.unwrap();
+    assert_eq!(stands(&rig, &run.id).await, Stands::Failed);
+    let state = format!("{:?}", rig.frontend().show(&run.id).await.unwrap().state);
+    assert!(state.contains("a fault of Kiln ended it"), "{state}");
+    let part = rig.frontend().log((&run.id, 0, 1), 0).await.unwrap();
+    assert_eq!((part.bytes.as_slice(), part.is_end), (&b"panics says hello\n"[..], true));
 }
 
 #[tokio::test(start_paused = true)]

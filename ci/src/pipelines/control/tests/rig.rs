@@ -1,7 +1,7 @@
 //! Records in memory, a clock by hand, and a runner that remembers what it did.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ pub struct World {
     pub cancelled: Mutex<BTreeMap<String, bool>>,
     /// Stages that fail until they are mended.
     pub broken: Mutex<Vec<String>>,
+    /// The next cancelling panics.
+    pub slips: AtomicBool,
     woken: Notify,
 }
 
@@ -63,6 +65,7 @@ impl StageRunner for World {
         let key = task.key.to_string();
         self.done.lock().unwrap().insert(key.clone(), task.stage.clone());
         progress.log(0, Bytes::from(format!("{} says hello\n", task.stage)));
+        assert_ne!(task.stage, "panics");
         while task.stage.starts_with("hangs") {
             let woken = self.woken.notified();
             if self.cancelled.lock().unwrap().contains_key(&key) {
@@ -77,6 +80,7 @@ impl StageRunner for World {
     }
 
     async fn cancel(&self, task: &Task) -> Result<(), RunnerError> {
+        assert!(!self.slips.swap(false, Ordering::Relaxed));
         self.cancelled.lock().unwrap().insert(task.key.to_string(), true);
         self.woken.notify_waiters();
         Ok(())
