@@ -15,6 +15,7 @@ use super::figures::count;
 use super::forge::Binding;
 use super::heard::{Heard, Turned};
 use super::status::{Notices, Rejection, Status, notices, turned_down};
+use crate::panics::{Panicked, heard};
 use crate::queue::hosted::{Feed, HostedError, Queues, Told};
 use crate::queue::serving::LaneName;
 
@@ -60,7 +61,9 @@ impl Teller {
         let forge = self.api.forge().name.clone();
         let mut failures = 0;
         loop {
-            let pause = match self.round(failures).await {
+            let round = heard(self.round(failures)).await;
+            let lost = |panicked: Panicked| Err(Stopped::Forge(panicked.to_string(), None));
+            let pause = match round.unwrap_or_else(lost) {
                 Ok(()) => {
                     failures = 0;
                     LOOK
@@ -115,7 +118,12 @@ impl Teller {
         let of_step = |it: &Told| self.bindings(&it.queue).next().is_some();
         let notices = notices(&told, &self.base_url);
         for (step, notices) in told.iter().zip(notices).filter(|(step, _)| of_step(step)) {
-            self.tell(&step.queue, &notices).await?;
+            // A step may be of many changes, and the forge slow.
+            match self.feed.telling(self.tell(&step.queue, &notices)).await {
+                Some(told) => told?,
+                // Another process tells by now.
+                None => return Ok(()),
+            }
             self.feed.done(step).await?;
         }
         // Queues that are none of this forge's: the newest step is noted for those before it.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kiln_net::causes::chain;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::error::HostedError;
 use super::head::Head;
@@ -17,6 +19,8 @@ use crate::storage::{Expect, StorageError, Write};
 
 /// For so long one process tells without being heard of.
 const LEASE: Duration = Duration::from_secs(30);
+/// How often it is heard of while it tells something.
+const RENEWS: Duration = Duration::from_secs(10);
 /// How often something is tried that others change, too.
 const TRIES: u32 = 8;
 
@@ -152,6 +156,46 @@ impl Feed {
             Told { queue: name.clone(), number: number.unwrap_or(heard + 1), at, news }
         };
         Ok(found.iter().map(told).collect())
+    }
+
+    /// Tells something that [`Feed::take`] answered, however long that takes: nobody else tells it meanwhile. Nothing: it
+    /// was cut off, because another process tells by now.
+    pub async fn telling<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.until_lost() => None,
+        }
+    }
+
+    /// Renews the lease, until it is another's or cannot be renewed for as long as it lasts.
+    async fn until_lost(&self) {
+        let mut renewed = Instant::now();
+        loop {
+            tokio::time::sleep(RENEWS).await;
+            match self.renew().await {
+                Ok(true) => renewed = Instant::now(),
+                Ok(false) => return,
+                Err(error) if renewed.elapsed() < LEASE => {
+                    tracing::warn!(error = chain(&error), "it is not known who tells news");
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Answers whether this process still tells.
+    async fn renew(&self) -> Result<bool, HostedError> {
+        for _ in 0..TRIES {
+            let Some((mut cursor, expect)) = self.cursor().await? else { return Ok(false) };
+            if cursor.holder != *self.queues.who {
+                return Ok(false);
+            }
+            cursor.until = self.queues.clock.now().plus(LEASE);
+            if self.write(&cursor, expect).await? {
+                return Ok(true);
+            }
+        }
+        Err(HostedError::Restless)
     }
 
     /// These were told; else they come again.

@@ -135,3 +135,30 @@ async fn what_cannot_be_read_holds_up_no_other_news() {
     let gauges = queues.gauges().await.expect("they are counted");
     assert_eq!(gauges.iter().map(|it| &*it.name).collect::<Vec<_>>(), ["three", "two"]);
 }
+
+/// A step may be of many changes, and a forge slow.
+#[tokio::test(start_paused = true)]
+async fn nobody_else_tells_what_takes_longer_than_the_lease() {
+    let world = World::new();
+    let queues = world.server();
+    let feed = queues.feed("forges");
+    assert!(all(&feed).await.is_empty());
+    queues.take(&queue(), &runner("a")).await.expect("it is free");
+    assert_eq!(feed.take(100).await.expect("it is read").len(), 1);
+    let elsewhere = world.server().feed("forges");
+    let slow = async {
+        for _ in 0..12 {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            world.wait(Duration::from_secs(9));
+            assert!(elsewhere.take(100).await.expect("it is read").is_empty());
+        }
+    };
+    assert_eq!(feed.telling(slow).await, Some(()));
+    // This process stood still for longer: the other one tells, and it stops.
+    let lost = async {
+        world.wait(Duration::from_secs(3_600));
+        assert_eq!(elsewhere.take(100).await.expect("it is read").len(), 1);
+        std::future::pending::<()>().await;
+    };
+    assert_eq!(feed.telling(lost).await, None);
+}
