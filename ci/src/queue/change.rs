@@ -50,6 +50,8 @@ pub enum Held {
     RedBase(Commit),
     /// The repository refused the push, with these words: adding it again tries again.
     Refused(String),
+    /// Its head cannot be fetched, for this reason: pushing or adding it again tries again.
+    Unfetched(String),
 }
 
 /// How a change leaves the queue.

@@ -40,6 +40,12 @@ pub enum Event {
         id: ChangeId,
         head: Commit,
     },
+    /// The branch of a change has this head, which cannot be fetched.
+    Unfetched {
+        id: ChangeId,
+        head: Commit,
+        why: String,
+    },
     /// The branch of a change is gone.
     Deleted(ChangeId),
     /// The head of a change is in the target already.

@@ -40,6 +40,7 @@ impl Lane {
             Event::Absent(branch) => self.absent(branch, now),
             Event::Remove(id) => self.remove(id, End::Removed, now)?,
             Event::Pushed { id, head } => self.pushed(id, head),
+            Event::Unfetched { id, head, why } => self.unfetched(id, head, why),
             Event::Deleted(id) => self.remove(id, End::Deleted, now)?,
             Event::Merged(id) => self.remove(id, End::Merged, now)?,
             Event::Target(commit) => self.moved(commit),
@@ -118,7 +119,7 @@ impl Lane {
     }
 
     /// Another head is another change: nothing that is known of the old one holds.
-    fn pushed(&mut self, id: ChangeId, head: Commit) {
+    pub(super) fn pushed(&mut self, id: ChangeId, head: Commit) {
         let Some(it) = self.changes.get_mut(&id).filter(|it| it.head != head) else { return };
         it.head = head;
         it.standing = Standing::Waiting;

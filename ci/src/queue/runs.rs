@@ -190,6 +190,16 @@ impl Lane {
         }
     }
 
+    /// Nothing of this head can be tested: whatever was to be is left.
+    pub(super) fn unfetched(&mut self, id: ChangeId, head: Commit, why: String) {
+        self.pushed(id, head.clone());
+        self.runs.retain(|_, run| {
+            run.phase != Phase::Checking
+                || !run.members.iter().any(|it| it.id == id && it.head == head)
+        });
+        self.hold(id, Held::Unfetched(why));
+    }
+
     pub(super) fn landed(&mut self, id: RunId, now: Time) {
         let landing = |it: &Run| it.phase == Phase::Landing;
         if !self.runs.get(&id).is_some_and(landing) {
@@ -254,7 +264,32 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::{Add, Branch, Event, Options};
+    use crate::queue::{Add, Branch, Effect, Event, Options};
+
+    #[test]
+    fn a_head_that_cannot_be_fetched_is_held_until_somebody_mends_that() {
+        let commit = |digit: &str| Commit::new(&digit.repeat(40)).expect("a commit");
+        let add = |head: &str| {
+            let (branch, head) = (Branch::new("one").expect("a name"), commit(head));
+            Event::Add(Add { branch, head, priority: 5, impact: None })
+        };
+        // It was pushed again, or the clone was lost and the same head is fetched anew.
+        for lost in ["c", "b"] {
+            let mut lane = Lane::new(Branch::new("main").expect("a name"), Options::default());
+            lane.apply(add("b"), Time(0)).expect("it is taken");
+            lane.apply(Event::Target(commit("a")), Time(0)).expect("it is taken");
+            let run = *lane.runs.keys().next().expect("it is tested");
+            let id = *lane.changes.keys().next().expect("it waits");
+            let event = Event::Unfetched { id, head: commit(lost), why: "lost".to_owned() };
+            let effects = lane.apply(event, Time(1)).expect("it is taken");
+            assert_eq!(effects, [Effect::Cancel(run)], "{lost}");
+            let change = &lane.changes[&id];
+            assert_eq!(change.head, commit(lost));
+            assert_eq!(change.standing, Standing::Held(Held::Unfetched("lost".to_owned())));
+            let effects = lane.apply(add(lost), Time(2)).expect("it is taken");
+            assert!(matches!(effects.as_slice(), [Effect::Check { .. }]), "{effects:?}");
+        }
+    }
 
     #[test]
     fn only_those_are_suspects_who_affect_what_failed() {

@@ -10,7 +10,9 @@ use kiln_ci::queue::git::{Check, Method};
 use kiln_ci::queue::serving::{
     Desk, LaneName, Local, Parts, QueueError, Request, Runner, Settings, Step,
 };
-use kiln_ci::queue::{Add, Branch, Commit, End, Event, Lane, Mode, Options, Outcome, Phase, RunId};
+use kiln_ci::queue::{
+    Add, Branch, Commit, End, Event, Held, Lane, Mode, Options, Outcome, Phase, RunId, Standing,
+};
 use kiln_ci::services::Clock;
 use kiln_ci::storage::memory::Memory;
 use kiln_ci::storage::{FileRecords, Records};
@@ -70,6 +72,15 @@ impl Rig {
         git(&work, &["add", "--all"]);
         git(&work, &["commit", "--quiet", "-m", branch]);
         git(&work, &["push", "--quiet", "--force", "origin", &format!("HEAD:refs/heads/{branch}")]);
+    }
+
+    /// A file of a branch is damaged in the repository: nobody can fetch it.
+    fn lose(&self, branch: &str, file: &str) {
+        let remote = self.directory.path().join("remote.git");
+        let blob = git(&remote, &["rev-parse", &format!("refs/heads/{branch}:{file}")]);
+        let (folder, name) = blob.split_at(2);
+        let object = remote.join("objects").join(folder).join(name);
+        std::fs::remove_file(object).expect("it is there");
     }
 
     /// Files of the target as it is.
@@ -168,6 +179,43 @@ async fn exactly_the_good_changes_land() {
     let remote = rig.directory.path().join("remote.git");
     let clash = git(&remote, &["show", "refs/heads/main:shared"]);
     assert!(clash == "21" || clash == "22", "{clash}");
+}
+
+#[tokio::test]
+async fn a_branch_that_cannot_be_fetched_holds_up_nobody() {
+    let rig = Rig::new();
+    let records: Arc<dyn Records> = Arc::new(Memory::default());
+    let desk = Desk::new(records.clone(), LaneName::new("main").expect("a name"));
+    let run = async || {
+        let settings = rig.settings(&check(&rig), Mode::Throughput, 1);
+        let runner = Runner::begin(settings, rig.parts(records.clone())).await.expect("it begins");
+        runner.run(CancellationToken::new(), true).await.expect("it ends");
+    };
+    rig.write("pushed-again", &[("pushed-again", "1\n")]);
+    let pause = Request::Pause { why: "by hand".to_owned() };
+    desk.ask(&pause, System.now()).await.expect("it is left");
+    ask(&desk, "pushed-again").await;
+    run().await;
+    rig.write("pushed-again", &[("pushed-again", "2\n")]);
+    rig.lose("pushed-again", "pushed-again");
+    rig.write("never", &[("never", "3\n")]);
+    rig.lose("never", "never");
+    desk.ask(&Request::Resume, System.now()).await.expect("it is left");
+    ask(&desk, "never").await;
+    for good in ["good-1", "good-2"] {
+        rig.write(good, &[(good, "")]);
+        ask(&desk, good).await;
+    }
+    run().await;
+    assert_eq!(rig.landed(), ["good-1", "good-2"]);
+    let lane = desk.lane().await.expect("it is read").expect("it has run");
+    let left: Vec<_> = lane.changes.values().map(|it| (it.branch.as_str(), &it.standing)).collect();
+    let [("pushed-again", Standing::Held(Held::Unfetched(_)))] = left.as_slice() else {
+        panic!("{left:?}")
+    };
+    rig.write("pushed-again", &[("pushed-again", "4\n")]);
+    run().await;
+    assert_eq!(rig.landed(), ["good-1", "good-2", "pushed-again"]);
 }
 
 /// A lane of which is said that a branch passed, and is about to land as it is.

@@ -68,6 +68,7 @@ fn standing(it: &Change) -> String {
             format!("held: the target fails by itself at {}", base.short())
         }
         Standing::Held(Held::Refused(why)) => format!("held: the push was refused: {why}"),
+        Standing::Held(Held::Unfetched(why)) => format!("held: its head cannot be fetched: {why}"),
     }
 }
 

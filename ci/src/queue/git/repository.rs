@@ -168,9 +168,18 @@ impl Repository {
         tree: Option<&Path>,
         arguments: &[&str],
     ) -> Result<Vec<u8>, GitError> {
+        self.git_within(tree, arguments, LIMIT).await
+    }
+
+    async fn git_within(
+        &self,
+        tree: Option<&Path>,
+        arguments: &[&str],
+        limit: Duration,
+    ) -> Result<Vec<u8>, GitError> {
         let mut command = self.command(tree)?;
         command.args(arguments);
-        let ran = run_brief(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
+        let ran = run_brief(command, None, limit, Keep::All(MAX_OUTPUT)).await?;
         succeeded(arguments.first().copied().unwrap_or_default(), ran)
     }
 
@@ -202,6 +211,11 @@ impl Repository {
 
     /// Brings the commits of branches here. An error where a branch has another head by now: it is to be asked again.
     pub async fn fetch(&self, heads: &Heads) -> Result<(), GitError> {
+        self.fetch_within(heads, LIMIT).await
+    }
+
+    /// The same, and an error where it takes longer.
+    pub async fn fetch_within(&self, heads: &Heads, limit: Duration) -> Result<(), GitError> {
         let missing = self.missing(heads).await?;
         if missing.is_empty() {
             return Ok(());
@@ -211,12 +225,12 @@ impl Repository {
         let mut arguments = vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
         arguments.extend(["--no-recurse-submodules", "--force", "--", &self.remote]);
         arguments.extend(changes.iter().map(String::as_str));
-        if let Err(error) = self.git_in(None, &arguments).await {
+        if let Err(error) = self.git_within(None, &arguments, limit).await {
             // A git that was killed since may have left the lock of a head.
             if !self.unlock_heads().await? {
                 return Err(error);
             }
-            self.git_in(None, &arguments).await?;
+            self.git_within(None, &arguments, limit).await?;
         }
         match self.missing(heads).await?.first() {
             Some(branch) => Err(GitError::Overtaken(branch.to_string())),
@@ -226,7 +240,7 @@ impl Repository {
 
     /// Branches whose heads are not known to be here. Git writes the name of a head when all of it is here; a commit
     /// may be there without its files, where a fetch was cut off.
-    async fn missing<'a>(&self, heads: &'a Heads) -> Result<Vec<&'a Branch>, GitError> {
+    pub async fn missing<'a>(&self, heads: &'a Heads) -> Result<Vec<&'a Branch>, GitError> {
         let text = self.kept(heads, &["--format=%(objectname) %(refname)"]).await?;
         let here: BTreeSet<&str> = text.lines().collect();
         let is_missing = |(branch, commit): &(&Branch, &Commit)| {

@@ -87,6 +87,7 @@ pub fn held(why: &Held) -> String {
     match why {
         Held::RedBase(base) => format!("the target fails by itself at {}", base.short()),
         Held::Refused(words) => format!("the push was refused: {words}"),
+        Held::Unfetched(why) => format!("its head cannot be fetched: {why}"),
     }
 }
 

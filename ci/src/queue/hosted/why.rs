@@ -63,7 +63,9 @@ pub fn why(lane: &Lane, line: &Line, change: &Change) -> String {
             crate::queue::Held::RedBase(_) => {
                 format!("{}: it is tried again when the target moves", held(why))
             }
-            crate::queue::Held::Refused(_) => format!("{}: add it again to try again", held(why)),
+            crate::queue::Held::Refused(_) | crate::queue::Held::Unfetched(_) => {
+                format!("{}: add it again to try again", held(why))
+            }
         };
     }
     let run = runs_of(lane, change.id).last();

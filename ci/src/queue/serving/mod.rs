@@ -8,17 +8,22 @@
 //! | `kept` | where lanes, requests and ended changes are kept |
 //! | `desk` | what people ask for, and what they are shown |
 //! | `ledger` | what a runner writes, here or at a server |
+//! | `arrivals`, `away` | branches on their way here, and those that do not come |
 //! | `passed` | which commits passed here |
 //! | `work`, `tasks` | one check, and one push; each is heard of |
 //! | `affecting` | who of a run that failed affects what failed |
+//! | `polling` | where branches are in the repository |
 //! | `runner` | events in, writes, effects out |
 
 mod affecting;
+mod arrivals;
+mod away;
 mod desk;
 mod error;
 mod kept;
 mod ledger;
 mod passed;
+mod polling;
 mod runner;
 mod tasks;
 mod work;

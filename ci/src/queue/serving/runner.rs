@@ -6,24 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_net::Backoff;
 use kiln_net::causes::chain;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::arrivals::{Arrival, Arrivals};
+use super::away::Away;
 use super::desk::Request;
 use super::error::QueueError;
 use super::ledger::{Ledger, Ran, Reply, RequestId, Step, Tested};
 use super::passed::Passed;
 use super::tasks::Tasks;
 use super::work::{Tools, Wanted};
-use crate::queue::git::{Check, GitError, Heads, Method, Piece, Repository, Slots};
-use crate::queue::{Add, Branch, Effect, Ended, Event, Lane, Options, Outcome, RunId};
+use crate::queue::git::{Check, GitError, Method, Piece, Repository, Slots};
+use crate::queue::{Add, Branch, Commit, Effect, Ended, Event, Lane, Options, Outcome, RunId};
 use crate::services::Clock;
-
-/// Between tries of reaching the repository.
-const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -51,23 +49,25 @@ pub struct Parts {
 
 /// What is written in one step with an event.
 #[derive(Default)]
-struct Along {
+pub(super) struct Along {
     /// The request that it answers, and why that changes nothing where that is known already.
     request: Option<(RequestId, Option<String>)>,
     ran: Option<Ran>,
 }
 
 pub struct Runner {
-    settings: Settings,
+    pub(super) settings: Settings,
     clock: Arc<dyn Clock>,
     ledger: Arc<dyn Ledger>,
-    tools: Tools,
-    lane: Lane,
+    pub(super) tools: Tools,
+    pub(super) lane: Lane,
     /// What runs; it ends with this.
     tasks: Tasks,
     tell: UnboundedSender<Event>,
     told: UnboundedReceiver<Event>,
-    polled: Option<Instant>,
+    pub(super) polled: Option<Instant>,
+    arrivals: Arrivals,
+    pub(super) away: Away,
 }
 
 impl Runner {
@@ -105,10 +105,24 @@ impl Runner {
         };
         let (tell, told) = unbounded_channel();
         let tasks = Tasks::new(tell.clone());
-        let mut it = Self { settings, clock, ledger, tools, lane, tasks, tell, told, polled: None };
+        let (arrivals, away) = (Arrivals::new(tools.repository.clone()), Away::of(&lane));
+        let polled = None;
+        let mut it = Self {
+            settings,
+            clock,
+            ledger,
+            tools,
+            lane,
+            tasks,
+            tell,
+            told,
+            polled,
+            arrivals,
+            away,
+        };
         let before = it.lane.outstanding();
         // Heads are brought here before anything is put together, and what has changed since is taken in.
-        it.poll().await?;
+        it.first_poll().await?;
         let still = it.lane.outstanding().into_iter().filter(|(run, _)| before.contains_key(run));
         still.for_each(|(_, effect)| it.carry_out(effect));
         Ok(it)
@@ -131,7 +145,7 @@ impl Runner {
                     self.polled = None;
                     false
                 }
-                other => other.map(|()| true)?,
+                other => other?,
             };
             if self.polled.is_none_or(|it| it.elapsed() >= self.settings.poll) {
                 if !self.reach(&stop).await? {
@@ -149,23 +163,6 @@ impl Runner {
             }
         }
         Ok(())
-    }
-
-    /// Polls until the repository answers. Answers whether it has; else it is the end.
-    async fn reach(&mut self, stop: &CancellationToken) -> Result<bool, QueueError> {
-        let mut failures = 0;
-        loop {
-            let error = match self.poll().await {
-                Err(QueueError::Git(error)) => error,
-                other => return other.map(|()| true),
-            };
-            failures += 1;
-            tracing::warn!(error = chain(&error), "the repository cannot be asked for now");
-            tokio::select! {
-                () = stop.cancelled() => return Ok(false),
-                () = tokio::time::sleep(AGAIN.pause(failures)) => {}
-            }
-        }
     }
 
     fn is_idle(&self) -> bool {
@@ -214,7 +211,7 @@ impl Runner {
     }
 
     /// One event, in one step with what comes along; then what follows from it.
-    async fn take(&mut self, event: Event, along: Along) -> Result<(), QueueError> {
+    pub(super) async fn take(&mut self, event: Event, along: Along) -> Result<(), QueueError> {
         let before = self.lane.clone();
         let (effects, mut reply) = match self.lane.apply(event, self.clock.now()) {
             Ok(effects) => (effects, Reply::Done),
@@ -268,89 +265,62 @@ impl Runner {
         }
     }
 
-    async fn take_requests(&mut self) -> Result<(), QueueError> {
-        for pending in self.ledger.pending().await? {
-            let (event, refused) = self.asked(pending.request).await?;
-            let request = Some((pending.id, refused));
-            self.take(event, Along { request, ran: None }).await?;
+    /// Answers whether all were taken in. A branch that has not come yet holds up what else is asked of it, and nothing
+    /// of others.
+    async fn take_requests(&mut self) -> Result<bool, QueueError> {
+        let all = self.ledger.pending().await?;
+        self.arrivals.keep(&all);
+        let mut late = BTreeSet::new();
+        for pending in all {
+            let (id, request) = (pending.id, pending.request);
+            if let Request::Add { branch, .. } | Request::Remove { branch } = &request
+                && late.contains(branch)
+            {
+                continue;
+            }
+            let (event, refused) = match request {
+                Request::Add { branch, priority } => match self.arrivals.look(id, &branch).await? {
+                    Arrival::Waits => {
+                        late.insert(branch);
+                        continue;
+                    }
+                    Arrival::Here(head) => self.added(branch, head, priority),
+                    Arrival::Never(why) => {
+                        (Event::Tick, Some(format!("{branch} cannot be fetched: {why}")))
+                    }
+                },
+                Request::Remove { branch } => self.removed(branch),
+                Request::Pause { why } => (Event::Pause(why), None),
+                Request::Resume => (Event::Resume, None),
+                Request::Mode(mode) => (Event::Mode(mode), None),
+            };
+            self.take(event, Along { request: Some((id, refused)), ran: None }).await?;
         }
-        Ok(())
+        Ok(late.is_empty())
     }
 
     /// What a request means now, and why it changes nothing.
-    async fn asked(&self, request: Request) -> Result<(Event, Option<String>), QueueError> {
-        Ok(match request {
-            Request::Add { branch, priority } => return self.added(branch, priority).await,
-            Request::Remove { branch } => {
-                let known = self.lane.changes.values().find(|it| it.branch == branch);
-                match known {
-                    Some(it) => (Event::Remove(it.id), None),
-                    None => (Event::Tick, Some(QueueError::Unknown(branch.into()).to_string())),
-                }
-            }
-            Request::Pause { why } => (Event::Pause(why), None),
-            Request::Resume => (Event::Resume, None),
-            Request::Mode(mode) => (Event::Mode(mode), None),
-        })
+    fn removed(&self, branch: Branch) -> (Event, Option<String>) {
+        match self.lane.changes.values().find(|it| it.branch == branch) {
+            Some(it) => (Event::Remove(it.id), None),
+            None => (Event::Tick, Some(QueueError::Unknown(branch.into()).to_string())),
+        }
     }
 
-    async fn added(
-        &self,
+    fn added(
+        &mut self,
         branch: Branch,
+        head: Option<Commit>,
         priority: u8,
-    ) -> Result<(Event, Option<String>), QueueError> {
-        let heads = self.fetched(std::slice::from_ref(&branch)).await?;
-        Ok(match heads.get(&branch) {
-            Some(head) => {
-                (Event::Add(Add { branch, head: head.clone(), priority, impact: None }), None)
-            }
+    ) -> (Event, Option<String>) {
+        self.away.forget(&branch);
+        match head {
+            Some(head) => (Event::Add(Add { branch, head, priority, impact: None }), None),
             None => {
                 let why = format!("there is no branch {branch} in the repository");
                 (Event::Absent(branch), Some(why))
             }
-        })
-    }
-
-    async fn fetched(&self, branches: &[Branch]) -> Result<Heads, QueueError> {
-        let heads = self.tools.repository.heads(branches).await?;
-        self.tools.repository.fetch(&heads).await?;
-        Ok(heads)
-    }
-
-    /// Looks where the target and the branches of all changes are.
-    async fn poll(&mut self) -> Result<(), QueueError> {
-        let mut branches = vec![self.settings.target.clone()];
-        let changes: Vec<_> = self
-            .lane
-            .changes
-            .values()
-            .map(|it| (it.id, it.branch.clone(), it.head.clone()))
-            .collect();
-        branches.extend(changes.iter().map(|(_, branch, _)| branch.clone()));
-        let heads = self.fetched(&branches).await?;
-        let target = heads.get(&self.settings.target).cloned();
-        let target =
-            target.ok_or_else(|| QueueError::NoTarget(self.settings.target.to_string()))?;
-        // What is pushed at this moment is not somebody else's.
-        let landing = self.lane.runs.values().any(|it| it.phase == crate::queue::Phase::Landing);
-        if !landing {
-            self.take(Event::Target(target.clone()), Along::default()).await?;
         }
-        let merged = match landing {
-            true => BTreeSet::new(),
-            false => self.tools.repository.merged_into(&target, &heads).await?,
-        };
-        for (id, branch, known) in changes {
-            let event = match heads.get(&branch) {
-                None => Event::Deleted(id),
-                Some(head) if *head != known => Event::Pushed { id, head: head.clone() },
-                Some(_) if merged.contains(&branch) => Event::Merged(id),
-                Some(_) => continue,
-            };
-            self.take(event, Along::default()).await?;
-        }
-        self.polled = Some(Instant::now());
-        Ok(())
     }
 }
 

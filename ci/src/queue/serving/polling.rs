@@ -1,0 +1,104 @@
+//! Where the branches of a lane are in the repository, from time to time.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kiln_net::Backoff;
+use kiln_net::causes::chain;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::error::QueueError;
+use super::runner::{Along, Runner};
+use crate::queue::{Branch, ChangeId, Commit, Event, Held, Phase, Standing};
+
+/// Between tries of reaching the repository.
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+
+impl Runner {
+    /// A branch that cannot be fetched is given up after a few tries, and all others go on.
+    pub(super) async fn first_poll(&mut self) -> Result<(), QueueError> {
+        let mut failures = 0;
+        loop {
+            match self.poll().await {
+                Err(QueueError::Git(_)) if self.away.goes_on() => {
+                    failures += 1;
+                    tokio::time::sleep(AGAIN.pause(failures)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Polls until the repository answers. Answers whether it has; else it is the end.
+    pub(super) async fn reach(&mut self, stop: &CancellationToken) -> Result<bool, QueueError> {
+        let mut failures = 0;
+        loop {
+            let error = match self.poll().await {
+                Err(QueueError::Git(error)) => error,
+                other => return other.map(|()| true),
+            };
+            failures += 1;
+            tracing::warn!(error = chain(&error), "the repository cannot be asked for now");
+            tokio::select! {
+                () = stop.cancelled() => return Ok(false),
+                () = tokio::time::sleep(AGAIN.pause(failures)) => {}
+            }
+        }
+    }
+
+    /// What is to be said of a change whose head was given up; nothing where it was said.
+    fn unfetched(&self, id: ChangeId, branch: &Branch, head: &Commit) -> Option<Event> {
+        let known = self.lane.changes.get(&id)?;
+        let held = matches!(known.standing, Standing::Held(Held::Unfetched(_)));
+        if held && known.head == *head {
+            return None;
+        }
+        let why = self.away.why(branch, head)?.to_owned();
+        Some(Event::Unfetched { id, head: head.clone(), why })
+    }
+
+    /// Looks where the target and the branches of all changes are.
+    async fn poll(&mut self) -> Result<(), QueueError> {
+        let mut branches = vec![self.settings.target.clone()];
+        let changes: Vec<_> = self
+            .lane
+            .changes
+            .values()
+            .map(|it| (it.id, it.branch.clone(), it.head.clone()))
+            .collect();
+        branches.extend(changes.iter().map(|(_, branch, _)| branch.clone()));
+        let repository = &self.tools.repository;
+        let heads = repository.heads(&branches).await?;
+        let target = heads.get(&self.settings.target).cloned();
+        let target =
+            target.ok_or_else(|| QueueError::NoTarget(self.settings.target.to_string()))?;
+        let here = self.away.bring(repository, &self.settings.target, &heads).await?;
+        // What is pushed at this moment is not somebody else's.
+        let landing = self.lane.runs.values().any(|it| it.phase == Phase::Landing);
+        if !landing {
+            self.take(Event::Target(target.clone()), Along::default()).await?;
+        }
+        let merged = match landing {
+            true => BTreeSet::new(),
+            false => self.tools.repository.merged_into(&target, &here).await?,
+        };
+        for (id, branch, known) in changes {
+            let event = match heads.get(&branch) {
+                None => Event::Deleted(id),
+                Some(head) if !here.contains_key(&branch) => {
+                    match self.unfetched(id, &branch, head) {
+                        Some(event) => event,
+                        None => continue,
+                    }
+                }
+                Some(head) if *head != known => Event::Pushed { id, head: head.clone() },
+                Some(_) if merged.contains(&branch) => Event::Merged(id),
+                Some(_) => continue,
+            };
+            self.take(event, Along::default()).await?;
+        }
+        self.polled = Some(Instant::now());
+        Ok(())
+    }
+}
