@@ -12,6 +12,7 @@ use super::Control;
 use super::attempt::Tied;
 use super::driver::Driver;
 use super::error::ControlError;
+use crate::panics::heard;
 use crate::pipelines::file::Trigger;
 
 /// How often it is looked whether it has to be renewed, and whether there is something to drive.
@@ -49,7 +50,15 @@ impl Control {
             let mut pause = LOOK;
             sweeping = sweeping.filter(|it| !it.0.is_finished());
             let sweeps = sweeping.is_none() && swept.is_none_or(|it| it.elapsed() >= SWEEP);
-            match self.due(sweeps).await {
+            let due = match heard(self.due(sweeps)).await {
+                Ok(due) => due,
+                Err(panicked) => {
+                    tracing::warn!(%panicked, "it is not known which pipelines run");
+                    let _ = tokio::time::timeout(pause, woken).await;
+                    continue;
+                }
+            };
+            match due {
                 Ok(Due::Here(due)) => {
                     drove = true;
                     if due.is_empty() {
