@@ -218,6 +218,29 @@ async fn a_branch_that_cannot_be_fetched_holds_up_nobody() {
     assert_eq!(rig.landed(), ["good-1", "good-2", "pushed-again"]);
 }
 
+#[tokio::test]
+async fn what_a_killed_git_left_is_gone_when_a_queue_begins_again() {
+    let rig = Rig::new();
+    let records: Arc<dyn Records> = Arc::new(Memory::default());
+    let desk = Desk::new(records.clone(), LaneName::new("main").expect("a name"));
+    let run = async || {
+        let settings = rig.settings("true", Mode::Throughput, 1);
+        let runner = Runner::begin(settings, rig.parts(records.clone())).await.expect("it begins");
+        runner.run(CancellationToken::new(), true).await.expect("it ends");
+    };
+    run().await;
+    let clone = rig.directory.path().join("queue/repository.git");
+    let locks = ["packed-refs.lock", "config.lock", "refs/kiln/heads/good.lock"];
+    for lock in locks {
+        std::fs::write(clone.join(lock), "").expect("it is written");
+    }
+    rig.write("good", &[("good", "")]);
+    ask(&desk, "good").await;
+    run().await;
+    assert_eq!(rig.landed(), ["good"]);
+    assert!(locks.iter().all(|it| !clone.join(it).exists()));
+}
+
 /// A lane of which is said that a branch passed, and is about to land as it is.
 fn said_to_have_passed(rig: &Rig, name: &str, settings: &Settings) -> Lane {
     let remote = rig.directory.path().join("remote.git");
