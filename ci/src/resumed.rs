@@ -19,8 +19,9 @@ pub async fn resumed<F: Future<Output = ()>>(what: &'static str, work: impl Fn()
 
 /// Whether it panicked.
 pub async fn is_broken_off(what: &'static str, work: impl Future<Output = ()>) -> bool {
-    // Of what it had only that is used again which it shares with others, and they have to stand a panic anyway.
-    let has_panicked = AssertUnwindSafe(work).catch_unwind().await.is_err();
+    // Of what it had only that is used again which it shares with others, and they have to stand a panic anyway. In a box,
+    // since it is handed on from here to there.
+    let has_panicked = AssertUnwindSafe(Box::pin(work)).catch_unwind().await.is_err();
     if has_panicked {
         tracing::error!(what, again_in = ?PAUSE, "it panicked, and begins anew");
     }
