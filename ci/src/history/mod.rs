@@ -13,6 +13,7 @@ mod compact;
 mod days;
 mod figures;
 mod grid;
+mod kept;
 mod overview;
 mod plan;
 mod query;
@@ -20,7 +21,7 @@ pub mod segment;
 mod snapshot;
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -38,21 +39,22 @@ pub use plan::{Policy, Task, plan};
 use crate::attempts::{Attempt, distinct};
 use crate::model::Time;
 use crate::storage::{Damage, Expect, Records, Segments, StorageError, Write};
+use kept::KeptFresh;
 use segment::{Footer, Glance, Invocation};
 
 /// Attempts and cases in one fresh segment; larger commits make several.
 const MAX_FRESH_WEIGHT: u64 = 100_000;
 
-/// Footers and fresh segments that are kept in memory.
+/// Footers that are kept in memory.
 const CACHED_FOOTERS: usize = 1024;
-const CACHED_FRESH: usize = 64;
+/// Attempts and cases in fresh segments that are kept in memory, some 240 MB: more than becomes one segment at a time
+/// ([`Policy::settle_weight`]), so that there is room for what comes meanwhile.
+const CACHED_FRESH: u64 = 300_000;
 /// Blocks of attempts seen from afar that are kept in memory, and lists of invocations.
 const CACHED_GLANCES: usize = 512;
 const CACHED_INVOCATIONS: usize = 64;
 /// A list with more invocations is read anew each time.
 const CACHED_LIST: usize = 10_000;
-/// A fresh segment with more than this is read anew each time.
-const CACHED_WEIGHT: u64 = 4096;
 
 #[derive(Debug, Error)]
 pub enum HistoryError {
@@ -86,13 +88,15 @@ pub struct History {
     records: Arc<dyn Records>,
     policy: Policy,
     footers: Cached<String, Footer>,
-    fresh: Cached<String, Vec<Attempt>>,
+    fresh: Mutex<KeptFresh>,
     /// By segment and first attempt.
     glances: Cached<(String, u64), Vec<Glance>>,
     invocations: Cached<String, Vec<Invocation>>,
     tap: Option<Arc<dyn Tap>>,
     /// Fresh segments that were made here since so many were that they should be joined.
     made: AtomicUsize,
+    /// Attempts and cases in them.
+    made_weight: AtomicU64,
     crowded: Notify,
 }
 
@@ -104,11 +108,12 @@ impl History {
             records,
             policy,
             footers: Mutex::new(LruCache::new(cache(CACHED_FOOTERS))),
-            fresh: Mutex::new(LruCache::new(cache(CACHED_FRESH))),
+            fresh: Mutex::new(KeptFresh::new(CACHED_FRESH)),
             glances: Mutex::new(LruCache::new(cache(CACHED_GLANCES))),
             invocations: Mutex::new(LruCache::new(cache(CACHED_INVOCATIONS))),
             tap: None,
             made: AtomicUsize::new(0),
+            made_weight: AtomicU64::new(0),
             crowded: Notify::new(),
         }
     }
@@ -121,11 +126,12 @@ impl History {
     /// Keeps attempts. They are durable when this returns, and found from then on; what is known already
     /// counts once.
     pub async fn commit(&self, now: Time, attempts: &[Attempt]) -> Result<(), HistoryError> {
-        let mut writes = Vec::new();
+        let (mut writes, mut weight) = (Vec::new(), 0);
         for batch in batches(attempts) {
             let written = segment::write(distinct(batch)).map_err(HistoryError::Unwritable)?;
             let name = self.segments.put(written.bytes.clone()).await?;
             let fresh = Fresh { meta: SegmentMeta::of(name, &written), committed: now };
+            weight += fresh.meta.weight();
             writes.push(Write {
                 key: fresh.key(),
                 expect: Expect::Absent,
@@ -143,11 +149,18 @@ impl History {
         if let Some(tap) = &self.tap {
             tap.committed();
         }
-        if self.made.fetch_add(made, Ordering::Relaxed) + made >= self.policy.settle_count {
+        self.count_fresh(made, weight);
+        Ok(())
+    }
+
+    fn count_fresh(&self, segments: usize, weight: u64) {
+        let made = self.made.fetch_add(segments, Ordering::Relaxed) + segments;
+        let made_weight = self.made_weight.fetch_add(weight, Ordering::Relaxed) + weight;
+        if made >= self.policy.settle_count || made_weight >= self.policy.settle_weight {
             self.made.store(0, Ordering::Relaxed);
+            self.made_weight.store(0, Ordering::Relaxed);
             self.crowded.notify_one();
         }
-        Ok(())
     }
 
     /// Waits until so much was committed here that [`Self::maintain`] has something to do: whoever asks for tests reads all
@@ -208,5 +221,50 @@ mod tests {
         assert!(history.maintain(Time(3)).await.unwrap(), "there is something to do");
         commit(4).await;
         assert!(history.crowded().now_or_never().is_none());
+    }
+
+    /// Of a hundred tests.
+    fn many(count: u64) -> Vec<Attempt> {
+        let of = |number: u64| {
+            executed(&format!("//a:t{}", number % 100), number, number, Outcome::Passed)
+        };
+        (1..=count).map(of).collect()
+    }
+
+    #[tokio::test]
+    async fn a_few_large_commits_are_joined_as_many_small_ones_are() {
+        let policy = Policy { settle_weight: 100, ..Policy::default() };
+        let (segments, records) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+        let history = History::new(segments, records, policy);
+        history.commit(Time(1), &many(60)).await.unwrap();
+        assert!(history.crowded().now_or_never().is_none());
+        assert!(!history.maintain(Time(1)).await.unwrap());
+        history.commit(Time(1), &many(120)[60..]).await.unwrap();
+        assert!(history.crowded().now_or_never().is_some());
+        assert!(history.maintain(Time(1)).await.unwrap(), "there is something to do");
+        assert!(!history.maintain(Time(1)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_large_fresh_segment_is_read_once_however_often_it_is_looked_at() {
+        let (segments, records) = (Memory::default(), Memory::default());
+        let parts = (Arc::new(segments.clone()), Arc::new(records));
+        let history = History::new(parts.0, parts.1, Policy::default());
+        let attempts = many(5000);
+        history.commit(Time(1), &attempts).await.unwrap();
+        let test = attempts[0].test.clone();
+        let query = GridQuery { across: Across::Invocations, columns: 10, ..GridQuery::default() };
+        let first = history.grid(&query, std::slice::from_ref(&test)).await.unwrap();
+        assert!(first.rows[0].1.iter().any(Option::is_some), "there is something to see");
+        let read = segments.calls();
+        assert_eq!(history.grid(&query, std::slice::from_ref(&test)).await.unwrap(), first);
+        assert_eq!(history.newest(&test, 3, false).await.unwrap().len(), 3);
+        assert_eq!(segments.calls(), read, "nothing has changed");
+        // What is joined leaves the memory, and is found all the same.
+        assert!(history.maintain(Time(3_600_000)).await.unwrap());
+        let joined = history.grid(&query, std::slice::from_ref(&test)).await.unwrap();
+        assert_eq!(joined.rows, first.rows);
+        let fresh = history.fresh.lock().unwrap();
+        assert!(fresh.is_empty());
     }
 }

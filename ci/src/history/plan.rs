@@ -15,8 +15,10 @@ const MAX_SETTLED: usize = 500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Fresh segments are joined when there are so many of them, or when the oldest is so old.
+    /// Fresh segments are joined when there are so many of them, when there are so many attempts and cases in them, or
+    /// when the oldest is so old.
     pub settle_count: usize,
+    pub settle_weight: u64,
     pub settle_after: Duration,
     /// So many segments of about one size become one.
     pub fan: usize,
@@ -34,6 +36,7 @@ impl Default for Policy {
         const DAY: u64 = 24 * 3600;
         Self {
             settle_count: 64,
+            settle_weight: MAX_WEIGHT / 2,
             settle_after: Duration::from_secs(600),
             fan: 8,
             keep_attempts: Duration::from_secs(180 * DAY),
@@ -74,8 +77,10 @@ fn settle(fresh: &[Fresh], now: Time, policy: &Policy) -> Option<Task> {
     let mut fresh: Vec<_> = fresh.iter().collect();
     fresh.sort_by(|a, b| (a.committed, &a.meta.name).cmp(&(b.committed, &b.meta.name)));
     let oldest = fresh.first()?;
-    let is_due =
-        fresh.len() >= policy.settle_count || now.since(oldest.committed) >= policy.settle_after;
+    let weight = fresh.iter().fold(0_u64, |sum, it| sum.saturating_add(it.meta.weight()));
+    let is_due = fresh.len() >= policy.settle_count
+        || weight >= policy.settle_weight
+        || now.since(oldest.committed) >= policy.settle_after;
     let some = up_to(fresh.iter().map(|it| &it.meta), MAX_WEIGHT, SegmentMeta::weight);
     is_due.then(|| Task::Settle(some.into_iter().take(MAX_SETTLED).collect()))
 }
@@ -189,6 +194,9 @@ mod tests {
         let one = [fresh("a", 1000, 5)];
         assert_eq!(next(vec![], &one, 2000), None);
         assert_eq!(next(vec![], &one, 601_000), Some(Task::Settle(vec!["a".into()])));
+        let few = [fresh("a", 1000, MAX_WEIGHT / 4), fresh("b", 1000, MAX_WEIGHT / 4)];
+        assert_eq!(next(vec![], &few[..1], 1000), None);
+        assert_eq!(next(vec![], &few, 1000), Some(Task::Settle(vec!["a".into(), "b".into()])));
         // A clock that runs backwards makes nothing old.
         assert_eq!(next(vec![], &one, 0), None);
         let many: Vec<_> = names(64).iter().map(|it| fresh(it, 1000, 5)).collect();

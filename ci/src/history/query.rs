@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::days::{Day, days};
 use super::segment::{self, Entry, Footer, Invocation, RunsBlock, TAIL, footer_range};
 use super::snapshot::Snapshot;
-use super::{CACHED_WEIGHT, History, HistoryError, SegmentMeta};
+use super::{History, HistoryError, SegmentMeta};
 use crate::attempts::{Attempt, join, settle};
 use crate::model::{TestKey, Time};
 use crate::storage::Damage;
@@ -122,25 +122,30 @@ impl History {
         snapshot: &Snapshot,
         mut each: impl FnMut(&Attempt),
     ) -> Result<(), HistoryError> {
+        self.forget_joined(snapshot);
         for (fresh, _) in &snapshot.fresh {
             self.fresh_segment(&fresh.meta).await?.iter().for_each(&mut each);
         }
         Ok(())
     }
 
+    /// What was joined since is asked for no more. Whoever looks at an earlier moment reads it again.
+    fn forget_joined(&self, snapshot: &Snapshot) {
+        let names = snapshot.fresh.iter().map(|(it, _)| it.meta.name.as_str()).collect();
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).retain(&names);
+    }
+
     async fn fresh_segment(&self, it: &SegmentMeta) -> Result<Arc<Vec<Attempt>>, HistoryError> {
-        let cached =
-            self.fresh.lock().unwrap_or_else(PoisonError::into_inner).get(&it.name).cloned();
+        let cached = self.fresh.lock().unwrap_or_else(PoisonError::into_inner).get(&it.name);
         if let Some(cached) = cached {
             return Ok(cached);
         }
         let bytes = self.whole(&it.name).await?;
         let attempts = segment::read_all(&bytes).map_err(|source| damaged(it, source))?;
         let attempts = Arc::new(attempts);
-        if it.weight() <= CACHED_WEIGHT {
-            let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-            fresh.put(it.name.clone(), attempts.clone());
-        }
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.keep(&it.name, it.weight(), &attempts);
+        drop(fresh);
         Ok(attempts)
     }
 
