@@ -7,7 +7,7 @@
 //! | `events`, `recording`, `imports`, `junit`, `attempts` | runs of tests become known |
 //! | `history`, `upkeep` | every attempt, kept |
 //! | `flakes`, `quarantine`, `gate`, `verdicts` | what failures mean |
-//! | `durations`, `shards`, `plans`, `impact` | which tests run where |
+//! | `durations`, `expected`, `shards`, `plans`, `impact` | which tests run where |
 //! | `queue` | the merge queue |
 //! | `forges` | what asks it for changes, and is told |
 //! | `pipelines` | stages that need each other, and their runs |
@@ -18,6 +18,7 @@ pub mod attempts;
 pub mod durations;
 pub mod ephemeral;
 pub mod events;
+pub mod expected;
 pub mod flakes;
 pub mod forges;
 pub mod gate;
