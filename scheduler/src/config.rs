@@ -13,7 +13,7 @@ use kiln_cas::{DigestFunction, SharedActionCache, SharedBlobStore};
 use kiln_cas::{events::Events, logs::LogStreams};
 
 use crate::fanout::{Hedge, NoReports, TestReports};
-use crate::job::{DurationEstimator, NoEstimates};
+use crate::job::{DurationEstimator, NoEstimates, ShardEstimator};
 use crate::queue::Limits;
 
 #[derive(Debug, Clone)]
@@ -67,6 +67,8 @@ pub struct Parts {
     pub logs: LogStreams,
     pub events: Events,
     pub estimator: Arc<dyn DurationEstimator>,
+    /// What is known of shards of tests.
+    pub shards: Arc<dyn ShardEstimator>,
     /// Who may have actions run, run them, and act on operations.
     pub access: SharedAuthorizer,
     /// To which promises of outputs are attributed.
@@ -88,6 +90,7 @@ impl Parts {
             logs: LogStreams::default(),
             events: Events::new(),
             estimator: Arc::new(NoEstimates),
+            shards: Arc::new(NoEstimates),
             access: Arc::new(Everybody { write_results: true }),
             invocations: Invocations::default(),
             quotas: Arc::default(),

@@ -186,6 +186,30 @@ impl DurationEstimator for NoEstimates {
     }
 }
 
+/// One shard of a test that its client shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TestShard<'a> {
+    pub instance: &'a str,
+    pub label: &'a str,
+    /// As the client calls it.
+    pub configuration: &'a str,
+    /// Counted from 0.
+    pub index: u32,
+    pub count: u32,
+}
+
+/// What shards of tests took before.
+pub trait ShardEstimator: Send + Sync + 'static {
+    /// Milliseconds that a shard is expected to run. Answers at once: what is not at hand is not known.
+    fn shard_ms(&self, shard: &TestShard<'_>) -> Option<u64>;
+}
+
+impl ShardEstimator for NoEstimates {
+    fn shard_ms(&self, _shard: &TestShard<'_>) -> Option<u64> {
+        None
+    }
+}
+
 /// The wall clock.
 pub(crate) fn unix_nanos() -> UnixNanos {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -21,13 +21,14 @@ mod request;
 mod scheduler;
 mod services;
 pub mod session;
+mod shard;
 mod shared;
 pub mod snapshot;
 mod start;
 mod status;
 
 pub use config::{BaseUrl, Parts, SchedulerConfig};
-pub use job::{DurationEstimator, NoEstimates};
+pub use job::{DurationEstimator, NoEstimates, ShardEstimator, TestShard};
 pub use scheduler::Scheduler;
 pub use services::admin::AdminService;
 pub use services::execution::ExecutionService;

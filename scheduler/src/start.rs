@@ -18,6 +18,7 @@ use crate::api::Unavailable;
 use crate::config::{Parts, SchedulerConfig};
 use crate::fanout::TestReports;
 use crate::hermeticity::{Checker, HermeticityConfig};
+use crate::job::ShardEstimator;
 use crate::journal::{Journal, JournalConfig};
 use crate::scheduler::Scheduler;
 use crate::services::hermeticity::HermeticityService;
@@ -44,6 +45,8 @@ pub struct SchedulerParts {
     pub access: SharedAuthorizer,
     pub invocations: Invocations,
     pub quotas: Arc<Quotas>,
+    /// What is known of shards of tests.
+    pub shards: Arc<dyn ShardEstimator>,
     /// What reads the reports of tests.
     pub reports: Arc<dyn TestReports>,
 }
@@ -121,6 +124,7 @@ impl SchedulerParts {
             logs: self.logs,
             events: self.events,
             estimator: Arc::new(journal.clone()),
+            shards: self.shards,
             access: self.access,
             invocations: self.invocations,
             quotas: self.quotas,

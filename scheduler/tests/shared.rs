@@ -29,6 +29,8 @@ mod operations;
 mod outages;
 #[path = "services/quotas.rs"]
 mod quotas;
+#[path = "services/shards.rs"]
+mod shards;
 #[path = "services/truth.rs"]
 mod truth;
 #[path = "services/workers.rs"]

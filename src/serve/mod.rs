@@ -16,6 +16,7 @@ mod reports;
 mod rollouts;
 mod routes;
 mod services;
+mod shards;
 mod stages;
 mod tables;
 mod verdicts;
@@ -139,7 +140,7 @@ impl Server {
         let tap = options.verdicts.on.then(|| Arc::new(inbox.clone()) as Arc<dyn Tap>);
         let tests = history::start(&options, &storage, &common, tap);
         let executions = releases::start_records(&options.releases, &storage, &common);
-        let services = scheduler(&options, &storage, &common).await?;
+        let services = scheduler(&options, &storage, &common, &tests).await?;
         let judged = (&tests, inbox);
         let on = &options.verdicts;
         let verdicts = verdicts::start(on, &storage, &services.scheduler, judged, &common)?;

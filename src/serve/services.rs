@@ -6,18 +6,20 @@ use std::time::{Duration, Instant};
 use kiln_cas::services::{CasServices, ServicesConfig};
 use kiln_cas::stores::Storage;
 use kiln_ci::CiServices;
+use kiln_ci::expected::ExpectedShards;
 use kiln_deploy::executions::{ExecutionFigures, Executions};
 use kiln_scheduler::{SchedulerParts, SchedulerServices};
 
 use super::common::Common;
 use super::options::{ServeError, ServeOptions};
-use super::{admission, reports};
+use super::{admission, reports, shards};
 use crate::telemetry::RecordingsOf;
 
 pub async fn scheduler(
     options: &ServeOptions,
     storage: &Storage,
     common: &Common,
+    tests: &CiServices,
 ) -> Result<SchedulerServices, ServeError> {
     let mut settings = options.scheduler.clone();
     settings.scheduler.base_url.clone_from(&common.base_url);
@@ -31,6 +33,7 @@ pub async fn scheduler(
         access: common.access.clone(),
         invocations: storage.invocations.clone(),
         quotas: common.quotas.clone(),
+        shards: Arc::new(shards::Shards(ExpectedShards::start(tests.history.clone()))),
         reports: Arc::new(reports::Reports),
     };
     Ok(SchedulerServices::start(settings, parts).await?)

@@ -16,6 +16,7 @@ mod persistent;
 mod promises;
 mod scheduling;
 mod sdk;
+mod shards;
 #[path = "../support/mod.rs"]
 mod support;
 mod unprivileged;

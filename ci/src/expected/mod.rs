@@ -22,8 +22,9 @@ use crate::resumed::is_broken_off;
 const MAX_TESTS: usize = 512;
 /// Tests that wait to be read; of what comes beyond nothing is known until it is asked for again.
 const MAX_WAITING: usize = 256;
-/// How old an answer may be.
+/// How old an answer may be, and one that does not know each shard.
 const FRESH_FOR: Duration = Duration::from_secs(60);
+const UNKNOWN_FOR: Duration = Duration::from_secs(2);
 /// Attempts by which shards are known, and shards of which the cases are read as well.
 const MAX_ATTEMPTS: usize = 256;
 const MAX_WITH_CASES: u32 = 64;
@@ -61,7 +62,8 @@ impl ExpectedShards {
     pub fn expected(&self, test: &TestKey, index: u32, count: u32) -> Option<Duration> {
         let mut tests = locked(&self.tests);
         let known = tests.get_or_insert_mut(test.clone(), Known::default);
-        let is_due = known.read.is_none_or(|at| at.elapsed() >= FRESH_FOR);
+        let stays = if known.times.is_complete() { FRESH_FOR } else { UNKNOWN_FOR };
+        let is_due = known.read.is_none_or(|at| at.elapsed() >= stays);
         if is_due && !known.is_wanted {
             known.is_wanted = self.wanted.try_send(test.clone()).is_ok();
         }
@@ -167,6 +169,15 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(memory.calls(), read, "what is known is not read again");
+        let unknown = TestKey { label: "//a:u".to_owned(), ..test.clone() };
+        assert_eq!(shards.expected(&unknown, 0, 2), None);
+        tokio::time::sleep(FRESH_FOR / 2).await;
+        let mut first = ran(2, 2, 3);
+        first.test.clone_from(&unknown);
+        history.commit(Time(2), &[first]).await.unwrap();
+        let asked = Instant::now();
+        becomes(&shards, &unknown, (1, 2), 3.0).await;
+        assert!(asked.elapsed() < FRESH_FOR / 2, "what was not known is asked for again soon");
         let later = Attempt { started: Time(100), execution: 9, ..ran(1, 1, 6) };
         history.commit(Time(2), &[later]).await.unwrap();
         becomes(&shards, test, (0, 1), 6.0).await;

@@ -49,6 +49,11 @@ impl ShardTimes {
         self.count
     }
 
+    /// Of each shard it is known what it takes.
+    pub fn is_complete(&self) -> bool {
+        !self.shards.is_empty() && self.shards.iter().all(Option::is_some)
+    }
+
     /// The same, with the cases that others of as many shards have.
     pub fn with_cases_of(self, other: Self) -> Self {
         let cases = if other.count == self.count { other.cases } else { self.cases };
@@ -150,6 +155,7 @@ mod tests {
         let runs = [ran(1, 2, 4, &[]), ran(2, 2, 9, &[]), ran(1, 2, 2, &[]), ran(1, 3, 90, &[])];
         let times = ShardTimes::of(&runs);
         assert_eq!((times.count(), ms(&times, 2)), (2, vec![Some(2600), Some(9000)]));
+        assert!(times.is_complete() && !ShardTimes::default().is_complete());
         assert_eq!(times.expected(2, 2), None, "there is no such shard");
         assert_eq!(times.expected(0, 0), None);
         // Of a new number of shards all take as long, as far as anybody knows.
@@ -184,6 +190,7 @@ mod tests {
         assert_eq!(times.expected(0, 2), None);
         let times = ShardTimes::of(&[failed, merged, many, none, timeless, ran(2, 2, 5, &[])]);
         // The other shard is taken for an average one.
+        assert!(!times.is_complete());
         assert_eq!(ms(&times, 2), [Some(5000), Some(5000)]);
     }
 }

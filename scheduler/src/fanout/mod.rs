@@ -36,6 +36,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use hedge::Hedge;
 pub use reports::{CaseTime, NoReports, TestReports};
+pub use subject::MARK;
 pub use wish::{FILTER, MAX_SHARDS, SHARDS, Wish, take};
 
 pub(crate) use queue::WithFanOuts;

@@ -27,6 +27,7 @@ use crate::config::BaseUrl;
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
 use crate::presence::{Client, Watched};
 use crate::request::{Asked, Caller, Inline, add_command, completed, parse, read_action};
+use crate::shard::expected_ms;
 use crate::shared::Core;
 use crate::status::{refused, status, store_status};
 
@@ -123,15 +124,13 @@ pub(super) async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer,
     action.shards = action.shards.filter(|_| mnemonic.is_empty() || bazel::is_test(mnemonic));
     add_command(blobs, &mut action).await;
     let metadata = &request.metadata;
+    let command = action.messages.get(1).map(|it| &it[..]);
     let job = Job {
         key: asked.key.clone(),
         messages: core.lease_messages(&action.messages),
         facts: action.facts,
         priority: asked.priority,
-        expected_ms: core
-            .parts
-            .estimator
-            .expected_ms(&metadata.target_id, &metadata.action_mnemonic),
+        expected_ms: expected_ms(&core.parts, &asked.key.instance, metadata, command),
         request: request.clone(),
     };
     let submitted = core.fan_outs.submit(job, action.shards, &action.messages).await;

@@ -21,16 +21,31 @@ pub async fn test_action_of(
     properties: &[(&str, &str)],
     arguments: &[String],
 ) -> Digest {
+    made(kiln, properties, arguments, &[]).await
+}
+
+/// A test action of a client that has cut the test itself.
+pub async fn shard_of_client(kiln: &Kiln, index: u32, count: u32) -> Digest {
+    let (index, count) = (index.to_string(), count.to_string());
+    let variables = [("TEST_SHARD_INDEX", &*index), ("TEST_TOTAL_SHARDS", &*count)];
+    made(kiln, &[], &[], &variables).await
+}
+
+async fn made(
+    kiln: &Kiln,
+    properties: &[(&str, &str)],
+    arguments: &[String],
+    variables: &[(&str, &str)],
+) -> Digest {
     let variable = |name: &str, value: &str| EnvironmentVariable {
         name: name.to_owned(),
         value: value.to_owned(),
     };
+    let usual = [("TEST_TARGET", "//a:t"), ("XML_OUTPUT_FILE", REPORT)];
+    let all = variables.iter().chain(&usual).map(|(name, value)| variable(name, value));
     let command = reapi::Command {
         arguments: [&["test-setup.sh".to_owned()], arguments].concat(),
-        environment_variables: vec![
-            variable("TEST_TARGET", "//a:t"),
-            variable("XML_OUTPUT_FILE", REPORT),
-        ],
+        environment_variables: all.collect(),
         output_paths: vec![REPORT.to_owned()],
         ..Default::default()
     };

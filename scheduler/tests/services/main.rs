@@ -16,5 +16,6 @@ mod hedging;
 mod merging;
 mod operations;
 mod quotas;
+mod shards;
 mod truth;
 mod workers;

@@ -33,7 +33,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Status};
 
 pub use client::{Client, understand};
-pub use reports::Lines;
+pub use reports::{ByNumber, Lines};
 pub use stores::Recorded;
 pub use worker::{Worker, exited, failure, hello};
 
@@ -296,6 +296,7 @@ impl MemoryParts {
             events: self.events.clone(),
             records: self.records.clone(),
             reports: Arc::new(Lines),
+            shards: Arc::new(ByNumber),
             ..Parts::in_memory()
         }
     }

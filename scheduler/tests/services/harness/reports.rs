@@ -1,8 +1,20 @@
-//! Reports of tests that are easy to write: a line for each case, with its milliseconds.
+//! What is known of tests, as it is easy to write.
 
 use bytes::Bytes;
 use kiln_scheduler::fanout::{CaseTime, TestReports};
+use kiln_scheduler::{ShardEstimator, TestShard};
 
+/// Each shard of a test takes a second longer than the one before.
+pub struct ByNumber;
+
+impl ShardEstimator for ByNumber {
+    fn shard_ms(&self, shard: &TestShard<'_>) -> Option<u64> {
+        let is_known = (shard.instance, shard.label) == ("main", "//a:t");
+        is_known.then(|| 1_000 * (u64::from(shard.index) + 1))
+    }
+}
+
+/// Reports with a line for each case, with its milliseconds.
 pub struct Lines;
 
 impl TestReports for Lines {
