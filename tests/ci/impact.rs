@@ -15,13 +15,13 @@ struct Repository {
     bazel: PathBuf,
 }
 
-struct Said {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-fn run(program: &Path, words: &[&str], directory: &Path) -> Said {
+pub fn run(program: &Path, words: &[&str], directory: &Path) -> Said {
     let output = Command::new(program)
         .args(words)
         .current_dir(directory)

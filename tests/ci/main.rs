@@ -4,6 +4,7 @@ mod example_tests;
 mod forges;
 mod hosted_queue;
 mod impact;
+mod impact_buck2;
 mod pipelines;
 mod plans;
 mod queue;

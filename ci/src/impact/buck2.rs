@@ -1,10 +1,20 @@
-//! Reads what `buck2 targets --streaming --json-lines` prints.
+//! Reads what `buck2 targets --streaming --imports --json-lines` prints: a line for each target, and one for each file of
+//! Starlark with what it imports.
+//!
+//! Buck2's hash of a target covers its attributes, its sources and its dependencies, but not the code of its rule: that is
+//! looked up in the files that `buck.type` and `buck.imports` name.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use serde_json::Value;
 use thiserror::Error;
 
-use super::graph::{Graph, Kind, Node};
+use super::graph::{Graph, Kind, Node, SourceFile};
 use super::hash::Hasher;
+
+/// Where cells are, by their names: absolute directories.
+pub type Cells = BTreeMap<String, String>;
 
 #[derive(Debug, Error)]
 pub enum BuckError {
@@ -20,6 +30,8 @@ pub enum BuckError {
         "line {line}: the target has no hash; Buck2 prints one with --show-unconfigured-target-hash"
     )]
     NoHash { line: usize },
+    #[error("{file} is in no cell that Buck2 names")]
+    Cell { file: String },
 }
 
 #[derive(Deserialize)]
@@ -27,44 +39,108 @@ struct Line {
     name: Option<String>,
     #[serde(rename = "buck.type", default)]
     kind: String,
-    #[serde(rename = "buck.package", default)]
-    package: String,
+    #[serde(rename = "buck.package")]
+    package: Option<String>,
     #[serde(rename = "buck.target_hash")]
     hash: Option<String>,
     #[serde(rename = "buck.deps", default)]
     deps: Vec<String>,
     #[serde(rename = "buck.error")]
     error: Option<String>,
+    /// Texts, or what a `select` makes of them.
     #[serde(default)]
-    labels: Vec<String>,
+    labels: Value,
+    #[serde(rename = "buck.file")]
+    file: Option<String>,
+    #[serde(rename = "buck.imports", default)]
+    imports: Vec<String>,
 }
 
 impl Graph {
-    /// Target hashes of Buck2 cover sources and dependencies: they are taken as they are.
-    pub fn from_buck2(lines: &str) -> Result<Self, BuckError> {
-        let numbered = (1..).zip(lines.lines()).filter(|(_, line)| !line.trim().is_empty());
-        let nodes = numbered.filter_map(|(number, line)| node(number, line).transpose());
-        Ok(Self { nodes: nodes.collect::<Result<_, _>>()? })
+    /// Errors: a line that cannot be understood, or a file whose place is not known.
+    pub fn from_buck2(lines: &str, cells: &Cells) -> Result<Self, BuckError> {
+        let mut nodes = Vec::new();
+        // What each file imports. Build files are of no concern: what they make is in the attributes of their targets.
+        let mut files: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (line, text) in (1..).zip(lines.lines()) {
+            if text.trim().is_empty() {
+                continue;
+            }
+            let read: Line =
+                serde_json::from_str(text).map_err(|source| BuckError::Line { line, source })?;
+            if let Some(message) = read.error {
+                return Err(BuckError::Package { line, message });
+            }
+            match (&read.name, &read.file, &read.package) {
+                (Some(_), _, _) => nodes.push(target(line, read)?),
+                (None, Some(file), None) => {
+                    files.entry(file.clone()).or_default().extend(read.imports);
+                }
+                (None, _, _) => {}
+            }
+        }
+        let used = nodes.iter().flat_map(|it| &it.deps).filter(|it| is_file(it));
+        let named: BTreeSet<String> = used.chain(files.values().flatten()).cloned().collect();
+        for file in named {
+            files.entry(file).or_default();
+        }
+        for (file, imports) in files {
+            nodes.push(code(file, imports, cells)?);
+        }
+        Ok(Self { nodes })
     }
 }
 
-/// `None`: what is no target, such as a package with its imports.
-fn node(number: usize, text: &str) -> Result<Option<Node>, BuckError> {
-    let line: Line =
-        serde_json::from_str(text).map_err(|source| BuckError::Line { line: number, source })?;
-    if let Some(message) = line.error {
-        return Err(BuckError::Package { line: number, message });
+fn target(line: usize, read: Line) -> Result<Node, BuckError> {
+    let Some(hash) = read.hash else { return Err(BuckError::NoHash { line }) };
+    let (name, package) = (read.name.unwrap_or_default(), read.package.unwrap_or_default());
+    let (file, class) = read.kind.rsplit_once(':').unwrap_or(("", &read.kind));
+    let mut deps = read.deps;
+    // Rules that are Buck2's own have no file.
+    if is_file(file) {
+        deps.push(file.to_owned());
     }
-    let Some(name) = line.name else { return Ok(None) };
-    let Some(hash) = line.hash else { return Err(BuckError::NoHash { line: number }) };
-    let class = line.kind.rsplit(':').next().unwrap_or_default().to_owned();
-    let whole = Hasher::new("buck2").text(&hash).finish();
-    Ok(Some(Node {
-        label: format!("{}:{name}", line.package),
-        kind: Kind::Rule(class),
+    let mut tags = Vec::new();
+    texts(&read.labels, &mut tags);
+    Ok(Node {
+        label: format!("{package}:{name}"),
+        kind: Kind::Rule(class.to_owned()),
         own: None,
-        whole: Some(whole),
-        tags: line.labels,
-        deps: line.deps,
-    }))
+        whole: Some(Hasher::new("buck2").text(&hash).finish()),
+        tags,
+        deps,
+    })
+}
+
+/// A file of Starlark, by its path in a cell.
+fn code(file: String, imports: BTreeSet<String>, cells: &Cells) -> Result<Node, BuckError> {
+    let place = file.split_once("//").and_then(|(cell, path)| Some((cells.get(cell)?, path)));
+    let Some((directory, path)) = place else { return Err(BuckError::Cell { file }) };
+    let (path, directory) = (path.to_owned(), Some(directory.clone()));
+    Ok(Node {
+        label: file,
+        kind: Kind::Source(SourceFile { path, directory }),
+        own: None,
+        whole: None,
+        tags: Vec::new(),
+        deps: imports.into_iter().collect(),
+    })
+}
+
+/// Rather than a target.
+fn is_file(label: &str) -> bool {
+    label.contains("//") && !label.contains(':')
+}
+
+/// All texts in a value: of a `select` those of each of its branches.
+fn texts(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::String(text) => into.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|it| texts(it, into)),
+        Value::Object(members) => {
+            let inner = members.iter().filter(|(name, _)| *name != "__type");
+            inner.for_each(|(_, it)| texts(it, into));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }

@@ -38,7 +38,7 @@ pub struct Node {
     pub kind: Kind,
     /// Of the target alone. `None` for a source file: its content says it.
     pub own: Option<Hash>,
-    /// Of the target and all that it depends on, where the tool says it.
+    /// Of the target and of what it depends on, as far as the tool hashes that.
     pub whole: Option<Hash>,
     pub tags: Vec<String>,
     /// Labels.

@@ -12,11 +12,13 @@ mod hash;
 mod snapshot;
 
 pub use bazel::{Framing, GraphError};
-pub use buck2::BuckError;
+pub use buck2::{BuckError, Cells};
 pub use compare::{Affected, Cause, Everything, Impact, compare};
 pub use graph::{Content, Graph, Kind, Node, SourceFile};
 pub use hash::{Hash, Hasher};
 pub use snapshot::{Snapshot, Target};
 
+#[cfg(test)]
+mod buck2_tests;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use super::graph::{Content, Graph, Kind};
 use super::hash::{Hash, Hasher};
 
 /// Changes when the same sources would give other hashes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
@@ -120,6 +120,9 @@ fn circle_hashes(
         deps.dedup();
         hasher.text(if circle.len() > 1 { &node.label } else { "" });
         hasher.hash(own[*place].unwrap_or_else(|| Hasher::new("unknown").finish()));
+        if let Some(told) = node.whole {
+            hasher.hash(told);
+        }
         hasher.count(deps.len());
         for dep in deps {
             // Of what the tool does not list, and within the circle, the name alone counts.
@@ -128,10 +131,9 @@ fn circle_hashes(
         }
     }
     let shared = hasher.finish();
-    let hash = |node: &super::graph::Node| match (node.whole, members.len()) {
-        (Some(whole), _) => whole,
-        (None, 1) => shared,
-        (None, _) => Hasher::new("member").hash(shared).text(&node.label).finish(),
+    let hash = |node: &super::graph::Node| match members.len() {
+        1 => shared,
+        _ => Hasher::new("member").hash(shared).text(&node.label).finish(),
     };
     members.iter().map(|(node, place)| (*place, hash(node))).collect()
 }

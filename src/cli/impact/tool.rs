@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kiln_ci::impact::{BuckError, Framing, Graph, GraphError};
+use kiln_ci::impact::{BuckError, Cells, Framing, Graph, GraphError};
 use kiln_net::causes::chain;
 use thiserror::Error;
 
@@ -49,6 +49,8 @@ pub enum ToolError {
     Graph(#[from] GraphError),
     #[error("Buck2 prints what is no text")]
     Text(#[from] std::string::FromUtf8Error),
+    #[error("Buck2 does not say where its cells are")]
+    Cells(#[source] serde_json::Error),
     #[error(transparent)]
     Buck(#[from] BuckError),
 }
@@ -198,23 +200,33 @@ impl Tool {
     }
 
     async fn buck2(&self, workspace: &Path, alone: bool) -> Result<Graph, ToolError> {
-        let mut arguments: Vec<OsString> = Vec::new();
-        if alone {
-            arguments.extend(["--isolation-dir", "kiln-impact"].map(OsString::from));
-        }
-        let fixed = [
+        let asked = self.ask_buck2(workspace, alone, &["audit", "cell", "--json"]).await?;
+        let cells: Cells = serde_json::from_slice(&asked).map_err(ToolError::Cells)?;
+        let mut words = vec![
             "targets",
             "--streaming",
+            "--imports",
             "--json-lines",
             "--show-unconfigured-target-hash",
             "--target-hash-file-mode=paths_and_contents",
+            "--output-attribute=^name$",
+            "--output-attribute=^labels$",
+            "--output-attribute=^buck\\.",
         ];
-        arguments.extend(fixed.map(OsString::from));
-        let attributes = ["^name$", "^labels$", "^buck\\."];
-        arguments.extend(attributes.map(|name| format!("--output-attribute={name}").into()));
-        arguments.push(self.universe.clone().into());
-        let answer = ask(&self.program, &arguments, workspace, self.limit).await?;
-        Ok(Graph::from_buck2(&String::from_utf8(answer)?)?)
+        words.push(&self.universe);
+        let answer = self.ask_buck2(workspace, alone, &words).await?;
+        Ok(Graph::from_buck2(&String::from_utf8(answer)?, &cells)?)
+    }
+
+    async fn ask_buck2(
+        &self,
+        workspace: &Path,
+        alone: bool,
+        words: &[&str],
+    ) -> Result<Vec<u8>, ProcessError> {
+        let apart: &[&str] = if alone { &["--isolation-dir", "kiln-impact"] } else { &[] };
+        let arguments: Vec<_> = apart.iter().chain(words).map(OsString::from).collect();
+        ask(&self.program, &arguments, workspace, self.limit).await
     }
 }
 
