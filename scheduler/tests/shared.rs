@@ -21,6 +21,10 @@ mod faults;
 mod fleet;
 #[path = "services/harness/mod.rs"]
 mod harness;
+#[path = "services/hedging.rs"]
+mod hedging;
+#[path = "services/hedging_fleet.rs"]
+mod hedging_fleet;
 #[path = "services/merging.rs"]
 mod merging;
 #[path = "services/operations.rs"]
