@@ -1,6 +1,6 @@
 //! The parts of a test that run, and the copies of those that are slow.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::hedge::{Hedge, Hedging};
 use super::waited::Waited;
-use crate::api::{Ticket, end_of};
+use crate::api::{Stage, Ticket, end_of};
 use crate::job::{ActionFacts, Finished, Job, Request, Rerun};
 use crate::snapshot::Snapshot;
 
@@ -46,6 +46,17 @@ struct PartCopy {
     number: u64,
     part: usize,
     ticket: Ticket,
+    /// When it was heard first that a worker has it.
+    began: Arc<OnceLock<Instant>>,
+}
+
+impl PartCopy {
+    /// Milliseconds; `None`: no worker has it.
+    fn runs_for(&self) -> Option<u64> {
+        let stage = self.ticket.updates.borrow().stage_of(self.ticket.id.request);
+        let began = self.began.get().filter(|_| matches!(stage, Stage::Executing))?;
+        u64::try_from(began.elapsed().as_millis()).ok()
+    }
 }
 
 /// The parts that run, which end when this is dropped.
@@ -70,12 +81,18 @@ impl Running {
     pub fn add(&mut self, part: usize, ticket: Ticket) {
         let (updates, request) = (ticket.updates.clone(), ticket.id.request);
         let (number, waited) = (self.next, self.waited.clone());
+        let began = Arc::<OnceLock<Instant>>::default();
+        let heard = began.clone();
         self.next += 1;
         self.ends.push(Box::pin(async move {
-            let finished = end_of(updates, request, || waited.executes()).await;
+            let executes = || {
+                heard.get_or_init(Instant::now);
+                waited.executes();
+            };
+            let finished = end_of(updates, request, executes).await;
             End { copy: number, part, finished }
         }));
-        self.copies.push(PartCopy { number, part, ticket });
+        self.copies.push(PartCopy { number, part, ticket, began });
     }
 
     /// Lets go of a copy that has ended. Answers whether its part runs on in another one.
@@ -95,9 +112,9 @@ impl Running {
         }
     }
 
-    /// The ticket of a part.
-    fn ticket(&self, part: usize) -> Option<&Ticket> {
-        self.copies.iter().find(|it| it.part == part).map(|it| &it.ticket)
+    /// The copy of a part that has run longest.
+    fn first(&self, part: usize) -> Option<&PartCopy> {
+        self.copies.iter().filter(|it| it.part == part).min_by_key(|it| it.number)
     }
 }
 
@@ -125,20 +142,26 @@ impl Slow {
         self.looked = Some(Instant::now());
     }
 
-    /// The slowest part with its job, and the worker that has it. `None`: none is slow.
+    /// The slowest part with its job, and the worker that has it, as far as that is told: a snapshot lists not all that runs.
+    /// `None`: none is slow.
     pub fn slowest(
         &self,
         running: &Running,
         snapshot: &Snapshot,
     ) -> Option<(usize, Arc<Job>, String)> {
         let view = |part: usize| {
-            let ticket = running.ticket(part)?;
-            let view = snapshot.running.iter().find(|it| it.name == ticket.name)?;
-            Some((view, ticket.job.clone()))
+            let copy = running.first(part)?;
+            let listed = snapshot.running.iter().find(|it| it.name == copy.ticket.name);
+            Some((copy, listed))
         };
-        let part = self.hedging.slowest(|part| view(part).map(|(it, _)| it.for_ms))?;
-        let (view, job) = view(part)?;
-        Some((part, job, view.worker.clone()))
+        let runs_for = |part: usize| {
+            let (copy, listed) = view(part)?;
+            listed.map(|it| it.for_ms).or_else(|| copy.runs_for())
+        };
+        let part = self.hedging.slowest(runs_for)?;
+        let (copy, listed) = view(part)?;
+        let worker = listed.map(|it| it.worker.clone()).unwrap_or_default();
+        Some((part, copy.ticket.job.clone(), worker))
     }
 
     /// Waits until a part may be slow, for ever where none can be.

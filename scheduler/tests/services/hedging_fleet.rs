@@ -2,45 +2,14 @@
 
 use std::time::Duration;
 
-use kiln_cas::{Digest, DigestFunction};
-use kiln_protos::worker::{Lease, scheduler_message, worker_failure};
+use kiln_protos::worker::{scheduler_message, worker_failure};
 use kiln_scheduler::SchedulerConfig;
-use kiln_scheduler::fanout::Hedge;
 use kiln_scheduler::snapshot::WorkerView;
 
-use crate::fanout_rig::{action_of, ended_after, parts, run, run_again, test_action};
+use crate::fanout_rig::{action_of, ended_after, parts, run_again};
 use crate::fleet::{SILENCE, quick};
 use crate::harness::{Kiln, Worker, failure};
-
-/// What takes longer than expected is slow at once.
-fn soon(config: SchedulerConfig) -> SchedulerConfig {
-    let hedge = Hedge { factor: 1.0, least: Duration::ZERO, look: Duration::from_millis(10) };
-    SchedulerConfig { hedge, ..config }
-}
-
-/// A test of two parts of which it is known what its cases take. Its run is told of.
-async fn learned(kiln: &mut Kiln, worker: &mut Worker) -> Digest {
-    let action = test_action(kiln, &[("kiln-shards", "2")]).await;
-    let mut client = run(kiln, &action).await;
-    let leases = parts(kiln, worker, 2).await;
-    for (lease, case) in leases.iter().zip(["a", "b"]) {
-        worker.answer(lease, ended_after(kiln, 1, 0, &[case], true).await).await;
-    }
-    assert_eq!(client.status().await.code, 0);
-    told(kiln).await;
-    action
-}
-
-/// What is told of a run of two parts: number, exit code, whether it was stopped.
-async fn told(kiln: &mut Kiln) -> Vec<(u32, i32, bool)> {
-    let mut told = Vec::new();
-    for _ in 0..3 {
-        let event = kiln.events.recv().await.unwrap();
-        told.push((event.shard.as_ref().unwrap().number, event.exit_code, event.cancelled));
-    }
-    told.sort_unstable();
-    told
-}
+use crate::hedging::{is_cached, learned, soon, told};
 
 /// Returns when the queue knows of it. Without a reason it goes on.
 async fn pause(kiln: &Kiln, worker: &Worker, reason: &str) {
@@ -49,11 +18,6 @@ async fn pause(kiln: &Kiln, worker: &Worker, reason: &str) {
     while !kiln.snapshot().await.workers.iter().any(is_known) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-async fn is_cached(kiln: &Kiln, lease: &Lease) -> bool {
-    let part = Digest::from_wire(&action_of(lease), DigestFunction::Sha256).unwrap();
-    kiln.cached(&part).await
 }
 
 #[tokio::test]
