@@ -47,7 +47,7 @@ const MAX_FRESH_WEIGHT: u64 = 100_000;
 
 /// Footers that are kept in memory.
 const CACHED_FOOTERS: usize = 1024;
-/// Attempts and cases in fresh segments that are kept in memory, some 240 MB: more than becomes one segment at a time
+/// Attempts and cases in fresh segments that are kept in memory, at an estimated 800 bytes each: more than becomes one segment at a time
 /// ([`Policy::settle_weight`]), so that there is room for what comes meanwhile.
 const CACHED_FRESH: u64 = 300_000;
 /// Blocks of attempts seen from afar that are kept in memory, and lists of invocations.
