@@ -58,7 +58,7 @@ pub enum Held {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    /// In the target as of this commit, which is what was tested.
+    /// In the target as of this commit, which is what was tested, or equal to it in each target.
     Landed(Commit),
     /// It fails on top of what landed before it.
     Failed {

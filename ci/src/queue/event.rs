@@ -62,6 +62,19 @@ pub enum Event {
         run: RunId,
         outcome: Outcome,
     },
+    /// What passed in a run counts on this base as well: `commit` is the run's members on top of it, and each target of
+    /// it is as it is in the base or as it was tested. Nothing where that is not so, or not known.
+    Proven {
+        run: RunId,
+        base: Commit,
+        commit: Option<Commit>,
+    },
+    /// Whether what a run that is not to be overtaken says counts also on top of `run`.
+    Compared {
+        run: RunId,
+        with: RunId,
+        clear: bool,
+    },
     Landed(RunId),
     NotLanded {
         run: RunId,
@@ -114,6 +127,11 @@ pub enum Effect {
     Check { run: RunId, base: Commit, members: Vec<Member> },
     /// Nobody waits for it any more.
     Cancel(RunId),
+    /// Put these together on top of `base`, and compare each target with `base` and with `tested`, where they passed.
+    Prove { run: RunId, base: Commit, tested: Commit, members: Vec<Member> },
+    /// Put these, the members of the run `with`, together on top of `base`, which is `run`'s, and compare each target with
+    /// `base` and with `other`, which is theirs.
+    Compare { run: RunId, with: RunId, base: Commit, other: Commit, members: Vec<Member> },
     /// Move the target from `base` to `commit`, if it still is at `base`.
     Land { run: RunId, base: Commit, commit: Commit },
     /// Tell whoever wants to know.

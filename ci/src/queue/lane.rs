@@ -38,7 +38,19 @@ pub enum Phase {
     Checking,
     /// It has passed, and waits for whatever lands at the moment or for the end of a pause.
     Passed,
+    /// It has passed on what the target was; it is looked whether that counts on what it is.
+    Proving,
+    /// It would land, and is compared with a run that is not to be overtaken by what shares a target with it.
+    Comparing,
     Landing,
+}
+
+/// What is known of a run that passed, and one that is not to be overtaken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    pub with: RunId,
+    /// They affect nothing in common: what the other one says counts also when this one has landed.
+    pub clear: bool,
 }
 
 /// A tree that is tested.
@@ -54,6 +66,14 @@ pub struct Run {
     pub began: Time,
     /// The batch that it is for.
     pub group: Option<u64>,
+    /// The target of which it is being proven that what passed counts there.
+    #[serde(default)]
+    pub onto: Option<Commit>,
+    /// Proofs that were begun.
+    #[serde(default)]
+    pub proofs: u32,
+    #[serde(default)]
+    pub compared: Option<Comparison>,
 }
 
 /// A batch of throughput mode. It is suspect while a failure is left that its members alone explain.
@@ -61,7 +81,8 @@ pub struct Run {
 pub struct Group {
     pub id: u64,
     pub members: Vec<ChangeId>,
-    /// What passes of it lands; of other groups it is screened.
+    /// What passes of it lands; of other groups it is screened. Where changes land independently all of them do, and
+    /// nothing that shares a target with this one lands before it.
     pub lands: bool,
 }
 
@@ -139,6 +160,13 @@ impl Lane {
                 (Phase::Checking, _) => {
                     Some(Effect::Check { run: id, base, members: run.members.clone() })
                 }
+                (Phase::Proving, Some(tested)) => run.onto.clone().map(|onto| Effect::Prove {
+                    run: id,
+                    base: onto,
+                    tested: tested.clone(),
+                    members: run.members.clone(),
+                }),
+                (Phase::Comparing, Some(commit)) => self.comparison(run, commit),
                 (Phase::Landing, Some(commit)) => {
                     Some(Effect::Land { run: id, base, commit: commit.clone() })
                 }
@@ -211,8 +239,10 @@ impl Lane {
         let heads = ids.iter().filter_map(|id| self.changes.get(id));
         let members = heads.map(|it| Member { id: it.id, head: it.head.clone() }).collect();
         let id = RunId(self.next());
-        let (commit, phase, began) = (None, Phase::Checking, now);
-        self.runs.insert(id, Run { id, base, members, commit, phase, began, group });
+        let (commit, phase, began, onto, proofs) = (None, Phase::Checking, now, None, 0);
+        let compared = None;
+        let run = Run { id, base, members, commit, phase, began, group, onto, proofs, compared };
+        self.runs.insert(id, run);
     }
 
     /// Checks the base itself, unless that is being done.

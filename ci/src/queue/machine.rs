@@ -14,15 +14,11 @@ impl Lane {
         self.take(event, now)?;
         self.plan(now);
         let after = self.outstanding();
-        let gone = before
-            .iter()
-            .filter(|(run, effect)| matches!(effect, Effect::Check { .. }) && !self.checks(**run));
+        let gone = before.iter().filter(|(run, effect)| is_work(effect) && !self.checks(**run));
         let mut effects: Vec<_> = gone.map(|(run, _)| Effect::Cancel(*run)).collect();
         let is_new = |(run, effect): &(&_, &Effect)| {
             // A run that goes on upon what it began with is no other one.
-            before
-                .get(*run)
-                .is_none_or(|it| std::mem::discriminant(it) != std::mem::discriminant(*effect))
+            before.get(*run).is_none_or(|it| is_other(it, effect))
         };
         effects.extend(after.iter().filter(is_new).map(|(_, effect)| effect.clone()));
         effects.extend(std::mem::take(&mut self.told).into_iter().map(Effect::Tell));
@@ -46,6 +42,8 @@ impl Lane {
             Event::Target(commit) => self.moved(commit),
             Event::Built { run, commit, left_out } => self.built(run, commit, &left_out, now),
             Event::Finished { run, outcome } => self.finished(run, outcome),
+            Event::Proven { run, base, commit } => self.proven(run, &base, commit),
+            Event::Compared { run, with, clear } => self.compared(run, with, clear),
             Event::Landed(run) => self.landed(run, now),
             Event::NotLanded { run, why } => self.not_landed(run, why),
             Event::Pause(why) => self.paused = Some(why),
@@ -154,5 +152,19 @@ impl Lane {
     fn set_mode(&mut self, mode: Mode) {
         self.options.mode = mode;
         self.groups.clear();
+    }
+}
+
+/// Whether it is given up when nobody waits for it any more.
+fn is_work(effect: &Effect) -> bool {
+    matches!(effect, Effect::Check { .. } | Effect::Prove { .. } | Effect::Compare { .. })
+}
+
+/// Whether what a run wants is not what it wanted before.
+fn is_other(before: &Effect, after: &Effect) -> bool {
+    match (before, after) {
+        (Effect::Prove { base: one, .. }, Effect::Prove { base: other, .. }) => one != other,
+        (Effect::Compare { with: one, .. }, Effect::Compare { with: other, .. }) => one != other,
+        _ => std::mem::discriminant(before) != std::mem::discriminant(after),
     }
 }

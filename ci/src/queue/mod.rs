@@ -13,6 +13,7 @@
 //! | `cut` | how large a batch is, and where one that failed is cut |
 //! | `lane` | the state |
 //! | `judging` | who is rejected, and when that cannot be said |
+//! | `independence` | what passed on a target that has moved since, and counts all the same |
 //! | `throughput`, `latency` | what is tested next, by as few runs as can be or as soon as can be |
 //! | `runs`, `machine` | what follows from an event |
 //! | `git` | what is done about it: clones, merges, checks, pushes |
@@ -25,6 +26,7 @@ mod event;
 mod evidence;
 pub mod git;
 pub mod hosted;
+mod independence;
 mod judging;
 mod lane;
 mod latency;
@@ -40,7 +42,7 @@ pub use change::{Change, ChangeId, End, Ended, Held, Standing, USUAL_PRIORITY};
 pub use cut::{batch, first_cut};
 pub use event::{Add, Effect, Event, LeftOut, Member, Outcome, Refusal, Refused, RunId};
 pub use evidence::Failure;
-pub use lane::{Base, Group, Lane, Phase, Run};
+pub use lane::{Base, Comparison, Group, Lane, Phase, Run};
 pub use names::{Branch, Commit, NameError};
 pub use options::{Mode, Options};
 pub use rates::Rates;

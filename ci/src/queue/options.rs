@@ -20,10 +20,14 @@ pub struct Options {
     pub exact: bool,
     /// How long a batch that is not full may wait for more, in milliseconds.
     pub patience_ms: u64,
+    /// What passes lands by itself, and counts on a target that has moved where that is proven. In throughput mode.
+    #[serde(default)]
+    pub independent: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mode: Mode::Throughput, workers: 1, exact: false, patience_ms: 0 }
+        let (mode, workers) = (Mode::Throughput, 1);
+        Self { mode, workers, exact: false, patience_ms: 0, independent: false }
     }
 }

@@ -134,22 +134,31 @@ impl Lane {
 
     /// Lands what may, and screens what has passed and may not.
     pub(super) fn settle(&mut self) {
+        self.end_comparisons();
         let passed = |it: &&Run| it.phase == Phase::Passed;
         let mut passed: Vec<Run> = self.runs.values().filter(passed).cloned().collect();
-        passed.sort_by_key(|it| std::cmp::Reverse(it.members.len()));
+        passed.sort_by_key(|it| (self.rank(it), std::cmp::Reverse(it.members.len())));
         for run in passed {
-            let whole = run.members.iter().all(|it| self.holds(it));
-            let may = self.on_base(&run) && whole && run.commit.is_some();
+            let whole = run.commit.is_some() && run.members.iter().all(|it| self.holds(it));
+            if whole && !self.on_base(&run) && self.is_provable(&run) {
+                self.prove(&run);
+                continue;
+            }
+            let may = self.on_base(&run) && whole;
             let group = run.group.and_then(|id| self.groups.iter().find(|it| it.id == id));
             let lands = match self.options.mode {
                 Mode::Latency => true,
-                Mode::Throughput => group.is_some_and(|it| it.lands),
+                Mode::Throughput => self.independent() || group.is_some_and(|it| it.lands),
             };
             if !(may && lands) {
                 self.screen(&run);
                 continue;
             }
-            if self.options.mode == Mode::Latency && self.overtakes(&run) {
+            let waits = match self.options.mode {
+                Mode::Latency => self.overtakes(&run),
+                Mode::Throughput => self.yields(&run),
+            };
+            if waits {
                 continue;
             }
             let busy = self.runs.values().any(|it| it.phase == Phase::Landing);
@@ -178,7 +187,7 @@ impl Lane {
     }
 
     /// What has passed is believed to be good, though its tree cannot land.
-    fn screen(&mut self, run: &Run) {
+    pub(super) fn screen(&mut self, run: &Run) {
         self.runs.remove(&run.id);
         for member in &run.members {
             if self.holds(member)

@@ -28,7 +28,7 @@ impl Lane {
                 self.advance(group, now);
             }
         }
-        while self.room() > 0 && self.form(now) {}
+        while self.room() > 0 && (self.form_overtaken(now) || self.form(now)) {}
     }
 
     fn place(&self, group: u64) -> Option<usize> {
@@ -49,8 +49,10 @@ impl Lane {
                 }
                 Next::Base => self.begin_base(now),
                 Next::Again => {
-                    let others = self.others_land(group) || !self.screened().is_empty();
-                    self.groups[at].lands = !others;
+                    if !self.independent() {
+                        let others = self.others_land(group) || !self.screened().is_empty();
+                        self.groups[at].lands = !others;
+                    }
                     self.begin(&members, Some(group), now);
                 }
             },
@@ -73,7 +75,7 @@ impl Lane {
     /// Tests a batch, or the best part of one that failed.
     fn test(&mut self, at: usize, now: Time) {
         let id = self.groups[at].id;
-        if !self.others_land(id) {
+        if !self.independent() && !self.others_land(id) {
             self.groups[at].lands = true;
             let alone = self.groups[at].members.iter().any(|it| self.is_alone(*it));
             if !alone {
@@ -125,7 +127,7 @@ impl Lane {
         let fresh = self.apart(self.order(now).into_iter().filter(waits).collect());
         let size = match self.base.as_ref().is_some_and(|it| it.red) {
             true => 1,
-            false => batch(self.rates.bad()),
+            false => self.size(fresh.len()),
         };
         let alone = fresh.iter().position(|it| self.is_alone(*it));
         let size = match alone {
@@ -139,12 +141,38 @@ impl Lane {
         if alone.is_none() && members.len() < size && !self.may_begin(&members, now) {
             members.clear();
         }
-        let takes_along = nobody_lands && !self.screened().is_empty();
+        let takes_along = !self.independent() && nobody_lands && !self.screened().is_empty();
         if members.is_empty() && !takes_along {
             return false;
         }
         let id = self.next();
         self.groups.push(Group { id, members, lands: false });
+        let at = self.groups.len() - 1;
+        self.test(at, now);
+        true
+    }
+
+    /// How many of so many that wait are tested at once. Where changes land independently, none of them waits for
+    /// another one while there are workers.
+    fn size(&self, fresh: usize) -> usize {
+        let best = batch(self.rates.bad());
+        match self.independent() {
+            true => best.min(fresh.div_ceil(self.room().max(1))),
+            false => best,
+        }
+    }
+
+    /// What was overtaken by something that it shares a target with is tested together, and not overtaken again.
+    fn form_overtaken(&mut self, now: Time) -> bool {
+        if !self.independent() || self.groups.iter().any(|it| it.lands) {
+            return false;
+        }
+        let members = self.screened();
+        if members.is_empty() {
+            return false;
+        }
+        let id = self.next();
+        self.groups.push(Group { id, members, lands: true });
         let at = self.groups.len() - 1;
         self.test(at, now);
         true

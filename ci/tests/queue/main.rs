@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic)]
 
+mod independent;
 mod oracle;
 mod real;
 mod trouble;
@@ -60,7 +61,7 @@ fn drive(truth: Truth, options: Options, every: f64, changes: usize) -> (Measure
 }
 
 fn throughput(workers: usize, exact: bool) -> Options {
-    Options { mode: Mode::Throughput, workers, exact, patience_ms: 0 }
+    Options { workers, exact, ..Options::default() }
 }
 
 fn entropy(bad: f64) -> f64 {
@@ -119,7 +120,7 @@ fn in_latency_mode_changes_hardly_wait_longer_than_with_an_oracle() {
         [(0.01, 2.0, 16, 1.1), (0.01, 4.0, 32, 1.1), (0.05, 2.0, 16, 1.2), (0.05, 4.0, 32, 1.25)]
     {
         let truth = Truth::new(bad, 0.0, 11);
-        let options = Options { mode: Mode::Latency, workers, exact: true, patience_ms: 0 };
+        let options = Options { mode: Mode::Latency, workers, exact: true, ..Options::default() };
         let every = truth.takes as f64 / in_flight;
         let (it, arrivals) = drive(truth.clone(), options, every, 400);
         let oracle = oracle::waits(&truth, workers, &arrivals);

@@ -91,7 +91,7 @@ impl Rig {
     }
 
     fn settings(&self, check: &str, mode: Mode, workers: usize) -> Settings {
-        let options = Options { mode, workers, exact: false, patience_ms: 0 };
+        let options = Options { mode, workers, ..Options::default() };
         Settings {
             lane: "main".to_owned(),
             remote: self.directory.path().join("remote.git").display().to_string(),
@@ -317,4 +317,44 @@ async fn a_crash_between_any_two_steps_loses_nothing() {
     assert_eq!(rig.landed(), ["good-1", "good-2"]);
     let ended = desk.ended(10).await.expect("they are read");
     assert_eq!(ended.len(), 3, "each ends once: {ended:?}");
+}
+
+/// Files are the targets here. Two of these changes affect nothing in common and are tested once each; the others both
+/// change `shared`, so that the second one is tested again on top of the first.
+#[tokio::test]
+async fn what_passed_counts_on_a_target_that_moved_where_no_file_differs_from_both() {
+    for (first, second, checks) in [("one", "two", 2), ("shared", "shared", 3)] {
+        let rig = Rig::new();
+        let lines = |begin: &str, end: &str| format!("{begin}\n1\n2\n3\n4\n{end}\n");
+        rig.write("main", &[("shared", lines("begin", "end").as_str())]);
+        rig.write("warm", &[("warm", "")]);
+        rig.write("first", &[(first, lines("BEGIN", "end").as_str())]);
+        rig.write("second", &[(second, lines("begin", "END").as_str())]);
+        let records: Arc<dyn Records> =
+            Arc::new(FileRecords::new(rig.directory.path().join("records")));
+        let desk = Desk::new(records.clone(), LaneName::new("main").expect("a name"));
+        let ran = rig.directory.path().join("ran");
+        let check = format!("echo \"$KILN_QUEUE_BRANCHES\" >> '{}'", ran.display());
+        let mut settings = rig.settings(&check, Mode::Throughput, 2);
+        settings.options.independent = true;
+        let command = r#"git diff --name-only "$KILN_QUEUE_BASE" HEAD > "$KILN_QUEUE_IMPACT""#;
+        settings.impact = Some(Check { command: command.into(), ..settings.check.clone() });
+        // The target is green once something has landed.
+        for names in [vec!["warm"], vec!["first", "second"]] {
+            for name in names {
+                ask(&desk, name).await;
+            }
+            let runner = Runner::begin(settings.clone(), rig.parts(records.clone())).await;
+            let runner = runner.expect("it begins");
+            runner.run(CancellationToken::new(), true).await.expect("it ends");
+        }
+        let ended = desk.ended(10).await.expect("they are read");
+        assert_eq!(ended.len(), 3);
+        assert!(ended.iter().all(|it| matches!(it.end, End::Landed(_))), "{ended:?}");
+        let ran = std::fs::read_to_string(ran).expect("checks ran");
+        assert_eq!(ran.lines().count(), 1 + checks, "{first}, {second}: {ran}");
+        let remote = rig.directory.path().join("remote.git");
+        let of = |name: &str| git(&remote, &["show", &format!("refs/heads/main:{name}")]);
+        assert!(of(first).starts_with("BEGIN") && of(second).ends_with("END"));
+    }
 }

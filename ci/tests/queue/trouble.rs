@@ -67,7 +67,7 @@ fn come_to_rest(world: &mut World) {
     }
 }
 
-fn live(seed: u64) -> (usize, u64) {
+fn live(seed: u64, independent: bool) -> (usize, u64) {
     let truth = Truth {
         conflicts: 0.05,
         areas: if seed.is_multiple_of(3) { 50 } else { 0 },
@@ -76,7 +76,7 @@ fn live(seed: u64) -> (usize, u64) {
     };
     let mode = if seed % 4 < 2 { Mode::Throughput } else { Mode::Latency };
     let workers = 1 + usize::try_from(seed % 7).unwrap_or(0);
-    let mut world = World::new(truth, Options { mode, workers, exact: false, patience_ms: 0 });
+    let mut world = World::new(truth, Options { mode, workers, independent, ..Options::default() });
     for _ in 0..150 {
         for _ in 0..world.rng.u32(..4) {
             world.arrive();
@@ -97,11 +97,21 @@ fn live(seed: u64) -> (usize, u64) {
 fn nothing_is_lost_landed_untested_or_rejected_without_fault() {
     let (mut ended, mut held) = (0, 0);
     for seed in 0..80 {
-        let (here, left) = live(seed);
+        let (here, left) = live(seed, false);
         ended += here;
         held += left;
     }
     println!("{ended} changes ended, {held} are held for a person");
     assert!(ended > 10_000, "{ended}");
     assert!(held < 500, "{held}");
+}
+
+#[test]
+fn nor_is_it_where_what_passed_counts_on_a_target_that_moved() {
+    let lives: Vec<_> = (100..120).map(|seed| live(seed, true)).collect();
+    let ended: usize = lives.iter().map(|(ended, _)| ended).sum();
+    let held: u64 = lives.iter().map(|(_, held)| held).sum();
+    println!("{ended} changes ended, {held} are held for a person");
+    assert!(ended > 2_500, "{ended}");
+    assert!(held < 125, "{held}");
 }

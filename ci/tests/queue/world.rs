@@ -48,6 +48,8 @@ struct Head {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     Checked(RunId),
+    Proven(RunId, Commit, Option<Commit>),
+    Compared(RunId, RunId, bool),
 }
 
 pub struct World {
@@ -91,7 +93,7 @@ fn blake3_hex(of: &str) -> String {
     (0..3).map(part).collect()
 }
 
-fn built(base: &Commit, members: &[Member]) -> Commit {
+pub fn built(base: &Commit, members: &[Member]) -> Commit {
     members.iter().fold(base.clone(), |at, member| commit(&format!("{at} {}", member.head)))
 }
 
@@ -176,6 +178,13 @@ impl World {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Check { run, base, members } => self.check(run, base, members),
+            Effect::Prove { run, base, tested, members } => {
+                self.prove(run, base, &tested, &members);
+            }
+            Effect::Compare { run, with, .. } => {
+                let (at, clear) = (self.now + self.rng.u64(..=MINUTE), self.rng.bool());
+                self.due.push(Reverse((at, Due::Compared(run, with, clear))));
+            }
             Effect::Cancel(run) => drop(self.running.remove(&run)),
             Effect::Land { run, base, commit } => self.land(run, &base, commit),
             Effect::Tell(ended) => self.note(ended),
@@ -205,6 +214,19 @@ impl World {
         self.tell(Event::Built { run, commit, left_out });
     }
 
+    /// Mostly what passed on one base is as it was on another one, if it merges.
+    fn prove(&mut self, run: RunId, base: Commit, tested: &Commit, members: &[Member]) {
+        assert!(self.passed.contains(tested), "{tested} never passed");
+        assert!(!self.red.contains(&base), "{base} fails by itself");
+        let taken =
+            |it: &Member| self.heads[&it.head].file.is_some_and(|it| self.taken.contains(&it));
+        let merges = !members.iter().any(taken);
+        let commit = (merges && self.rng.f64() < 0.7).then(|| built(&base, members));
+        self.passed.extend(commit.clone());
+        let takes = self.rng.u64(..=MINUTE);
+        self.due.push(Reverse((self.now + takes, Due::Proven(run, base, commit))));
+    }
+
     /// Lets the next check end, if one does until then.
     pub fn step(&mut self, until: u64) -> bool {
         let next = self.due.peek().map(|Reverse((at, _))| *at).filter(|at| *at <= until);
@@ -213,7 +235,18 @@ impl World {
             return false;
         };
         self.now = at;
-        let Some(Reverse((_, Due::Checked(run)))) = self.due.pop() else { return false };
+        let Some(Reverse((_, due))) = self.due.pop() else { return false };
+        let run = match due {
+            Due::Checked(run) => run,
+            Due::Proven(run, base, commit) => {
+                self.tell(Event::Proven { run, base, commit });
+                return true;
+            }
+            Due::Compared(run, with, clear) => {
+                self.tell(Event::Compared { run, with, clear });
+                return true;
+            }
+        };
         let Some((base, members, commit)) = self.running.remove(&run) else { return true };
         let outcome = self.outcome(&base, &members);
         if outcome == Outcome::Passed {
@@ -289,6 +322,9 @@ impl World {
     }
 
     pub fn idle(&self) -> bool {
-        !self.lane.runs.values().any(|it| it.phase == Phase::Checking)
+        let goes_on = |it: &kiln_ci::queue::Run| {
+            matches!(it.phase, Phase::Checking | Phase::Proving | Phase::Comparing)
+        };
+        !self.lane.runs.values().any(goes_on)
     }
 }

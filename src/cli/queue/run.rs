@@ -44,7 +44,8 @@ Examples:
 The check runs in a clean tree of the candidate commit, by sh -c. It sees KILN_QUEUE_BASE, KILN_QUEUE_COMMIT and
 KILN_QUEUE_BRANCHES, and may write the names of what failed to the file KILN_QUEUE_FAILED, one a line. Exit code 0
 passes, 75 says that it could not run, any other fails. --impact runs likewise for each change of a batch that failed,
-and writes what the change affects to the file KILN_QUEUE_IMPACT.")]
+and writes what the change affects to the file KILN_QUEUE_IMPACT; with --independent also for what passed before the
+target moved.")]
 pub struct Run {
     #[command(flatten)]
     state: State,
@@ -76,6 +77,11 @@ pub struct Run {
     /// The check rules flakes out by itself: one failure is enough
     #[arg(long)]
     flakes_ruled_out: bool,
+
+    /// What passed counts on a target that has moved where --impact finds each target as it passed: changes that affect
+    /// nothing in common do not wait for each other. The check must depend on these targets alone
+    #[arg(long, requires = "impact", conflicts_with = "latency")]
+    independent: bool,
 
     /// Checks at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -214,6 +220,7 @@ impl Run {
                 workers: usize::from(self.workers),
                 exact: self.flakes_ruled_out,
                 patience_ms: u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX),
+                independent: self.independent,
             },
             poll: self.poll.max(Duration::from_millis(100)),
         }

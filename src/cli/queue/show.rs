@@ -79,7 +79,8 @@ fn is_in(run: &Run, id: ChangeId) -> bool {
 fn doing(run: &Run) -> &'static str {
     match run.phase {
         Phase::Checking => "is checked",
-        Phase::Passed => "has passed",
+        Phase::Passed | Phase::Comparing => "has passed",
+        Phase::Proving => "has passed, and is compared with the target, which has moved",
         Phase::Landing => "lands",
     }
 }

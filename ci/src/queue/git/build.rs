@@ -109,6 +109,14 @@ impl Repository {
         Ok(Some(commit))
     }
 
+    /// The tree of `commit` as the only child of `parent`: what differs between these two is what the child changes.
+    pub async fn child(&self, parent: &Commit, commit: &Commit) -> Result<Commit, GitError> {
+        let tree = format!("{commit}^{{tree}}");
+        let committed = self.said(commit).await?.committed;
+        let own = Said { message: format!("Compare with {parent}\n"), ..queue(committed) };
+        self.commit(&tree, &[parent], &own).await
+    }
+
     async fn rebase(&self, at: &Commit, piece: &Piece) -> Result<Option<Commit>, GitError> {
         let range = format!("{at}..{}", piece.head);
         // Nothing says what a commit without a parent changes.

@@ -49,6 +49,6 @@ pub fn expected(
 fn rest(run: &Run, check: Duration, now: Time) -> Duration {
     match run.phase {
         Phase::Checking => check.saturating_sub(now.since(run.began)),
-        Phase::Passed | Phase::Landing => Duration::ZERO,
+        Phase::Passed | Phase::Proving | Phase::Comparing | Phase::Landing => Duration::ZERO,
     }
 }

@@ -41,7 +41,7 @@ pub fn runs_of(lane: &Lane, id: ChangeId) -> impl Iterator<Item = &Run> {
 pub fn place(lane: &Lane, change: &Change) -> Place {
     let furthest = |run: &Run| match run.phase {
         Phase::Landing => 2,
-        Phase::Passed => 1,
+        Phase::Passed | Phase::Proving | Phase::Comparing => 1,
         Phase::Checking => 0,
     };
     match runs_of(lane, change.id).map(furthest).max() {
@@ -77,8 +77,14 @@ pub fn why(lane: &Lane, line: &Line, change: &Change) -> String {
     let paused = lane.paused.as_ref().map(|it| format!("the queue is paused: {it}"));
     match (run.map(|it| (it, it.phase)), paused) {
         (Some((run, Phase::Landing)), _) => format!("it lands with run {}", run.id.0),
-        (Some((run, Phase::Passed)), None) => {
+        (Some((run, Phase::Passed | Phase::Comparing)), None) => {
             format!("it passed in run {}, which waits for what lands before it", run.id.0)
+        }
+        (Some((run, Phase::Proving)), None) => {
+            format!(
+                "it passed in run {}, and is compared with the target, which has moved",
+                run.id.0
+            )
         }
         (Some((run, Phase::Checking)), None) => {
             format!("it is tested {} in run {}", others(run), run.id.0)

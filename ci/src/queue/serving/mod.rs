@@ -13,6 +13,7 @@
 //! | `work`, `tasks` | one check, and one push; each is heard of |
 //! | `affecting` | who of a run that failed affects what failed |
 //! | `polling` | where branches are in the repository |
+//! | `proving` | whether what passed on one base counts on another one |
 //! | `runner` | events in, writes, effects out |
 
 mod affecting;
@@ -24,6 +25,7 @@ mod kept;
 mod ledger;
 mod passed;
 mod polling;
+mod proving;
 mod runner;
 mod tasks;
 mod work;

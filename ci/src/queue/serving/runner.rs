@@ -17,10 +17,13 @@ use super::desk::Request;
 use super::error::QueueError;
 use super::ledger::{Ledger, Ran, Reply, RequestId, Step, Tested};
 use super::passed::Passed;
+use super::proving::Proof;
 use super::tasks::Tasks;
 use super::work::{Tools, Wanted};
 use crate::queue::git::{Check, GitError, Method, Piece, Repository, Slots};
-use crate::queue::{Add, Branch, Commit, Effect, Ended, Event, Lane, Options, Outcome, RunId};
+use crate::queue::{
+    Add, Branch, Commit, Effect, Ended, Event, Lane, Member, Options, Outcome, RunId,
+};
 use crate::services::Clock;
 
 #[derive(Clone, Debug)]
@@ -178,8 +181,16 @@ impl Runner {
             self.tasks.ended(*run);
             along.ran = self.ran(*run, outcome);
         }
+        if let Event::Proven { run, .. } | Event::Compared { run, .. } = &event {
+            self.tasks.ended(*run);
+        }
         // What is about to land is looked at once more: a head that was pushed since was not tested.
-        let passed = matches!(event, Event::Finished { outcome: Outcome::Passed, .. });
+        let passed = matches!(
+            event,
+            Event::Finished { outcome: Outcome::Passed, .. }
+                | Event::Proven { commit: Some(_), .. }
+                | Event::Compared { clear: true, .. }
+        );
         if passed && !self.reach(stop).await? {
             return Ok(());
         }
@@ -194,7 +205,7 @@ impl Runner {
     /// How a run ended that the lane still waits for.
     fn ran(&self, run: RunId, outcome: &Outcome) -> Option<Ran> {
         let known = self.lane.runs.get(&run)?;
-        let tested = |it: &crate::queue::Member| {
+        let tested = |it: &Member| {
             let branch = self.lane.changes.get(&it.id)?.branch.clone();
             Some(Tested { id: it.id, branch, head: it.head.clone() })
         };
@@ -245,7 +256,7 @@ impl Runner {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Check { run, base, members } => {
-                let piece = |it: &crate::queue::Member| {
+                let piece = |it: &Member| {
                     let branch = self.lane.changes.get(&it.id).map(|it| it.branch.clone());
                     Some((it.id, Piece { branch: branch?, head: it.head.clone() }))
                 };
@@ -253,6 +264,18 @@ impl Runner {
                 let wanted = Wanted { run, base, pieces };
                 let work = self.tools.clone().check(wanted, self.tell.clone());
                 self.tasks.check(run, work);
+            }
+            Effect::Prove { run, base, tested, members } => {
+                let lost = Event::Proven { run, base: base.clone(), commit: None };
+                let proof = Proof::of(&self.lane, base, tested, &members);
+                let work = self.tools.clone().prove(run, proof, self.tell.clone());
+                self.tasks.compare(run, work, lost);
+            }
+            Effect::Compare { run, with, base, other, members } => {
+                let lost = Event::Compared { run, with, clear: false };
+                let proof = Proof::of(&self.lane, base, other, &members);
+                let work = self.tools.clone().compare((run, with), proof, self.tell.clone());
+                self.tasks.compare(run, work, lost);
             }
             Effect::Cancel(run) => self.tasks.cancel(run),
             Effect::Land { run, base, commit } => {

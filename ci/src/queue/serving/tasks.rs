@@ -27,6 +27,17 @@ impl Tasks {
         self.checks.insert(run, check);
     }
 
+    /// A comparison of what passed, which says what it found. Where it panics that is `lost`.
+    pub fn compare(
+        &mut self,
+        run: RunId,
+        work: impl Future<Output = ()> + Send + 'static,
+        lost: Event,
+    ) {
+        let compared = self.spawn(work, move |_| lost);
+        self.checks.insert(run, compared);
+    }
+
     /// A push, which says what became of it. Where it panics a person has to look; that it was done is seen all the same.
     pub fn land(&mut self, run: RunId, work: impl Future<Output = ()> + Send + 'static) {
         self.spawn(work, move |why| Event::NotLanded { run, why: Refusal::Refused(why) });

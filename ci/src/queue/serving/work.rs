@@ -108,16 +108,21 @@ impl Tools {
     }
 
     /// It may be pushed from now on.
-    async fn note(&self, commit: &Commit) -> Result<(), GitError> {
+    pub(super) async fn note(&self, commit: &Commit) -> Result<(), GitError> {
         let tree = self.repository.tree(commit).await?;
         let tree = tree.ok_or_else(|| GitError::Odd(commit.to_string()))?;
         self.passed.note(commit, &tree)
     }
 
-    /// Pushes what passed here and nothing else: all other is tested again, as if the target had moved.
-    async fn push(&self, base: &Commit, commit: &Commit) -> Result<Pushed, GitError> {
+    /// Whether it passed here, or was proven here to be equal to what did.
+    pub(super) async fn has_passed(&self, commit: &Commit) -> Result<bool, GitError> {
         let tree = self.repository.tree(commit).await?;
-        if tree.is_some_and(|tree| self.passed.knows(commit, &tree)) {
+        Ok(tree.is_some_and(|tree| self.passed.knows(commit, &tree)))
+    }
+
+    /// Pushes what passed here, or is proven equal to it, and nothing else: all other is tested again, as if the target had moved.
+    async fn push(&self, base: &Commit, commit: &Commit) -> Result<Pushed, GitError> {
+        if self.has_passed(commit).await? {
             return self.repository.push(&self.target, base, commit).await;
         }
         // Another runner may have pushed it, and died before it said so.

@@ -27,7 +27,7 @@ fn mode(mode: Mode) -> String {
 fn phase(phase: Phase) -> String {
     match phase {
         Phase::Checking => "checking".to_owned(),
-        Phase::Passed => "passed".to_owned(),
+        Phase::Passed | Phase::Proving | Phase::Comparing => "passed".to_owned(),
         Phase::Landing => "landing".to_owned(),
     }
 }
