@@ -83,6 +83,11 @@ impl Node {
         self.current().is_some()
     }
 
+    /// There was a connection, and what may be lost with another process was counted.
+    pub(super) fn was_linked(&self) -> bool {
+        self.incarnation.is_known()
+    }
+
     /// The connection, made anew where there is none. All who ask meanwhile wait for the same
     /// attempt; it goes on when they give up.
     pub(super) async fn link(self: &Arc<Self>) -> Result<Link, RedisError> {
@@ -123,7 +128,7 @@ impl Node {
             Ok(link) => {
                 *trouble = Trouble::default();
                 self.counts.connections.fetch_add(1, Ordering::Relaxed);
-                if self.incarnation.changed(&link.server.run_id) {
+                if self.incarnation.changed(&link.server.incarnation) {
                     self.counts.changes.fetch_add(1, Ordering::AcqRel);
                 }
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());

@@ -1,5 +1,5 @@
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// One pipeline that went to one server and came back, or did not.
@@ -44,22 +44,33 @@ pub struct RedisStats {
     /// Connections that were made, subscriptions left aside.
     pub connections: u64,
     /// Connections to a server process that was not known at its address before: the first one,
-    /// one that was restarted, one that took the place of another. Writes that were acknowledged
-    /// shortly before may be lost.
+    /// one that was restarted, one that took the place of another; and replicas of a cluster that
+    /// were known and took the place of their master. Writes that were acknowledged shortly before
+    /// may be lost.
     pub changes: u64,
 }
 
-/// Tells one process of a server from the next at the same address (`run_id` of `INFO`).
+/// Tells one process of a server from the next at the same address, and what it knows from what it
+/// knew before it followed another server (`run_id` and `master_replid` of `INFO`).
 #[derive(Debug, Default)]
 pub(super) struct Incarnation(Mutex<Option<String>>);
 
 impl Incarnation {
+    fn known(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was one before.
+    pub(super) fn is_known(&self) -> bool {
+        self.known().is_some()
+    }
+
     /// Whether it is another one than before.
-    pub(super) fn changed(&self, run_id: &str) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let changed = known.as_deref() != Some(run_id);
+    pub(super) fn changed(&self, name: &str) -> bool {
+        let mut known = self.known();
+        let changed = known.as_deref() != Some(name);
         if changed {
-            *known = Some(run_id.to_owned());
+            *known = Some(name.to_owned());
         }
         changed
     }

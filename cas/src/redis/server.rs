@@ -12,8 +12,9 @@ pub(super) struct Server {
     pub(super) replica: bool,
     /// Libraries of functions can be loaded, as its version has it.
     pub(super) functions: bool,
-    /// Names this process of the server: another one at the same address has another id.
-    pub(super) run_id: String,
+    /// Names what it knows, in this process of the server: another process at the same address has
+    /// another name, and so has one that followed another server meanwhile and is a master again.
+    pub(super) incarnation: String,
     /// Settings that may lose data, in words for the log.
     pub(super) warnings: Vec<String>,
 }
@@ -61,7 +62,7 @@ pub(super) fn inspect(info: &str) -> Result<Server, String> {
         functions,
         cluster: field("redis_mode") == Some("cluster") || field("cluster_enabled") == Some("1"),
         replica: field("role") == Some("slave"),
-        run_id: field("run_id").unwrap_or_default().to_owned(),
+        incarnation: ["run_id", "master_replid"].map(|it| field(it).unwrap_or_default()).join("/"),
         warnings,
     })
 }
@@ -85,8 +86,13 @@ mod tests {
 
     #[test]
     fn what_may_lose_data_is_warned_of() {
-        let good =
-            ["redis_version:10.0.1", "run_id:a1", "maxmemory_policy:noeviction", "aof_enabled:1"];
+        let good = [
+            "redis_version:10.0.1",
+            "run_id:a1",
+            "maxmemory_policy:noeviction",
+            "aof_enabled:1",
+            "master_replid:b2",
+        ];
         let server = info(&good).unwrap();
         assert_eq!(
             server,
@@ -94,7 +100,7 @@ mod tests {
                 cluster: false,
                 replica: false,
                 functions: true,
-                run_id: "a1".to_owned(),
+                incarnation: "a1/b2".to_owned(),
                 warnings: Vec::new()
             }
         );

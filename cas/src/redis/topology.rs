@@ -1,6 +1,7 @@
 //! Which server is asked for which key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ::redis::{ProtocolVersion, TlsCertificates};
@@ -33,6 +34,17 @@ struct View {
     slots: Option<Arc<SlotMap>>,
     /// How often the slots were learned.
     age: u64,
+}
+
+impl View {
+    /// Whether a node is a master by these slots that was spoken to before, and was none: a replica that
+    /// takes over may lack the last writes of its master, and no new connection tells of that.
+    fn is_overtaken(&self, slots: &SlotMap) -> bool {
+        let Some(before) = &self.slots else { return false };
+        let before: HashSet<&Address> = before.masters().collect();
+        let mut new = slots.masters().filter(|master| !before.contains(master));
+        new.any(|master| self.nodes.get(master).is_some_and(|node| node.was_linked()))
+    }
 }
 
 impl Topology {
@@ -97,7 +109,7 @@ impl Topology {
             None => Vec::new(),
         };
         known.extend(self.config.addresses.iter().cloned());
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         known.retain(|address| seen.insert(address.clone()));
         known
     }
@@ -145,6 +157,10 @@ impl Topology {
             return Err(RedisError::FailingOver { address, reason });
         }
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        if view.is_overtaken(&slots) {
+            // Before anybody is sent there.
+            self.counts.changes.fetch_add(1, Ordering::AcqRel);
+        }
         let configured = &self.config.addresses;
         view.nodes.retain(|address, _| {
             configured.contains(address) || slots.masters().any(|master| master == address)

@@ -159,3 +159,19 @@ async fn calls_go_on_after_a_master_failed() {
     redis.publish("c", b"after").await.unwrap();
     assert!(matches!(subscription.next().await, Some(Event::Message { .. })));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_was_spoken_to_and_takes_over_counts_as_a_change() {
+    let Some(mut cluster) = RedisCluster::start_with(1) else { return };
+    // It tells the slots as any other node does.
+    let redis = connect(&cluster.replicas[0].url()).await;
+    redis.query_many::<usize>(calls(&redis, 60)).await.unwrap();
+    let keys = cluster.masters[0].command(&["DBSIZE"]);
+    cluster.replicas[0].wait_until(&["DBSIZE"], |size| size == keys);
+    let before = redis.stats().changes;
+    redis.query_many::<usize>(calls(&redis, 60)).await.unwrap();
+    assert_eq!(redis.stats().changes, before);
+    cluster.fail_over(0);
+    redis.query_many::<usize>(calls(&redis, 60)).await.unwrap();
+    assert!(redis.stats().changes > before, "its last writes may be lost, and nobody is told");
+}

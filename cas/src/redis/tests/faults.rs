@@ -247,3 +247,21 @@ async fn another_server_at_the_same_address_is_found() {
     assert_eq!(replica.command(&["REPLICAOF", "NO", "ONE"]), "OK");
     call.await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_followed_another_one_meanwhile_counts_as_a_change() {
+    let Some((server, redis)) = alone().await else { return };
+    let set = |value: &str| Call::command("SET", "k").arg(value).idempotent();
+    redis.run(set("before")).await.unwrap();
+    let before = redis.stats().changes;
+    // Nobody is there: it is a replica all the same, and would take what the other one has.
+    assert_eq!(server.command(&["REPLICAOF", "127.0.0.1", "1"]), "OK");
+    let call = tokio::spawn({
+        let (redis, call) = (redis.clone(), set("after"));
+        async move { redis.run(call).await }
+    });
+    server.wait_until(&["INFO", "errorstats"], |info| info.contains("READONLY"));
+    assert_eq!(server.command(&["REPLICAOF", "NO", "ONE"]), "OK");
+    call.await.unwrap().unwrap();
+    assert_eq!(redis.stats().changes, before + 1, "the process is the same, what it knows is not");
+}
