@@ -23,6 +23,13 @@ pub trait ActionCache: Send + Sync + 'static {
 
     /// Replaces what was there. The caller has made every blob that `result` names durable.
     async fn put(&self, key: &ActionKey, result: Bytes) -> Result<(), StoreError>;
+
+    /// How often the cache may have lost its last writes, as far as this process knows, and with them
+    /// the index of the blobs, which is kept beside it. Whoever makes sure of blobs, puts a result that
+    /// names them, and finds another number afterwards, was told of what may be there no more.
+    fn failures(&self) -> u64 {
+        0
+    }
 }
 
 pub type SharedActionCache = Arc<dyn ActionCache>;

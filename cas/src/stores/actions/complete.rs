@@ -1,5 +1,6 @@
 //! An action result is a hit only if all blobs that it needs are there, and from then on they
-//! are promised.
+//! are promised. A hit that is remembered here and that the cache has lost since is put there again:
+//! nobody else could answer with it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,6 +43,8 @@ struct Hit {
     result: Bytes,
     closure: Vec<Digest>,
     read_at: u32,
+    /// Failures of the cache that were known before it was read.
+    failures: u64,
 }
 
 impl CompletenessChecking {
@@ -61,6 +64,7 @@ impl CompletenessChecking {
     }
 
     async fn look_up(&self, key: &ActionKey) -> Result<Option<Arc<Hit>>, StoreError> {
+        let failures = self.actions.failures();
         let puts = {
             let mut memory = self.memory();
             if let Some(hit) = memory.recent.get(key)
@@ -72,16 +76,49 @@ impl CompletenessChecking {
         };
         let Some(result) = self.actions.get(key).await? else { return Ok(None) };
         let Some(closure) = self.closure(key, &result).await? else { return Ok(None) };
+        let hit = Arc::new(Hit { result, closure, read_at: self.clock.now(), failures });
+        self.remember(key, &hit, puts);
+        Ok(Some(hit))
+    }
+
+    /// `puts`: those that there were before the hit was read.
+    fn remember(&self, key: &ActionKey, hit: &Arc<Hit>, puts: u64) {
         let bytes = ENTRY_OVERHEAD
             + key.instance.len()
-            + result.len()
-            + closure.len() * size_of::<Digest>();
-        let hit = Arc::new(Hit { result, closure, read_at: self.clock.now() });
+            + hit.result.len()
+            + hit.closure.len() * size_of::<Digest>();
         let mut memory = self.memory();
         if memory.puts == puts {
             memory.recent.insert(key.clone(), hit.clone(), bytes);
         }
-        Ok(Some(hit))
+    }
+
+    /// Whether all blobs of a hit are there, which are promised then.
+    async fn is_whole(&self, key: &ActionKey, hit: &Hit) -> Result<bool, StoreError> {
+        let whole = self.blobs.find_missing(&hit.closure).await?.is_empty();
+        if !whole {
+            self.memory().recent.remove(key);
+        }
+        Ok(whole)
+    }
+
+    /// Puts a hit, whose blobs are there, where it is lost. What another process has put there since it
+    /// was read stays, and is read the next time.
+    async fn give_back(&self, key: &ActionKey, hit: &Hit) -> Result<(), StoreError> {
+        let puts = self.memory().puts;
+        let failures = self.actions.failures();
+        match self.actions.get(key).await? {
+            None => self.actions.put(key, hit.result.clone()).await?,
+            Some(result) if result != hit.result => {
+                self.memory().recent.remove(key);
+                return Ok(());
+            }
+            Some(_) => {}
+        }
+        let (result, closure) = (hit.result.clone(), hit.closure.clone());
+        let hit = Hit { result, closure, read_at: self.clock.now(), failures };
+        self.remember(key, &Arc::new(hit), puts);
+        Ok(())
     }
 
     /// `None`: the closure cannot be known, so that the result is of no use.
@@ -119,11 +156,23 @@ impl CompletenessChecking {
 impl ActionCache for CompletenessChecking {
     async fn get(&self, key: &ActionKey) -> Result<Option<Bytes>, StoreError> {
         let Some(hit) = self.look_up(key).await? else { return Ok(None) };
-        if self.blobs.find_missing(&hit.closure).await?.is_empty() {
-            return Ok(Some(hit.result.clone()));
+        if !self.is_whole(key, &hit).await? {
+            return Ok(None);
         }
-        self.memory().recent.remove(key);
-        Ok(None)
+        if hit.failures != self.actions.failures() {
+            // What was known of the blobs may be of before the failure as well.
+            if !self.is_whole(key, &hit).await? {
+                return Ok(None);
+            }
+            if let Err(error) = self.give_back(key, &hit).await {
+                // It is a hit all the same, and tried again with the next one.
+                tracing::debug!(
+                    action = %key.action, error = %chain(&error),
+                    "a result was not given back to the cache"
+                );
+            }
+        }
+        Ok(Some(hit.result.clone()))
     }
 
     async fn put(&self, key: &ActionKey, result: Bytes) -> Result<(), StoreError> {
@@ -133,5 +182,9 @@ impl ActionCache for CompletenessChecking {
         memory.puts += 1;
         memory.recent.remove(key);
         stored
+    }
+
+    fn failures(&self) -> u64 {
+        self.actions.failures()
     }
 }

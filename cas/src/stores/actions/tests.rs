@@ -159,6 +159,25 @@ async fn a_repeated_hit_reads_nothing_and_an_overwrite_is_seen_at_once() {
 }
 
 #[tokio::test]
+async fn a_hit_that_the_cache_has_lost_is_given_back_to_it() {
+    let house = house(1 << 20);
+    let (result, _) = rich_result(&house).await;
+    let encoded = Bytes::from(result.encode_to_vec());
+    house.checked.put(&key(), encoded.clone()).await.unwrap();
+    assert!(house.checked.get(&key()).await.unwrap().is_some());
+    house.actions.fail_over(&[key()]);
+    assert_eq!(house.actions.get(&key()).await.unwrap(), None, "no other process knows it");
+    assert_eq!(house.checked.get(&key()).await.unwrap(), Some(encoded.clone()));
+    assert_eq!(house.actions.get(&key()).await.unwrap(), Some(encoded));
+
+    // What another process has put there meanwhile is not replaced.
+    house.actions.fail_over(&[key()]);
+    house.actions.put(&key(), Bytes::new()).await.unwrap();
+    house.checked.get(&key()).await.unwrap();
+    assert_eq!(house.checked.get(&key()).await.unwrap(), Some(Bytes::new()));
+}
+
+#[tokio::test]
 async fn unusable_results_are_misses_and_a_failing_store_is_an_error() {
     let house = house(1 << 20);
     house.actions.put(&key(), Bytes::from_static(b"\xff\xff")).await.unwrap();

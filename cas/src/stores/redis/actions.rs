@@ -64,6 +64,10 @@ impl ActionCache for RedisActionCache {
         self.redis.run(set.idempotent()).await?;
         Ok(())
     }
+
+    fn failures(&self) -> u64 {
+        self.redis.stats().changes
+    }
 }
 
 #[cfg(test)]
@@ -112,9 +116,11 @@ mod tests {
         let cache = RedisActionCache::new(redis, RedisActionCacheOptions::default());
         let result = Bytes::from_static(b"result");
         cache.put(&key("", "a"), result.clone()).await.unwrap();
+        let failures = cache.failures();
         server.kill();
         server.restart();
         assert_eq!(cache.get(&key("", "a")).await.unwrap(), Some(result));
+        assert_eq!(cache.failures(), failures + 1);
         server.kill();
         let down = cache.get(&key("", "a")).await;
         assert!(matches!(down, Err(StoreError::Unavailable(_))), "{down:?}");
