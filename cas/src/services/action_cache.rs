@@ -30,6 +30,8 @@ use crate::tree::{TreeParts, validate_directory};
 
 /// Room for inlined output: what gRPC's default limit leaves above the largest result.
 const MAX_INLINE: u64 = (4 << 20) - (64 << 10) - MAX_ACTION_RESULT as u64;
+/// How often a result is put at most, where the cache fails each time since its blobs were found.
+const PUTS: usize = 4;
 /// Largest encoded `Tree` of an output directory, in bytes.
 const MAX_TREE: u64 = 64 << 20;
 
@@ -168,7 +170,8 @@ impl ActionCacheService {
 }
 
 /// Checks a result, completes it for clients of every version and stores it. Returns what was
-/// stored. Errors: `FAILED_PRECONDITION` when a blob that it names is absent.
+/// stored. Errors: `FAILED_PRECONDITION` when a blob that it names is absent, be it after a failure of the
+/// cache that came while it was stored.
 pub async fn store_result(
     blobs: &SharedBlobStore,
     actions: &SharedActionCache,
@@ -178,7 +181,8 @@ pub async fn store_result(
 ) -> Result<Bytes, Status> {
     let named = named_blobs(&result, key.action.function)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    check_present(blobs, named, key, charge).await?;
+    let mut failures = actions.failures();
+    check_present(blobs, named.clone(), key, charge).await?;
     complete_for_all_clients(&mut result);
     let encoded = Bytes::from(result.encode_to_vec());
     if encoded.len() > MAX_ACTION_RESULT {
@@ -188,11 +192,18 @@ pub async fn store_result(
             encoded.len()
         )));
     }
-    actions
-        .put(key, encoded.clone())
-        .await
-        .map_err(|error| store_status("action_result", &error))?;
-    Ok(encoded)
+    let not_stored = |error: StoreError| store_status("action_result", &error);
+    for _ in 0..PUTS {
+        actions.put(key, encoded.clone()).await.map_err(not_stored)?;
+        let known = actions.failures();
+        if known == failures {
+            return Ok(encoded);
+        }
+        // Who has the result now need not know of the blobs that were found.
+        failures = known;
+        check_present(blobs, named.clone(), key, charge).await?;
+    }
+    Err(not_stored(StoreError::unavailable("the action cache has failed too often meanwhile")))
 }
 
 async fn check_present(

@@ -1,8 +1,12 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use kiln_cas::access::Everybody;
 use kiln_cas::services::{MAX_NAMED_IN_TRAILER, REQUEST_METADATA};
-use kiln_cas::{ActionKey, Digest};
+use kiln_cas::stores::{Faults, Faulty, MemoryActionCache, MemoryBlobStore, Operation};
+use kiln_cas::{ActionCache, ActionKey, Digest, StoreError};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::reapi::{
     ActionResult, Directory, FileNode, GetActionResultRequest, OutputDirectory, OutputFile,
@@ -326,4 +330,48 @@ async fn a_tree_is_counted_before_it_is_decoded() {
     let links = vec![OutputSymlink::default(); 250_001];
     let result = ActionResult { output_symlinks: links, ..Default::default() };
     refused(update(&server, result).await, Code::InvalidArgument, "more than 250000 entries");
+}
+
+/// Results in a Redis that fails over when the first one is put: the new master gets it.
+#[derive(Default)]
+struct FailsOver {
+    results: MemoryActionCache,
+    over: AtomicBool,
+}
+
+#[async_trait]
+impl ActionCache for FailsOver {
+    async fn get(&self, key: &ActionKey) -> Result<Option<Bytes>, StoreError> {
+        self.results.get(key).await
+    }
+
+    async fn put(&self, key: &ActionKey, result: Bytes) -> Result<(), StoreError> {
+        if !self.over.swap(true, Ordering::Relaxed) {
+            self.results.fail_over(&[]);
+        }
+        self.results.put(key, result).await
+    }
+
+    fn failures(&self) -> u64 {
+        self.results.failures()
+    }
+}
+
+#[tokio::test]
+async fn blobs_are_asked_for_again_when_redis_fails_over_before_their_result_is_put() {
+    let faults = Faults::default();
+    let blobs = Arc::new(Faulty::new(MemoryBlobStore::default(), faults.clone()));
+    let server = start_with(|config| {
+        config.blobs = blobs;
+        config.actions = Arc::new(FailsOver::default());
+    })
+    .await;
+    let file = server.put(SHA256, "contents").await;
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        let before = faults.count(Operation::FindMissing);
+        update(&server, files(vec![output("out", &file)])).await.unwrap();
+        asked.push(faults.count(Operation::FindMissing) - before);
+    }
+    assert!(asked[1] > 0 && asked[0] == 2 * asked[1], "{asked:?}");
 }
