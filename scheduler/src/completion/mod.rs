@@ -2,6 +2,7 @@
 
 mod answer;
 mod explain;
+mod publication;
 mod record;
 mod timeline;
 
@@ -9,8 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kiln_cas::promises::on_behalf;
-use kiln_cas::stores::{ClosureError, closure};
+use kiln_cas::stores::closure;
 use kiln_cas::{ActionKey, BlobStore, Digest, DigestFunction};
 use kiln_protos::rpc::Status;
 use kiln_protos::{events, reapi, worker};
@@ -20,6 +20,8 @@ use tonic::Code;
 pub(crate) use self::answer::cached;
 use self::explain::{append_link, describe};
 pub(crate) use self::explain::{link, page};
+use self::publication::Publication;
+pub use self::publication::invocation;
 pub(crate) use self::record::event_digest;
 pub use self::record::{Record, Together};
 use self::timeline::{fill_metadata, timeline};
@@ -27,7 +29,7 @@ use crate::caught::caught;
 use crate::config::Parts;
 use crate::job::{Finished, Job, Outcome, Request, Run};
 use crate::queue::Ending;
-use crate::status::{missing_blobs, status, store_status};
+use crate::status::{missing_blobs, status};
 
 /// Of a success whose outputs are over a quota.
 const OVER_QUOTA_EXIT_CODE: i32 = 1;
@@ -52,8 +54,8 @@ impl Completion {
     }
 
     /// Publishes what may be published and makes the answer, which comes whatever becomes of the store: after
-    /// [`COMPLETED_WITHIN`], or a fault of the server, it is that the worker's is lost.
-    pub async fn complete(&self, run: &Run, outcome: Outcome) -> Finished {
+    /// [`COMPLETED_WITHIN`], or a fault of the server, it is that the worker's is lost. `None`: nothing was published.
+    pub async fn complete(&self, run: &Run, outcome: Outcome) -> (Finished, Option<Publication>) {
         let completed = tokio::time::timeout(COMPLETED_WITHIN, self.published(run, outcome));
         let error = match caught(completed).await {
             Ok(Ok(finished)) => return finished,
@@ -61,11 +63,11 @@ impl Completion {
             Err(panicked) => panicked.to_string(),
         };
         tracing::error!(action = %run.job.key.action, error, "a worker's answer is lost");
-        self.failed(run, &Ending::Published)
+        (self.failed(run, &Ending::Published), None)
     }
 
     /// A result is in the action cache only after all its blobs are durable.
-    async fn published(&self, run: &Run, outcome: Outcome) -> Finished {
+    async fn published(&self, run: &Run, outcome: Outcome) -> (Finished, Option<Publication>) {
         let mut response = match outcome {
             Outcome::Response(response) => *response,
             Outcome::MissingInputs { message, missing } => {
@@ -81,13 +83,15 @@ impl Completion {
             fill_metadata(result.execution_metadata.get_or_insert_default(), run);
         }
         let mut result = response.result.as_ref().map(|result| result.encode_to_vec().into());
-        if let Err(status) = self.publish(run, &response, result.as_ref()).await {
+        let published = self.publish(run, &response, result.as_ref()).await;
+        let publication = published.unwrap_or_else(|status| {
             let (action, error) = (&run.job.key.action, &status.message);
             tracing::error!(%action, error, "a result was not published");
             (response, result) = (failure(status), None);
-        }
+            None
+        });
         self.explain(run, &mut response).await;
-        self.finished(run, response, result, reason)
+        (self.finished(run, response, result, reason), publication)
     }
 
     /// What the store keeps for the action counts for whoever asked first. A success that is over a quota
@@ -135,49 +139,33 @@ impl Completion {
         }
     }
 
-    /// `encoded`: the response's result.
+    /// `encoded`: the response's result. `None`: it is for nobody but those who wait for it.
     async fn publish(
         &self,
         run: &Run,
         response: &reapi::ExecuteResponse,
         encoded: Option<&Bytes>,
-    ) -> Result<(), Status> {
+    ) -> Result<Option<Publication>, Status> {
         let ok = response.status.as_ref().is_none_or(|status| status.code == 0);
-        let (Some(result), Some(encoded)) = (&response.result, encoded) else { return Ok(()) };
+        let (Some(result), Some(encoded)) = (&response.result, encoded) else { return Ok(None) };
         // What the worker has to say about a result is about this run, and not for the next build.
         let remarked = !response.message.is_empty();
         let Job { facts, request, .. } = &*run.job;
         let is_for_nobody = facts.do_not_cache || request.shard.is_some();
         if !ok || remarked || result.exit_code != 0 || is_for_nobody {
-            return Ok(());
+            return Ok(None);
         }
-        self.promise_outputs(run, result).await?;
-        let not_durable = |error| store_status("the result could not be made durable", &error);
-        self.parts.blobs.sync().await.map_err(not_durable)?;
-        let put = self.parts.actions.put(&run.job.key, encoded.clone());
-        put.await.map_err(not_durable)
+        publication::publish(&self.parts, run, result, encoded).await.map(Some)
     }
 
-    /// The worker may have stored its outputs through another frontend. Where they are asked
-    /// for, `sync` answers for them here as well, and what never came is found before anybody
-    /// relies on it.
-    async fn promise_outputs(&self, run: &Run, result: &reapi::ActionResult) -> Result<(), Status> {
-        let blobs = &*self.parts.blobs;
-        let present = self.parts.invocations.begin(invocation(&run.job.request));
-        let missing = match closure(result, run.job.key.action.function, blobs).await {
-            Ok(outputs) => on_behalf(present.as_ref(), blobs.find_missing(&outputs)).await,
-            Err(ClosureError::Missing(tree)) => Ok(vec![tree]),
-            Err(ClosureError::Store(error)) => Err(error),
-            Err(error) => {
-                let message = format!("the worker's result is not valid: {error}");
-                return Err(status(Code::Internal, message));
-            }
-        };
-        let missing =
-            missing.map_err(|error| store_status("the outputs could not be looked up", &error))?;
-        match missing.first() {
-            None => Ok(()),
-            Some(first) => Err(lost_outputs(missing.len(), first)),
+    /// Call it when the answer was given that came with a publication: publishes the result once more where
+    /// the action cache may have lost it meanwhile.
+    pub async fn keep(&self, run: &Run, answer: &Finished, publication: Option<Publication>) {
+        let Some(publication) = publication else { return };
+        let kept = publication::keep(&self.parts, run, &answer.result, &publication);
+        if tokio::time::timeout(COMPLETED_WITHIN, kept).await.is_err() {
+            let action = &run.job.key.action;
+            tracing::warn!(%action, "a result may be lost: the store did not answer");
         }
     }
 
@@ -321,19 +309,6 @@ impl Completion {
         }
         self.parts.events.publish(record.into_event());
     }
-}
-
-/// The id of the invocation that a request belongs to, as promises are attributed to it.
-pub fn invocation(request: &Request) -> &[u8] {
-    request.metadata.tool_invocation_id.as_bytes()
-}
-
-/// Clients try again what is unavailable.
-fn lost_outputs(count: usize, first: &Digest) -> Status {
-    let message = format!(
-        "outputs of the action are not in the store ({count}, among them {first}); execute it again"
-    );
-    status(Code::Unavailable, message)
 }
 
 fn missing_inputs(run: &Run, message: String, missing: &[worker::Digest]) -> Status {

@@ -262,7 +262,7 @@ impl FanOut {
         run.worker = workers.map_or("", |it| it.worker.as_str()).into();
         run.attempts = parts.iter().map(|part| part.finished.attempts).max().unwrap_or(0);
         let outcome = Outcome::Response(Box::new(response));
-        Arc::new(self.tools.completion.complete(&run, outcome).await)
+        Arc::new(self.tools.completion.complete(&run, outcome).await.0)
     }
 }
 

@@ -133,8 +133,12 @@ async fn publish<E: Engine>(
 ) {
     let run = running.run();
     let published = async {
-        let answer = Arc::new(inner.completion.complete(&run, outcome).await);
-        inner.tell_answer(task, lease, answer).await
+        let (answer, publication) = inner.completion.complete(&run, outcome).await;
+        let answer = Arc::new(answer);
+        let told = inner.tell_answer(task, lease, answer.clone()).await;
+        // The queue may have been told at another Redis than the action cache.
+        inner.completion.keep(&run, &answer, publication).await;
+        told
     };
     let published = caught(published).await;
     if published.is_err() {

@@ -12,7 +12,7 @@ use prost::Message;
 use tonic::Code;
 
 use crate::errors::missing;
-use crate::harness::{ActionSpec, Kiln, exited, request};
+use crate::harness::{ActionSpec, Failover, Kiln, exited, request};
 
 #[tokio::test]
 async fn a_run_goes_through_its_stages_and_is_published_after_its_blobs_are_durable() {
@@ -102,6 +102,29 @@ async fn a_cached_result_is_answered_at_once_unless_the_client_wants_a_run() {
         assert!(!client.response().await.cached_result);
     }
     assert_eq!(*kiln.notes.lock().unwrap(), ["sync", "put", "sync", "put"]);
+}
+
+#[tokio::test]
+async fn a_result_is_published_again_when_redis_fails_over_meanwhile() {
+    let kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    for failover in [Failover::BeforePut, Failover::AfterPut] {
+        let action = kiln.simple().await;
+        kiln.notes.lock().unwrap().clear();
+        kiln.actions.fail_over(failover);
+        let mut client = kiln.execute(&action).await;
+        worker.succeed_next().await;
+        assert!(client.response().await.result.is_some());
+        // Perhaps a little after its client has the answer.
+        let published = async {
+            while !kiln.cached(&action).await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), published).await.expect("it is lost");
+        // What was found and made durable at the old master counts for nothing.
+        assert_eq!(*kiln.notes.lock().unwrap(), ["sync", "put", "sync", "put"]);
+    }
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ use tonic::{Request, Status};
 
 pub use client::{Client, understand};
 pub use reports::{ByNumber, Lines};
-pub use stores::Recorded;
+pub use stores::{Failover, Recorded};
 pub use worker::{Worker, exited, failure, hello};
 
 pub struct Kiln {

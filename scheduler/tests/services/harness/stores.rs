@@ -15,12 +15,31 @@ pub struct Recorded<T> {
     notes: Arc<Mutex<Vec<&'static str>>>,
     delay: Mutex<Duration>,
     is_at_fault: AtomicBool,
+    failover: Mutex<Failover>,
+}
+
+/// When Redis fails over, to a replica that lacks the last writes.
+#[derive(Default)]
+pub enum Failover {
+    #[default]
+    Never,
+    /// The next result is put at the new master.
+    BeforePut,
+    /// The next result is lost, right after whoever put it saw that nothing has failed.
+    AfterPut,
+    /// The same, once somebody looks.
+    Due(ActionKey),
 }
 
 impl<T> Recorded<T> {
     pub fn new(inner: T, notes: &Arc<Mutex<Vec<&'static str>>>) -> Arc<Self> {
         let (delay, is_at_fault) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { inner, notes: notes.clone(), delay, is_at_fault })
+        let failover = Mutex::default();
+        Arc::new(Self { inner, notes: notes.clone(), delay, is_at_fault, failover })
+    }
+
+    pub fn fail_over(&self, when: Failover) {
+        *self.failover.lock().unwrap() = when;
     }
 
     /// Every read and sync panics from now on, or does so no more.
@@ -74,6 +93,26 @@ impl ActionCache for Recorded<MemoryActionCache> {
     }
     async fn put(&self, key: &ActionKey, result: Bytes) -> Result<(), StoreError> {
         self.notes.lock().unwrap().push("put");
+        {
+            let mut failover = self.failover.lock().unwrap();
+            *failover = match std::mem::take(&mut *failover) {
+                Failover::BeforePut => {
+                    self.inner.fail_over(&[]);
+                    Failover::Never
+                }
+                Failover::AfterPut => Failover::Due(key.clone()),
+                other => other,
+            };
+        }
         self.inner.put(key, result).await
+    }
+    fn failures(&self) -> u64 {
+        let failures = self.inner.failures();
+        let mut failover = self.failover.lock().unwrap();
+        if let Failover::Due(key) = &*failover {
+            self.inner.fail_over(std::slice::from_ref(key));
+            *failover = Failover::Never;
+        }
+        failures
     }
 }
