@@ -98,8 +98,10 @@ impl IndexClient {
     /// in the object store: bytes that the index alone holds are lost with it.
     pub fn promised(&self, digest: &Digest) -> bool {
         let failures = self.index.failures();
-        if self.failures.swap(failures, Ordering::AcqRel) != failures {
+        if self.failures.load(Ordering::Acquire) != failures {
+            // Before that is noted: who finds it noted relies on what is left.
             self.presence.forget_all();
+            self.failures.store(failures, Ordering::Release);
         }
         self.presence.promised(digest, self.leases.told)
     }
