@@ -8,6 +8,7 @@ use kiln_protos::reapi;
 use kiln_test_servers::proxy::{Fault, Proxy};
 use kiln_test_servers::redis::RedisServer;
 use kiln_test_servers::s3::Weed;
+use kiln_test_servers::slow::SlowProxy;
 use prost::Message;
 
 use super::in_s3::config;
@@ -17,7 +18,7 @@ use crate::blob::BlobStore;
 use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::redis::Redis;
-use crate::redis::tests::alone;
+use crate::redis::tests::{alone, connect};
 use crate::stores::actions::CompletenessChecking;
 use crate::stores::contract::blob;
 use crate::stores::indexed::{Indexed, IndexedOptions};
@@ -126,6 +127,35 @@ async fn what_is_reported_present_after_the_index_was_lost_can_be_read() {
             assert_eq!(found.unwrap(), settled[number].1);
         }
     }
+}
+
+/// Between the look at a result's blobs and its publication Redis fails over to a replica that lacks
+/// them: by the failures whoever published it knows, and nobody takes the result for a hit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_puts_a_result_at_the_next_master_learns_that_its_blobs_may_be_lost() {
+    let (Some(weed), Some(server)) = (Weed::start(), RedisServer::start()) else { return };
+    let port = server.port().to_string();
+    let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]).unwrap();
+    replica.wait_until(&["INFO", "replication"], |info| info.contains("link_status:up"));
+    let proxy = SlowProxy::start(server.port(), Duration::ZERO).await;
+    let redis = connect(&format!("redis://127.0.0.1:{}", proxy.port())).await;
+    let mut servers = Servers { weed, server, redis };
+    let store = servers.process(servers.weed.endpoint(), UNNOTICED).await;
+    let results = servers.results(&store);
+    // Of all that comes now the replica hears nothing.
+    assert_eq!(replica.command(&["REPLICAOF", "NO", "ONE"]), "OK");
+    let (digest, data) = blob(1, 100_000);
+    store.write(&digest, data).await.unwrap();
+    let failures = results.failures();
+    assert_eq!(store.find_missing(&[digest]).await.unwrap(), []);
+    servers.server.kill();
+    proxy.turn_to(replica.port());
+    let action = digest.function.digest(&digest.hash);
+    let key = ActionKey { instance: "".into(), action };
+    results.put(&key, result(&digest)).await.unwrap();
+    assert!(results.failures() > failures, "the blob was found at the master before");
+    assert_eq!(store.find_missing(&[digest]).await.unwrap(), [digest]);
+    assert_eq!(results.get(&key).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
