@@ -69,11 +69,7 @@ impl Slot {
     ) -> Result<Finished, SandboxError> {
         // Taken out while in use: whatever interrupts this future leaves no half-used connection.
         let mut connection = match self.connection.take() {
-            Some(connection) if connection.is_alive() => connection,
-            Some(lost) => {
-                lost.close().await;
-                self.connect().await?
-            }
+            Some(connection) => self.usable(connection).await?,
             None => self.connect().await?,
         };
         let result = self.run_on(&mut connection, spec, output, cancel).await;
@@ -84,6 +80,19 @@ impl Slot {
             Err(_) => connection.close().await,
         }
         result
+    }
+
+    /// The connection once its zygote can begin an action at once, or another one where it cannot.
+    async fn usable(&mut self, mut connection: Connection) -> Result<Connection, SandboxError> {
+        let tidied = connection.tidied().await;
+        if tidied.is_ok() && connection.is_alive() {
+            return Ok(connection);
+        }
+        if let Err(error) = tidied {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a slot begins anew");
+        }
+        connection.close().await;
+        self.connect().await
     }
 
     /// Ends the zygote and removes what the slot made on this machine.
@@ -144,6 +153,7 @@ impl Slot {
                 },
             }
         };
+        connection.ended_one();
         match reply {
             Reply::Done(report) => {
                 pump.drain().await;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Stdio;
+use std::time::Duration;
 
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
@@ -15,12 +16,17 @@ use crate::sandbox::channel::{Inbox, send_some};
 use crate::sandbox::wire::{self, Reply, Request};
 use crate::sandbox::{CommandSpec, SandboxError};
 
+/// How long the zygote may take to remove what an action left: millions of files, on a disk that others use as well.
+const TIDY_PATIENCE: Duration = Duration::from_secs(600);
+
 #[derive(Debug)]
 pub(super) struct Connection {
     /// The zygote, which is killed when this is dropped; its death kills its action.
     child: Child,
     stream: UnixStream,
     inbox: Inbox,
+    /// The zygote still removes what an action left, and will say when it has done so.
+    tidies: bool,
 }
 
 impl Connection {
@@ -43,13 +49,38 @@ impl Connection {
             .spawn()
             .map_err(failed)?;
         let stream = UnixStream::from_std(ours).map_err(failed)?;
-        Ok(Self { child, stream, inbox: Inbox::default() })
+        Ok(Self { child, stream, inbox: Inbox::default(), tidies: false })
     }
 
-    /// Whether the other end is still open.
+    /// Takes note that an action has ended.
+    pub(super) fn ended_one(&mut self) {
+        self.tidies = true;
+    }
+
+    /// Waits until what an earlier action left is gone: that is no part of the next one's time.
+    pub(super) async fn tidied(&mut self) -> Result<(), SandboxError> {
+        if !self.tidies {
+            return Ok(());
+        }
+        match tokio::time::timeout(TIDY_PATIENCE, self.receive()).await {
+            Ok(Ok((Reply::Tidied, _))) => {
+                self.tidies = false;
+                Ok(())
+            }
+            Ok(Ok(_)) => Err(SandboxError::Malformed("an action ended a second time")),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let seconds = TIDY_PATIENCE.as_secs();
+                let message = format!("what an action left was not removed within {seconds} s");
+                Err(SandboxError::ZygoteLost(message))
+            }
+        }
+    }
+
+    /// Whether the other end is still open. Call it when all is [tidied](Self::tidied).
     pub(super) fn is_alive(&self) -> bool {
         let mut byte = [0];
-        // Between actions the zygote says nothing: any readable state is its end.
+        // Between actions the zygote says nothing else: any readable state is its end.
         matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 

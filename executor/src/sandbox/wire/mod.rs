@@ -68,6 +68,8 @@ pub(super) enum Reply {
     Done(Report),
     /// Nothing ran, or its end is unknown: the sandbox is at fault.
     Failed(String),
+    /// What earlier actions left is gone, as far as the next one has to wait for it. Comes after each end.
+    Tidied,
     /// The tool sees its input root, of which this brings a descriptor.
     Presented,
     Withdrawn(Withdrawal),
@@ -205,6 +207,7 @@ mod tests {
             Reply::Done(report(Status::Exited(-1))),
             Reply::Done(report(Status::Signalled(9))),
             Reply::Failed("no".to_owned()),
+            Reply::Tidied,
             Reply::Presented,
             Reply::Withdrawn(Withdrawal::default()),
             Reply::Withdrawn(withdrawal),

@@ -92,6 +92,10 @@ fn serve() -> Result<(), ZygoteError> {
         let Some((reply, root)) = answer else { return Ok(()) };
         socket.send(&reply, root)?;
         workshop.tidy();
+        if socket.send(&Reply::Tidied, None).is_err() {
+            // The server has heard all that it wanted to.
+            return Ok(());
+        }
     }
     Ok(())
 }
