@@ -1,5 +1,6 @@
 //! Real Bazel, 4.2.3 and 2.1.0, building and testing through `kiln serve`.
 
+use crate::flaky::first_attempt_fails;
 use crate::support;
 
 use std::collections::BTreeMap;
@@ -178,16 +179,10 @@ fn a_flaky_test_passes_on_a_later_attempt() {
     let bazel = Bazel::new(binary, "tests/workspace");
     bazel.remote(&server.address, &["build", "//flaky:flaky_test"]).expect_success();
 
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("after 1970")
-        .as_secs();
-    let ready = format!("--test_env=READY_AT={}", now + 6);
-    let run = bazel
-        .remote(
-            &server.address,
-            &["test", &ready, "--flaky_test_attempts=10", "//flaky:flaky_test"],
-        )
-        .expect_success();
+    let run = first_attempt_fails(|ready| {
+        let attempts = "--flaky_test_attempts=10";
+        let test = ["test", ready, attempts, "//flaky:flaky_test"];
+        bazel.remote(&server.address, &test).expect_success()
+    });
     assert!(run.text.contains("FLAKY"), "{}", run.text);
 }

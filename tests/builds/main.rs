@@ -9,6 +9,7 @@ mod clients;
 mod endings;
 mod fanout;
 mod faults;
+mod flaky;
 mod hermeticity;
 mod images;
 mod misbehaving;

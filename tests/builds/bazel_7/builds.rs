@@ -1,9 +1,8 @@
 //! Builds and tests in which nothing is lost.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::support::server::get_status;
 use super::{Rig, Run};
+use crate::flaky::first_attempt_fails;
 
 /// Actions of each protocol.
 const TOOLED: usize = 6;
@@ -157,14 +156,11 @@ pub fn compression(rig: &Rig) {
 }
 
 pub fn tests(rig: &Rig) {
-    // The first attempt fails: an action has not begun before this second, and the script waits for one.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    let ready = format!("--test_env=READY_AT={}", now + 5);
     let attempts = "--flaky_test_attempts=//checks:flaky@10";
-    let run = rig.remote(
-        "tests",
-        &["test", "--keep_going", &ready, attempts, "--test_timeout=3", "//checks:all"],
-    );
+    let run = first_attempt_fails(|ready| {
+        let test = ["test", "--keep_going", ready, attempts, "--test_timeout=3", "//checks:all"];
+        rig.remote("tests", &test)
+    });
     assert_eq!(run.code, 3, "{}", run.text);
     let outcome = |test: &str| {
         let line = run
