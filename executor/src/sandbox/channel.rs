@@ -42,7 +42,11 @@ impl Inbox {
         let missing = self.missing().clamp(4 << 10, RECEIVE_CHUNK);
         let filled = self.buffer.len();
         self.buffer.resize(filled + missing, 0);
-        let result = receive(socket, &mut self.buffer[filled..], &mut self.fds);
+        let result = match receive(socket, &mut self.buffer[filled..], &mut self.fds) {
+            // It went without having read all that it was told.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
+            received => received,
+        };
         self.buffer.truncate(filled + *result.as_ref().unwrap_or(&0));
         result
     }
