@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_net::causes::chain;
+use kiln_net::panics::resumed;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::{EventLog, StreamLimits};
 use crate::history::History;
-use crate::resumed::resumed;
 use crate::services::Clock;
 
 /// How often it is looked whether segments are to be joined, or are too old, where nothing says so before.

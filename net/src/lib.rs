@@ -14,6 +14,7 @@
 //! | `backoff` | how long to wait before something is tried again |
 //! | `process` | runs programs, with an end to their time and their output |
 //! | `ids` | ids in the order of time |
+//! | `panics` | work whose panic is heard, and work that goes on after one |
 //! | `lease` | whose turn it is among processes that share a record |
 //! | `toml` | files in TOML, read key by key: what is wrong is told with line and column |
 //! | `causes` | an error with what caused it, as one line |
@@ -26,6 +27,7 @@ pub mod grpc;
 pub mod http;
 mod ids;
 pub mod lease;
+pub mod panics;
 pub mod process;
 mod proxy;
 pub mod reach;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use kiln_net::panics::Panicked;
 use kiln_protos::worker::{Hello, SchedulerMessage};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::caught::Panicked;
 use crate::job::{Finished, Job, Outcome};
 use crate::queue::{LeaseId, OperationId, Phase, Refusal, WorkerId};
 use crate::snapshot::Snapshot;

@@ -5,7 +5,6 @@
 
 pub mod again;
 pub mod api;
-mod caught;
 mod completion;
 mod config;
 pub mod engine;

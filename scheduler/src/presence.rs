@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
+use kiln_net::panics::caught;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
 use crate::api::Ticket;
-use crate::caught::caught;
 
 /// How long the end of a connection may take to show after that of its streams.
 const SETTLE: Duration = Duration::from_millis(250);

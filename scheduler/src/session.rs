@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
+use kiln_net::panics::caught;
 use kiln_protos::reapi::ExecuteResponse;
 use kiln_protos::worker::{
     Completed, Hello, OutputStream, SchedulerMessage, Stage, WorkerFailure, WorkerMessage,
@@ -13,7 +14,6 @@ use prost::Message;
 use tokio::sync::mpsc;
 
 use crate::api::{Queue, Report, Seat};
-use crate::caught::caught;
 use crate::job::Outcome;
 use crate::queue::{LeaseId, Phase};
 

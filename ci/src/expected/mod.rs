@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kiln_net::causes::chain;
+use kiln_net::panics::is_broken_off;
 use lru::LruCache;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -16,7 +17,6 @@ pub use times::ShardTimes;
 
 use crate::history::{History, HistoryError};
 use crate::model::TestKey;
-use crate::resumed::is_broken_off;
 
 /// Tests of which something is kept: 20 MB where they are as large as can be. The others' last one goes first.
 const MAX_TESTS: usize = 512;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::panics::{Panicked, caught};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +16,6 @@ use super::figures::count;
 use super::forge::Binding;
 use super::heard::{Heard, Turned};
 use super::status::{Notices, Rejection, Status, notices, turned_down};
-use crate::panics::{Panicked, heard};
 use crate::queue::hosted::{Feed, HostedError, Queues, Told};
 use crate::queue::serving::LaneName;
 
@@ -61,7 +61,7 @@ impl Teller {
         let forge = self.api.forge().name.clone();
         let mut failures = 0;
         loop {
-            let round = heard(self.round(failures)).await;
+            let round = caught(self.round(failures)).await;
             let lost = |panicked: Panicked| Err(Stopped::Forge(panicked.to_string(), None));
             let pause = match round.unwrap_or_else(lost) {
                 Ok(()) => {

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use kiln_net::causes::chain;
+use kiln_net::panics::caught;
 use kiln_protos::events::Execution;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -19,7 +20,6 @@ use super::report::Reader;
 use crate::attempts::Attempt;
 use crate::events::FileRef;
 use crate::history::History;
-use crate::panics::heard;
 use crate::services::Clock;
 
 /// Executions and reports that are read at the same time.
@@ -260,7 +260,7 @@ async fn came(
 
 /// One run that cannot be read does not end the recording of all.
 async fn whole(read: impl Future<Output = Option<Attempt>>) -> Option<Attempt> {
-    heard(read).await.unwrap_or_else(|panicked| {
+    caught(read).await.unwrap_or_else(|panicked| {
         tracing::warn!(%panicked, "a run of a test is not recorded");
         None
     })

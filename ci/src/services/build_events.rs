@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use kiln_net::causes::chain;
+use kiln_net::panics::caught;
 use kiln_protos::bes::publish_build_event_server::PublishBuildEvent;
 use kiln_protos::bes::{
     PublishBuildToolEventStreamRequest, PublishBuildToolEventStreamResponse,
@@ -22,7 +23,6 @@ use crate::events::{
 };
 use crate::history::History;
 use crate::model::Time;
-use crate::panics::heard;
 
 /// Acknowledgements that a client has not taken. One that takes none is not read any further.
 const MAX_ANSWERS: usize = 1024;
@@ -110,7 +110,7 @@ impl PublishBuildEvent for BuildEvents {
             stream: None,
         };
         tokio::spawn(async move {
-            let status = match heard(connection.serve(inbound)).await {
+            let status = match caught(connection.serve(inbound)).await {
                 Ok(Ok(())) => return,
                 Ok(Err(status)) => status,
                 // A stream that ended well would have its client believe that all was taken.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kiln_net::lease::Fence;
+use kiln_net::panics::{is_broken_off, resumed};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +20,6 @@ use super::shadow::Runs;
 use super::store::{Store, TERM};
 use super::survey::Survey;
 use super::telling::Telling;
-use crate::resumed::{is_broken_off, resumed};
 use crate::storage::{LeaseRecord, RecordTurn, StorageError};
 
 /// How often it is looked what came, while something is open and while nothing is.

@@ -32,6 +32,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 use kiln_cas::ActionKey;
+use kiln_net::panics::caught;
 use tokio::sync::{Semaphore, watch};
 
 pub use hedge::Hedge;
@@ -42,7 +43,6 @@ pub use wish::{FILTER, MAX_SHARDS, SHARDS, Wish, take};
 pub(crate) use queue::WithFanOuts;
 
 use crate::api::{NotTaken, Queue, Ticket, end_of};
-use crate::caught::caught;
 use crate::completion::{SharedCompletion, event_digest};
 use crate::config::{Parts, SchedulerConfig};
 use crate::job::{ActionFacts, Job, LeaseMessages, Request, Shard, unix_nanos};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use kiln_net::panics::{Panicked, caught};
 use kiln_protos::protobuf::Any;
 use kiln_protos::{reapi, rpc, worker};
 use prost::Message;
@@ -19,7 +20,6 @@ use super::suites::id;
 use super::tools::{Came, Known, Tools};
 use super::waited::Waited;
 use crate::api::Ticket;
-use crate::caught::{Panicked, caught};
 use crate::completion::{Completion, Together};
 use crate::job::{Finished, Job, Outcome};
 use crate::journal::run_ns;

@@ -3,10 +3,10 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use kiln_net::panics::caught;
 use tokio::task::JoinHandle;
 
 use crate::api::Unavailable;
-use crate::caught::caught;
 
 /// What is left to do.
 pub type Rest<T> = Pin<Box<dyn Future<Output = T> + Send>>;

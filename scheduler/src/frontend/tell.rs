@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use kiln_net::panics::caught;
+
 use crate::api::Unavailable;
-use crate::caught::caught;
 use crate::completion::Record;
 use crate::job::{Finished, Outcome, Run};
 use crate::queue::{Ending, Event, LeaseId, TaskId};

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kiln_net::panics::caught;
 use kiln_protos::worker::{Hello, SchedulerMessage, Welcome, scheduler_message::Kind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::api::{Report, Seat, Unavailable};
-use crate::caught::caught;
 use crate::job::Outcome;
 use crate::names::ForeignLeases;
 use crate::queue::platform::Offer;

@@ -7,6 +7,7 @@ use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::records::RecordsError;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::panics::caught;
 use kiln_protos::events::{Begun, Execution};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -18,7 +19,6 @@ use super::memory::Memory;
 use super::shared::Inner;
 use super::store::{Store, Unit, build_unit, decode, duration_unit, execution_unit};
 use super::summary::ActiveBuild;
-use crate::caught::caught;
 
 /// Retention steps after one flush: the rest waits for the next, so that events are not kept
 /// waiting.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::panics::caught;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::Control;
 use super::log::AttemptLog;
-use crate::panics::heard;
 use crate::pipelines::runner::{Ended, Outcome, Task};
 
 /// How often what is printed is kept.
@@ -101,7 +101,7 @@ async fn work(
 async fn run(control: &Control, task: &Task, log: &AttemptLog) -> Ended {
     let mut failures = 0;
     loop {
-        match heard(control.runner.run(task, log)).await {
+        match caught(control.runner.run(task, log)).await {
             Ok(Ok(ended)) => return ended,
             Err(panicked) => return Ended::infrastructure(panicked.to_string()),
             Ok(Err(error)) => {
@@ -116,7 +116,7 @@ async fn run(control: &Control, task: &Task, log: &AttemptLog) -> Ended {
 async fn cancel(control: Arc<Control>, task: Arc<Task>) {
     let mut failures = 0;
     loop {
-        let why = match heard(control.runner.cancel(&task)).await {
+        let why = match caught(control.runner.cancel(&task)).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => chain(&error),
             Err(panicked) => panicked.to_string(),

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use kiln_net::causes::chain;
 use kiln_net::lease::Standing;
+use kiln_net::panics::caught;
 use tokio::time::Instant;
 
 use super::Control;
 use super::attempt::Tied;
 use super::driver::Driver;
 use super::error::ControlError;
-use crate::panics::heard;
 use crate::pipelines::file::Trigger;
 
 /// How often it is looked whether it has to be renewed, and whether there is something to drive.
@@ -50,7 +50,7 @@ impl Control {
             let mut pause = LOOK;
             sweeping = sweeping.filter(|it| !it.0.is_finished());
             let sweeps = sweeping.is_none() && swept.is_none_or(|it| it.elapsed() >= SWEEP);
-            let due = match heard(self.due(sweeps)).await {
+            let due = match caught(self.due(sweeps)).await {
                 Ok(due) => due,
                 Err(panicked) => {
                     tracing::warn!(%panicked, "it is not known which pipelines run");

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
+use kiln_net::panics::caught;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::panics::heard;
 use crate::queue::{Event, Outcome, Refusal, RunId};
 
 pub struct Tasks {
@@ -51,7 +51,7 @@ impl Tasks {
         while self.running.try_join_next().is_some() {}
         let tell = self.tell.clone();
         self.running.spawn(async move {
-            if let Err(panicked) = heard(work).await {
+            if let Err(panicked) = caught(work).await {
                 // Nobody listens where the lane has ended.
                 tell.send(lost(panicked.to_string())).ok();
             }

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use kiln_cas::logs::LogStreams;
+use kiln_net::panics::caught;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::Unavailable;
-use crate::caught::caught;
 use crate::completion::SharedCompletion;
 use crate::config::SchedulerConfig;
 use crate::frontend::Frontend;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use kiln_cas::redis::{Event, Subscription};
 use kiln_net::causes::chain;
+use kiln_net::panics::caught;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::caught::caught;
 use crate::frontend::inner::Inner;
 use crate::frontend::react::Own;
 use crate::queue::TaskId;

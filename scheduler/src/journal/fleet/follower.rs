@@ -7,12 +7,12 @@ use kiln_cas::records::RecordsError;
 use kiln_cas::redis::Subscription;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::panics::caught;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::author::{Author, MAX_CHANGES};
 use super::stream::{News, Page, Stream};
-use crate::caught::caught;
 use crate::journal::shared::Inner;
 use crate::journal::store::Meta;
 use crate::journal::writer::{Command, MAX_BACKOFF, PRUNE_STEPS, wait_until};

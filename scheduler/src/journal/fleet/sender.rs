@@ -8,6 +8,7 @@ use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::redis::RedisError;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::panics::caught;
 use kiln_protos::events::{Begun, Execution};
 use prost::Message;
 use tokio::sync::broadcast::Receiver;
@@ -16,7 +17,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::stream::{Kind, Stream};
-use crate::caught::caught;
 use crate::journal::limits::{bounded, bounded_begun};
 use crate::journal::memory::MAX_PENDING;
 use crate::journal::shared::Inner;

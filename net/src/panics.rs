@@ -1,0 +1,90 @@
+//! Work whose panic is heard. Whoever waits for what a task of its own does would wait for ever if that ended without
+//! a word; and what goes on for as long as the server runs must not end with one fault.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+/// Most characters that are kept of what a panic says.
+const SHOWN: usize = 500;
+/// Before a task goes on after a fault: one that comes again at once would take all of a core.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Before work begins anew: it reads again what is durable.
+const ANEW: Duration = Duration::from_secs(5);
+
+/// The work has ended in a panic, which says this. Whatever it held is dropped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a fault of Kiln ended it: {0}")]
+pub struct Panicked(String);
+
+/// Does `work` to its end or to its panic. What it shares with others lies behind locks that are taken whether or not
+/// somebody has panicked with them, or may be half done: who begins it again begins with what is durable.
+pub fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T, Panicked>> {
+    let done = AssertUnwindSafe(work).catch_unwind();
+    done.map(|done| done.map_err(|payload| Panicked::new(&*payload)))
+}
+
+/// Does `work`, from its beginning whenever it panicked, so that nothing that it had is used again. `what` names it in
+/// the log.
+pub async fn resumed<F: Future<Output = ()>>(what: &'static str, work: impl Fn() -> F) {
+    while is_broken_off(what, work()).await {
+        tokio::time::sleep(ANEW).await;
+    }
+}
+
+/// Whether it panicked.
+pub async fn is_broken_off(what: &'static str, work: impl Future<Output = ()>) -> bool {
+    // In a box, since it is handed on from here to there.
+    let Err(panicked) = caught(Box::pin(work)).await else { return false };
+    tracing::error!(what, error = %panicked, again_in = ?ANEW, "it panicked, and begins anew");
+    true
+}
+
+impl Panicked {
+    fn new(payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        Self(text.unwrap_or("it panicked without words").chars().take(SHOWN).collect())
+    }
+
+    /// Of a task that goes on all the same, after a moment.
+    pub async fn goes_on(self, task: &'static str) {
+        tracing::error!(error = %self, task, "a task of the server goes on after a fault");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_panic_says_is_heard() {
+        assert_eq!(caught(async { 7 }).await, Ok(7));
+        let later = async {
+            tokio::task::yield_now().await;
+            panic!("at {}", 3);
+        };
+        let error: Result<(), _> = caught(later).await;
+        assert_eq!(error.unwrap_err().to_string(), "a fault of Kiln ended it: at 3");
+        let error: Result<(), _> = caught(async { panic!("here") }).await;
+        assert_eq!(error.unwrap_err().to_string(), "a fault of Kiln ended it: here");
+        let error: Result<(), _> = caught(async { panic!("{}", "x".repeat(2 * SHOWN)) }).await;
+        assert!(error.unwrap_err().to_string().len() < SHOWN + 50);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_panicked_begins_anew_and_what_has_ended_does_not() {
+        let begun = AtomicU32::new(0);
+        resumed("this", || async {
+            let before = begun.fetch_add(1, Ordering::Relaxed);
+            assert!(before >= 2, "it panics twice");
+        })
+        .await;
+        assert_eq!(begun.load(Ordering::Relaxed), 3);
+    }
+}
