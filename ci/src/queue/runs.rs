@@ -222,6 +222,8 @@ impl Lane {
             // A newer head of the same branch still waits.
             if self.holds(member) {
                 self.rates.landed();
+                // Another run with it may have failed while it waited to land.
+                self.acquit(member.id);
                 self.end(member.id, End::Landed(commit.clone()), now);
             }
         }
