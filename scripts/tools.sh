@@ -239,7 +239,7 @@ need_programs() {
 
 # Puts what it made into KILN_BUILT.
 build_kiln() {
-  say "building kiln without optimisation and without S3 and CEL (about four minutes on two cores)"
+  say "building kiln without optimisation and without S3 and CEL (three to four minutes on two cores)"
   (cd "$root" && cargo build --profile quick --no-default-features --locked --bin kiln)
   KILN_BUILT="${CARGO_TARGET_DIR:-$root/target}/quick/kiln"
 }
