@@ -181,8 +181,6 @@ pub async fn store_result(
 ) -> Result<Bytes, Status> {
     let named = named_blobs(&result, key.action.function)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let mut failures = actions.failures();
-    check_present(blobs, named.clone(), key, charge).await?;
     complete_for_all_clients(&mut result);
     let encoded = Bytes::from(result.encode_to_vec());
     if encoded.len() > MAX_ACTION_RESULT {
@@ -194,28 +192,27 @@ pub async fn store_result(
     }
     let not_stored = |error: StoreError| store_status("action_result", &error);
     for _ in 0..PUTS {
+        let failures = actions.failures();
+        check_present(blobs, &named, key, charge).await?;
         actions.put(key, encoded.clone()).await.map_err(not_stored)?;
-        let known = actions.failures();
-        if known == failures {
+        // Otherwise who has the result now need not know of the blobs that were found.
+        if actions.failures() == failures {
             return Ok(encoded);
         }
-        // Who has the result now need not know of the blobs that were found.
-        failures = known;
-        check_present(blobs, named.clone(), key, charge).await?;
     }
     Err(not_stored(StoreError::unavailable("the action cache has failed too often meanwhile")))
 }
 
 async fn check_present(
     blobs: &SharedBlobStore,
-    named: Named,
+    named: &Named,
     key: &ActionKey,
     charge: &mut Charge,
 ) -> Result<(), Status> {
     refuse_missing(blobs, &named.trees).await?;
     // Each once, however often the result or its trees name it.
-    let mut all: HashSet<Digest> = named.blobs.into_iter().chain(named.roots).collect();
-    for tree in &named.trees.into_iter().collect::<HashSet<_>>() {
+    let mut all: HashSet<Digest> = named.blobs.iter().chain(&named.roots).copied().collect();
+    for tree in named.trees.iter().collect::<HashSet<_>>() {
         all.extend(files_of(blobs, tree, key, charge).await?);
     }
     let mut all: Vec<Digest> = all.into_iter().collect();
