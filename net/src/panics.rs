@@ -38,7 +38,7 @@ pub async fn resumed<F: Future<Output = ()>>(what: &'static str, work: impl Fn()
 pub async fn is_broken_off(what: &'static str, work: impl Future<Output = ()>) -> bool {
     // In a box, since it is handed on from here to there.
     let Err(panicked) = caught(Box::pin(work)).await else { return false };
-    tracing::error!(what, error = %panicked, again_in = ?ANEW, "it panicked, and begins anew");
+    tracing::error!(what, error = %panicked, "it panicked, and begins anew");
     true
 }
 
