@@ -10,7 +10,7 @@
 //!
 //! What has left the group (setsid) stays: nobody can tell it from what is meant to.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -42,6 +42,17 @@ pub fn start_by(command: Vec<OsString>) {
     COMMAND.set(command).ok();
 }
 
+/// Where programs are guarded none runs without: it would go on where nobody knows of it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the guard beside it cannot be started by {program} (is /proc mounted, may more processes be started?)"
+)]
+struct NoGuard {
+    program: String,
+    #[source]
+    source: io::Error,
+}
+
 /// A guard that watches. Dropping it ends it with all that is in its group.
 pub struct Guard {
     process: Child,
@@ -50,17 +61,23 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Nothing where this process has no command for guards.
+    /// Nothing where this process has no command for guards. The error says that it is about the guard: whoever runs a program
+    /// names that alone.
     pub fn start() -> io::Result<Option<Self>> {
-        let Some((program, arguments)) = COMMAND.get().and_then(|it| it.split_first()) else {
-            return Ok(None);
-        };
+        let command = COMMAND.get().and_then(|it| it.split_first());
+        command.map(|(program, arguments)| Self::begin(program, arguments)).transpose()
+    }
+
+    fn begin(program: &OsStr, arguments: &[OsString]) -> io::Result<Self> {
         let mut command = Command::new(program);
         // It holds neither streams nor a directory of anybody, and needs no secret.
         command.args(arguments).arg(std::process::id().to_string()).env_clear().current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.process_group(0).spawn()?;
-        Ok(Some(Self { process, alone: false }))
+        let process = command.process_group(0).spawn().map_err(|source| {
+            let program = program.to_string_lossy().into_owned();
+            io::Error::other(NoGuard { program, source })
+        })?;
+        Ok(Self { process, alone: false })
     }
 
     /// The group that it leads, for programs to join. It is nobody else's until the guard has gone.
@@ -147,10 +164,23 @@ mod tests {
         command
     }
 
-    /// No test of its own: what guards of the next one are. A number is the last argument of no other run.
+    /// No test of its own: what guards of the next one are. The word tells them from whatever else ends in a number
+    /// (`--test-threads 1`).
     #[test]
     fn is_a_guard_where_it_is_started_as_one() {
-        let _ = main(std::env::args_os().last());
+        let mut last = std::env::args_os().rev();
+        let parent = last.next();
+        if last.next().is_some_and(|it| it == WORD) {
+            let _ = main(parent);
+        }
+    }
+
+    #[test]
+    fn where_no_guard_can_be_started_the_guard_is_named() {
+        let error = Guard::begin("/nowhere/at-all".as_ref(), &[]).err().expect("nothing is there");
+        let said = crate::causes::chain(&error);
+        assert!(said.starts_with("the guard beside it cannot be started by /nowhere/"), "{said}");
+        assert!(said.contains("No such file"), "{said}");
     }
 
     #[test]
@@ -183,7 +213,9 @@ mod tests {
     }
 
     fn run_until_killed() {
-        start_by(again("is_a_guard_where_it_is_started_as_one"));
+        let mut guards = again("is_a_guard_where_it_is_started_as_one");
+        guards.push(WORD.into());
+        start_by(guards);
         // First one that ends by itself, and leaves something behind.
         let script = sh("sleep 600 >/dev/null 2>&1 & echo $!; exit 3");
         let ran = run_blocking(script, None, MINUTES, Keep::All(100)).unwrap();
