@@ -137,6 +137,7 @@ impl Runner for Slot {
     ) -> Result<Finished, Failure> {
         Slot::run(self, spec, output, cancel).await.map_err(|error| match error {
             SandboxError::CommandTooLarge { .. } => Failure::InvalidAction(error.to_string()),
+            SandboxError::Cancelled => Failure::Cancelled,
             other => Failure::Infrastructure(other.into()),
         })
     }

@@ -17,6 +17,9 @@ pub enum SandboxError {
     #[error("the sandbox process ended ({0}); the action did not finish")]
     ZygoteLost(String),
 
+    #[error("the action was cancelled before it began")]
+    Cancelled,
+
     #[error("the command with its environment has {size} bytes; the sandbox takes at most {limit}")]
     CommandTooLarge { size: usize, limit: usize },
 

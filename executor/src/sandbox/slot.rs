@@ -60,7 +60,8 @@ impl Slot {
     /// Runs `spec` to its end, or to the end that its limits or `cancel` set. Chunks of its output go to
     /// `output` as they come; a full channel makes the action wait. All chunks have been sent on return.
     ///
-    /// An action that fails is `Ok`: see [`Ending`]. After an error the slot restarts its zygote.
+    /// An action that fails is `Ok`: see [`Ending`]. After an error the slot restarts its zygote. One that is cancelled
+    /// before it begins is [`SandboxError::Cancelled`].
     pub async fn run(
         &mut self,
         spec: &CommandSpec,
@@ -69,7 +70,7 @@ impl Slot {
     ) -> Result<Finished, SandboxError> {
         // Taken out while in use: whatever interrupts this future leaves no half-used connection.
         let mut connection = match self.connection.take() {
-            Some(connection) => self.usable(connection).await?,
+            Some(connection) => self.usable(connection, &cancel).await?,
             None => self.connect().await?,
         };
         let result = self.run_on(&mut connection, spec, output, cancel).await;
@@ -83,8 +84,20 @@ impl Slot {
     }
 
     /// The connection once its zygote can begin an action at once, or another one where it cannot.
-    async fn usable(&mut self, mut connection: Connection) -> Result<Connection, SandboxError> {
-        let tidied = connection.tidied().await;
+    /// Who cancels does not wait for that.
+    async fn usable(
+        &mut self,
+        mut connection: Connection,
+        cancel: &CancellationToken,
+    ) -> Result<Connection, SandboxError> {
+        let tidied = tokio::select! {
+            biased;
+            () = cancel.cancelled() => {
+                self.connection = Some(connection);
+                return Err(SandboxError::Cancelled);
+            }
+            tidied = connection.tidied() => tidied,
+        };
         if tidied.is_ok() && connection.is_alive() {
             return Ok(connection);
         }

@@ -113,6 +113,16 @@ both! {
         assert_eq!(slot.sh("echo next").await.succeeded(), "next");
     }
 
+    async fn what_is_cancelled_before_it_begins_does_not_begin(slot: &mut Fixture) {
+        slot.sh("true").await.succeeded();
+        let spec = slot.shell("echo began");
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let error = slot.try_run(&spec, cancel).await.unwrap_err();
+        assert!(matches!(error, SandboxError::Cancelled), "{error}");
+        assert_eq!(slot.sh("echo next").await.succeeded(), "next");
+    }
+
     async fn a_slow_reader_makes_the_action_wait_and_loses_nothing(slot: &mut Fixture) {
         let spec = slot.shell("head -c 1000000 /dev/zero");
         let (sender, mut receiver) = mpsc::channel(1);
