@@ -163,10 +163,12 @@ impl Completion {
     pub async fn keep(&self, run: &Run, answer: &Finished, publication: Option<Publication>) {
         let Some(publication) = publication else { return };
         let kept = publication::keep(&self.parts, run, &answer.result, &publication);
-        if tokio::time::timeout(COMPLETED_WITHIN, kept).await.is_err() {
-            let action = &run.job.key.action;
-            tracing::warn!(%action, "a result may be lost: the store did not answer");
-        }
+        let error = match caught(tokio::time::timeout(COMPLETED_WITHIN, kept)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(_)) => format!("the store did not answer within {COMPLETED_WITHIN:?}"),
+            Err(panicked) => panicked.to_string(),
+        };
+        tracing::warn!(action = %run.job.key.action, error, "a result may be lost");
     }
 
     /// Promises what a result names to whom this task answers, who joined an action of another

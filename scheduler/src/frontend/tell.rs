@@ -136,20 +136,25 @@ async fn publish<E: Engine>(
     let published = async {
         let (answer, publication) = inner.completion.complete(&run, outcome).await;
         let answer = Arc::new(answer);
-        let told = inner.tell_answer(task, lease, answer.clone()).await;
-        // The queue may have been told at another Redis than the action cache.
-        inner.completion.keep(&run, &answer, publication).await;
-        told
+        (inner.tell_answer(task, lease, answer.clone()).await, answer, publication)
     };
-    let published = caught(published).await;
-    if published.is_err() {
-        inner.lose_answer(task, lease, &run).await;
-    }
+    let told = match caught(published).await {
+        Ok((told, answer, publication)) => {
+            // The queue may have been told at another Redis than the action cache. A fault here is none of the answer's,
+            // which was given.
+            inner.completion.keep(&run, &answer, publication).await;
+            told
+        }
+        Err(panicked) => {
+            inner.lose_answer(task, lease, &run).await;
+            Err(panicked.into())
+        }
+    };
     let mut local = inner.lock();
     local.publishing.remove(&lease);
     inner.count_busy(&local);
     drop(local);
-    if let Err(error) = published.map_err(Unavailable::from).flatten() {
+    if let Err(error) = told {
         tracing::error!(%error, operation = %run.operation, "an answer was not published");
     }
 }

@@ -9,7 +9,7 @@ use kiln_scheduler::queue::Limits;
 use tonic::Code;
 
 use crate::fanout_rig;
-use crate::harness::{ActionSpec, Kiln, exited, failure, request};
+use crate::harness::{ActionSpec, Failover, Kiln, exited, failure, request};
 
 #[tokio::test]
 async fn an_action_outlives_its_worker() {
@@ -305,6 +305,21 @@ async fn who_waits_hears_of_a_fault_while_the_answer_is_published() {
     assert_eq!(next.status().await.code, 0);
     // Nothing is left that is to be published.
     kiln.scheduler.drain().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_was_given_is_not_taken_back_by_a_fault_after_it() {
+    let mut kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    // Before the result is put and after that; the next look is whether it is still there.
+    kiln.actions.fail_over(Failover::FaultAfterLooks(2));
+    worker.succeed_next().await;
+    assert_eq!(client.status().await.code, 0);
+    // Nothing is left that is to be published, so that the fault has happened.
+    kiln.scheduler.drain().await;
+    assert_eq!(kiln.events.recv().await.unwrap().exit_code, 0);
+    assert!(kiln.events.try_recv().is_err(), "an end was recorded twice");
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,6 +29,8 @@ pub enum Failover {
     AfterPut,
     /// The same, once somebody looks.
     Due(ActionKey),
+    /// It does not, but whoever looks for failures after so many looks panics.
+    FaultAfterLooks(u32),
 }
 
 impl<T> Recorded<T> {
@@ -109,10 +111,21 @@ impl ActionCache for Recorded<MemoryActionCache> {
     fn failures(&self) -> u64 {
         let failures = self.inner.failures();
         let mut failover = self.failover.lock().unwrap();
-        if let Failover::Due(key) = &*failover {
-            self.inner.fail_over(std::slice::from_ref(key));
-            *failover = Failover::Never;
-        }
+        let mut is_at_fault = false;
+        *failover = match std::mem::take(&mut *failover) {
+            Failover::Due(key) => {
+                self.inner.fail_over(&[key]);
+                Failover::Never
+            }
+            Failover::FaultAfterLooks(0) => {
+                is_at_fault = true;
+                Failover::Never
+            }
+            Failover::FaultAfterLooks(more) => Failover::FaultAfterLooks(more - 1),
+            other => other,
+        };
+        drop(failover);
+        assert!(!is_at_fault, "a fault that a test wants");
         failures
     }
 }
