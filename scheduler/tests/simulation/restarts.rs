@@ -7,16 +7,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use kiln_cas::{ActionKey, DigestFunction};
-use kiln_scheduler::queue::platform::{Offer, Requirement};
+use kiln_scheduler::queue::platform::Offer;
 use kiln_scheduler::queue::{
-    CloseReason, Effect, Ending, Event, Joined, LeaseId, Limits, Machine, Millis, Submit, TaskId,
-    WorkerId,
+    CloseReason, Effect, Ending, Event, Joined, LeaseId, Limits, Machine, Millis, TaskId, WorkerId,
 };
 
 use crate::rng::Rng;
 use crate::shared::Shared;
-use crate::subject::Subject;
+use crate::subject::{Subject, submitted};
 use crate::{fresh_seed, number};
 
 const ACTIONS: u32 = 3_000;
@@ -154,19 +152,7 @@ impl<S: Restarts> World<S> {
         while self.open.len() < IN_FLIGHT
             && let Some(action) = self.again.pop().or_else(|| self.next_action())
         {
-            let key = DigestFunction::Sha256.digest(&action.to_be_bytes());
-            self.feed(Event::Submit(Box::new(Submit {
-                key: ActionKey { instance: "".into(), action: key },
-                requirement: Requirement::default(),
-                priority: 0,
-                invocation: "build".into(),
-                expected_ms: None,
-                timeout_ms: 600_000,
-                do_not_cache: false,
-                skip_cache_lookup: false,
-                caller: None,
-                avoid: None,
-            })));
+            self.feed(submitted(&action.to_be_bytes()));
             let task = self.open.iter().find(|(_, known)| **known == u32::MAX);
             let task = *task.expect("the queue has room").0;
             self.open.insert(task, action);

@@ -1,15 +1,14 @@
 //! Calls that are made once more because their answer was lost: whoever asks hears what the first one said, since nobody
 //! else writes it down.
 
-use kiln_cas::{ActionKey, DigestFunction};
 use kiln_scheduler::engine::redis::script::{cancel, insisting, published_encoded};
-use kiln_scheduler::queue::platform::{Offer, Requirement};
+use kiln_scheduler::queue::platform::Offer;
 use kiln_scheduler::queue::{
-    Effect, Ending, Event, Joined, LeaseId, Limits, OperationId, Submit, WorkerId,
+    Effect, Ending, Event, Joined, LeaseId, Limits, OperationId, WorkerId,
 };
 
 use crate::shared::Shared;
-use crate::subject::Subject;
+use crate::subject::{Subject, submitted};
 
 /// Milliseconds; nothing is due.
 const NOW: u64 = 1_000;
@@ -21,22 +20,7 @@ fn handle(queue: &mut Shared, event: Event) -> Vec<Effect> {
 }
 
 fn submit(queue: &mut Shared) -> OperationId {
-    let key = DigestFunction::Sha256.digest(b"an action");
-    let effects = handle(
-        queue,
-        Event::Submit(Box::new(Submit {
-            key: ActionKey { instance: "".into(), action: key },
-            requirement: Requirement::default(),
-            priority: 0,
-            invocation: "build".into(),
-            expected_ms: None,
-            timeout_ms: 600_000,
-            do_not_cache: false,
-            skip_cache_lookup: false,
-            caller: None,
-            avoid: None,
-        })),
-    );
+    let effects = handle(queue, submitted(b"an action"));
     match effects.first() {
         Some(Effect::Accepted { id, .. }) => *id,
         _ => panic!("{effects:?}"),

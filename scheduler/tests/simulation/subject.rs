@@ -1,6 +1,25 @@
 //! What a simulated world drives: the state machine in memory, or the same in Redis.
 
-use kiln_scheduler::queue::{Counters, Effect, Event, LeaseId, Machine, Millis, TaskId};
+use kiln_cas::{ActionKey, DigestFunction};
+use kiln_scheduler::queue::platform::Requirement;
+use kiln_scheduler::queue::{Counters, Effect, Event, LeaseId, Machine, Millis, Submit, TaskId};
+
+/// Somebody asks for an action that has no wishes.
+pub fn submitted(action: &[u8]) -> Event {
+    let action = DigestFunction::Sha256.digest(action);
+    Event::Submit(Box::new(Submit {
+        key: ActionKey { instance: "".into(), action },
+        requirement: Requirement::default(),
+        priority: 0,
+        invocation: "build".into(),
+        expected_ms: None,
+        timeout_ms: 600_000,
+        do_not_cache: false,
+        skip_cache_lookup: false,
+        caller: None,
+        avoid: None,
+    }))
+}
 
 pub trait Subject {
     /// As [`Machine::handle`].
