@@ -1,11 +1,26 @@
 //! Tests that run in parts, when a frontend is lost.
 
 use kiln_protos::reapi::execution_stage::Value as Stage;
-use kiln_protos::worker::scheduler_message;
+use kiln_protos::worker::Lease;
 
 use crate::fanout_rig::{action_of, ended, parts, run, test_action, variable};
 use crate::fleet::{SILENCE, quick, two};
-use crate::harness::Kiln;
+use crate::harness::{Kiln, Worker};
+
+/// Returns when a worker, which goes on meanwhile, was told to end these leases, each once.
+pub async fn expect_cancelled(worker: &mut Worker, leases: &[&Lease]) {
+    let mut cancelled = Vec::new();
+    while cancelled.len() < leases.len() {
+        tokio::select! {
+            lease_id = worker.cancelled() => cancelled.push(lease_id),
+            () = tokio::time::sleep(SILENCE / 5) => worker.heartbeat(leases).await,
+        }
+    }
+    cancelled.sort();
+    let mut expected: Vec<_> = leases.iter().map(|lease| lease.lease_id.clone()).collect();
+    expected.sort();
+    assert_eq!(cancelled, expected);
+}
 
 #[tokio::test]
 async fn a_client_that_executes_again_elsewhere_joins_the_parts_that_run() {
@@ -35,20 +50,7 @@ async fn parts_of_a_frontend_that_is_lost_end() {
     let leases = parts(&one, &mut worker, 2).await;
     one.scheduler.shutdown();
     drop(client);
-    let mut cancelled = Vec::new();
-    while cancelled.len() < 2 {
-        tokio::select! {
-            message = worker.next() => match message {
-                Some(scheduler_message::Kind::Cancel(cancel)) => cancelled.push(cancel.lease_id),
-                other => panic!("not a cancellation: {other:?}"),
-            },
-            () = tokio::time::sleep(SILENCE / 5) => worker.heartbeat(&[&leases[0], &leases[1]]).await,
-        }
-    }
-    cancelled.sort();
-    let mut expected = [leases[0].lease_id.clone(), leases[1].lease_id.clone()];
-    expected.sort();
-    assert_eq!(cancelled, expected);
+    expect_cancelled(&mut worker, &[&leases[0], &leases[1]]).await;
     assert_ne!(action_of(&leases[0]), action.to_wire());
     assert!(variable(&other, &leases[0], "KILN_SHARD").await.unwrap().ends_with("/2"));
 }

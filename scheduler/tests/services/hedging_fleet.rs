@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use kiln_protos::worker::{scheduler_message, worker_failure};
+use kiln_protos::worker::worker_failure;
 use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::snapshot::WorkerView;
 
+use crate::fanout_fleet::expect_cancelled;
 use crate::fanout_rig::{action_of, ended_after, parts, run_again};
-use crate::fleet::{SILENCE, quick};
+use crate::fleet::quick;
 use crate::harness::{Kiln, Worker, failure};
 use crate::hedging::{is_cached, learned, soon, told};
 
@@ -72,20 +73,7 @@ async fn a_part_and_its_copy_end_with_the_frontend_that_waited_for_them() {
     // It says nothing any more to anybody, as after kill -9.
     one.scheduler.shutdown();
     drop(client);
-    let mut cancelled = Vec::new();
-    while cancelled.len() < 2 {
-        tokio::select! {
-            message = worker.next() => match message {
-                Some(scheduler_message::Kind::Cancel(cancel)) => cancelled.push(cancel.lease_id),
-                other => panic!("not a cancellation: {other:?}"),
-            },
-            () = tokio::time::sleep(SILENCE / 5) => worker.heartbeat(&[&leases[1], &copy]).await,
-        }
-    }
-    cancelled.sort();
-    let mut expected = [leases[1].lease_id.clone(), copy.lease_id.clone()];
-    expected.sort();
-    assert_eq!(cancelled, expected);
+    expect_cancelled(&mut worker, &[&leases[1], &copy]).await;
     for lease in [&leases[1], &copy] {
         worker.fail(lease, failure(worker_failure::Kind::Cancelled, "stopped")).await;
     }
