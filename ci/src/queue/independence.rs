@@ -135,3 +135,41 @@ impl Lane {
         self.independent() && run.group.is_some_and(lands)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Time;
+    use crate::queue::{Add, Branch, Event, Options, Standing};
+
+    fn commit(digit: &str) -> Commit {
+        Commit::new(&digit.repeat(40)).expect("a commit")
+    }
+
+    /// Two changes, of which the first was overtaken, and as yet no target.
+    fn overtaken() -> Lane {
+        let options = Options { workers: 2, independent: true, ..Options::default() };
+        let mut lane = Lane::new(Branch::new("main").expect("a name"), options);
+        for (name, head) in [("one", "b"), ("two", "c")] {
+            let (branch, head) = (Branch::new(name).expect("a name"), commit(head));
+            let add = Event::Add(Add { branch, head, priority: 5, impact: None });
+            lane.apply(add, Time(0)).expect("it is taken");
+        }
+        let one = lane.changes.values_mut().next().expect("it waits");
+        one.standing = Standing::Screened;
+        lane
+    }
+
+    /// Runs with how many members they have, and whether they are not overtaken.
+    fn runs(lane: &Lane) -> Vec<(usize, bool)> {
+        lane.runs.values().map(|it| (it.members.len(), lane.is_kept(it))).collect()
+    }
+
+    #[test]
+    fn what_is_tried_by_itself_is_not_overtaken_for_ever_either() {
+        let mut lane = overtaken();
+        lane.changes.values_mut().for_each(|it| it.alone = true);
+        lane.apply(Event::Target(commit("a")), Time(0)).expect("it is taken");
+        assert_eq!(runs(&lane), [(1, true), (1, false)], "the other one waits for nobody");
+    }
+}

@@ -130,13 +130,13 @@ impl Lane {
             false => self.size(fresh.len()),
         };
         let alone = fresh.iter().position(|it| self.is_alone(*it));
+        let nobody_lands = !self.groups.iter().any(|it| it.lands);
         let size = match alone {
-            Some(0) if self.groups.iter().any(|it| it.lands) => 0,
+            Some(0) if !self.independent() && !nobody_lands => 0,
             Some(0) => 1,
             Some(before) => size.min(before),
             None => size,
         };
-        let nobody_lands = !self.groups.iter().any(|it| it.lands);
         let mut members: Vec<_> = fresh.iter().take(size).copied().collect();
         if alone.is_none() && members.len() < size && !self.may_begin(&members, now) {
             members.clear();
@@ -167,7 +167,7 @@ impl Lane {
         if !self.independent() || self.groups.iter().any(|it| it.lands) {
             return false;
         }
-        let members = self.screened();
+        let members = self.overtaken();
         if members.is_empty() {
             return false;
         }
@@ -176,6 +176,16 @@ impl Lane {
         let at = self.groups.len() - 1;
         self.test(at, now);
         true
+    }
+
+    /// One that is tried by itself, or all that may be tested together.
+    fn overtaken(&self) -> Vec<ChangeId> {
+        let grouped = self.grouped();
+        let alone = self
+            .changes
+            .values()
+            .find(|it| it.alone && it.standing == Standing::Screened && !grouped.contains(&it.id));
+        alone.map_or_else(|| self.screened(), |it| vec![it.id])
     }
 
     /// Whether a batch that is not full begins all the same.
