@@ -140,7 +140,7 @@ impl Lane {
 mod tests {
     use super::*;
     use crate::model::Time;
-    use crate::queue::{Add, Branch, Event, Options, Standing};
+    use crate::queue::{Add, Branch, Event, Options, Outcome, Standing};
 
     fn commit(digit: &str) -> Commit {
         Commit::new(&digit.repeat(40)).expect("a commit")
@@ -171,5 +171,28 @@ mod tests {
         lane.changes.values_mut().for_each(|it| it.alone = true);
         lane.apply(Event::Target(commit("a")), Time(0)).expect("it is taken");
         assert_eq!(runs(&lane), [(1, true), (1, false)], "the other one waits for nobody");
+    }
+
+    /// It is asked for again after a crash, and what it is compared with has gone by then.
+    #[test]
+    fn what_lands_as_nothing_is_left_to_compare_it_with_is_pushed_once() {
+        let mut lane = overtaken();
+        let take = |lane: &mut Lane, event| lane.apply(event, Time(0)).expect("it is taken");
+        take(&mut lane, Event::Target(commit("a")));
+        assert_eq!(runs(&lane), [(1, true), (1, false)]);
+        let ids: Vec<RunId> = lane.runs.keys().copied().collect();
+        for (run, built) in ids.iter().zip(["d", "e"]) {
+            let event = Event::Built { run: *run, commit: commit(built), left_out: Vec::new() };
+            take(&mut lane, event);
+        }
+        take(&mut lane, Event::Finished { run: ids[1], outcome: Outcome::Passed });
+        assert_eq!(lane.runs[&ids[1]].phase, Phase::Comparing);
+        let before = lane.outstanding();
+        assert_eq!(lane.still_outstanding(&before).len(), 2);
+        let id = *lane.changes.keys().next().expect("it is tested");
+        let effects = take(&mut lane, Event::Pushed { id, head: commit("f") });
+        let (base, commit) = (commit("a"), commit("e"));
+        assert_eq!(effects, [Effect::Cancel(ids[0]), Effect::Land { run: ids[1], base, commit }]);
+        assert!(lane.still_outstanding(&before).is_empty(), "it is asked for once");
     }
 }

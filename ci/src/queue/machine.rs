@@ -1,7 +1,9 @@
 //! Events in, effects out.
 
+use std::collections::BTreeMap;
+
 use super::change::{Change, ChangeId, End, Ended, Standing};
-use super::event::{Add, Effect, Event, Refused};
+use super::event::{Add, Effect, Event, Refused, RunId};
 use super::lane::{Base, Lane, MAX_CHANGES, Phase};
 use super::names::{Branch, Commit};
 use super::options::Mode;
@@ -25,8 +27,17 @@ impl Lane {
         Ok(effects)
     }
 
+    /// Of what was to be done before some events, what still is. Where a run wants something else by now, that was the
+    /// answer to one of these events.
+    pub fn still_outstanding(&self, before: &BTreeMap<RunId, Effect>) -> Vec<Effect> {
+        let still = |(run, effect): (RunId, Effect)| {
+            before.get(&run).is_some_and(|it| !is_other(it, &effect)).then_some(effect)
+        };
+        self.outstanding().into_iter().filter_map(still).collect()
+    }
+
     /// Whether the check of a run goes on, or has ended.
-    fn checks(&self, run: super::event::RunId) -> bool {
+    fn checks(&self, run: RunId) -> bool {
         self.runs.contains_key(&run)
     }
 

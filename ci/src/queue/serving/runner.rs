@@ -126,8 +126,8 @@ impl Runner {
         let before = it.lane.outstanding();
         // Heads are brought here before anything is put together, and what has changed since is taken in.
         it.first_poll().await?;
-        let still = it.lane.outstanding().into_iter().filter(|(run, _)| before.contains_key(run));
-        still.for_each(|(_, effect)| it.carry_out(effect));
+        let still = it.lane.still_outstanding(&before);
+        still.into_iter().for_each(|effect| it.carry_out(effect));
         Ok(it)
     }
 
