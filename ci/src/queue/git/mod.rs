@@ -11,7 +11,7 @@ mod push;
 mod repository;
 mod slots;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use build::{Built, Method, Piece};
 pub use check::{Check, Checked};

@@ -8,6 +8,22 @@ use std::time::Duration;
 use super::*;
 use crate::queue::{Branch, Commit, Outcome};
 
+/// What git prints that looks at nothing of this machine.
+pub(in crate::queue) fn git(at: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.args(["-c", "protocol.file.allow=always"]).args(arguments).current_dir(at);
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    for who in ["AUTHOR", "COMMITTER"] {
+        command
+            .env(format!("GIT_{who}_NAME"), "A")
+            .env(format!("GIT_{who}_EMAIL"), "a@example.com");
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
 /// A bare repository with a branch `main`, and a clone to write in.
 struct Rig {
     directory: tempfile::TempDir,
@@ -18,13 +34,10 @@ impl Rig {
         let rig = Self { directory: tempfile::tempdir().unwrap() };
         // A name that is none for shells.
         let remote = rig.remote();
-        rig.git(
-            rig.directory.path(),
-            &["init", "--quiet", "--bare", "--initial-branch=main", &remote],
-        );
+        git(rig.directory.path(), &["init", "--quiet", "--bare", "--initial-branch=main", &remote]);
         let work = rig.work();
         let work = work.to_str().unwrap();
-        rig.git(rig.directory.path(), &["clone", "--quiet", &remote, work]);
+        git(rig.directory.path(), &["clone", "--quiet", &remote, work]);
         rig.write("main", "base", &[("a", "1\n"), ("b", "1\n")]);
         rig
     }
@@ -37,40 +50,19 @@ impl Rig {
         self.directory.path().join("work")
     }
 
-    fn git(&self, at: &Path, arguments: &[&str]) -> String {
-        let mut command = Command::new("git");
-        command.args(["-c", "protocol.file.allow=always"]).args(arguments).current_dir(at);
-        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
-        for who in ["AUTHOR", "COMMITTER"] {
-            command
-                .env(format!("GIT_{who}_NAME"), "A")
-                .env(format!("GIT_{who}_EMAIL"), "a@example.com");
-        }
-        let output = command.output().unwrap();
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
     /// Commits files on a branch that begins at `main`, and pushes it.
     fn write(&self, branch: &str, message: &str, files: &[(&str, &str)]) -> Commit {
         let work = self.work();
         if branch != "main" {
-            self.git(&work, &["checkout", "--quiet", "-B", branch, "main"]);
+            git(&work, &["checkout", "--quiet", "-B", branch, "main"]);
         }
         for (name, text) in files {
             std::fs::write(work.join(name), text).unwrap();
         }
-        self.git(&work, &["add", "--all"]);
-        self.git(&work, &["commit", "--quiet", "--allow-empty", "-m", message]);
-        self.git(
-            &work,
-            &["push", "--quiet", "--force", "origin", &format!("HEAD:refs/heads/{branch}")],
-        );
-        Commit::new(&self.git(&work, &["rev-parse", "HEAD"])).unwrap()
+        git(&work, &["add", "--all"]);
+        git(&work, &["commit", "--quiet", "--allow-empty", "-m", message]);
+        git(&work, &["push", "--quiet", "--force", "origin", &format!("HEAD:refs/heads/{branch}")]);
+        Commit::new(&git(&work, &["rev-parse", "HEAD"])).unwrap()
     }
 
     async fn open(&self) -> Repository {
@@ -84,7 +76,7 @@ impl Rig {
 
     fn at_main(&self) -> Commit {
         let remote = PathBuf::from(self.remote());
-        Commit::new(&self.git(&remote, &["rev-parse", "refs/heads/main"])).unwrap()
+        Commit::new(&git(&remote, &["rev-parse", "refs/heads/main"])).unwrap()
     }
 }
 
@@ -137,9 +129,9 @@ async fn a_branch_is_fetched_where_a_shorter_name_was_and_only_as_it_was_listed(
     let repository = rig.open().await;
     fetched(&repository, &["main", "a"]).await;
     let work = rig.work();
-    rig.git(&work, &["push", "--quiet", "origin", ":refs/heads/a"]);
-    rig.git(&work, &["checkout", "--quiet", "main"]);
-    rig.git(&work, &["branch", "--quiet", "-D", "a"]);
+    git(&work, &["push", "--quiet", "origin", ":refs/heads/a"]);
+    git(&work, &["checkout", "--quiet", "main"]);
+    git(&work, &["branch", "--quiet", "-D", "a"]);
     let first = rig.write("a/b", "b", &[("c", "2\n")]);
     let heads = repository.heads(&[branch("a/b")]).await.unwrap();
     assert_eq!(heads[&branch("a/b")], first);
@@ -175,7 +167,7 @@ async fn only_what_was_tested_is_pushed_and_only_from_where_it_began() {
     let hook = PathBuf::from(rig.remote()).join("hooks/update");
     std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
     std::fs::write(&hook, "#!/bin/sh\necho 'not on Fridays' >&2\nexit 1\n").unwrap();
-    rig.git(rig.directory.path(), &["version"]);
+    git(rig.directory.path(), &["version"]);
     std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let second =
         repository.build(&first, &[piece("two", &two)], Method::Merge).await.unwrap().commit;
@@ -186,8 +178,8 @@ async fn only_what_was_tested_is_pushed_and_only_from_where_it_began() {
     std::fs::remove_file(hook).unwrap();
     // Somebody pushes on top of what landed unheard.
     assert_eq!(repository.push(&main, &first, &second).await.unwrap(), Pushed::Done);
-    rig.git(&rig.work(), &["fetch", "--quiet"]);
-    rig.git(&rig.work(), &["checkout", "--quiet", "-B", "main", "origin/main"]);
+    git(&rig.work(), &["fetch", "--quiet"]);
+    git(&rig.work(), &["checkout", "--quiet", "-B", "main", "origin/main"]);
     rig.write("main", "by hand", &[("e", "1\n")]);
     assert_eq!(repository.push(&main, &first, &second).await.unwrap(), Pushed::Done);
 }

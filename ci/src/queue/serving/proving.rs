@@ -110,26 +110,12 @@ fn or_nothing(compared: Result<Option<Commit>, GitError>) -> Option<Commit> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::process::Command;
 
     use super::super::passed::Passed;
     use super::*;
     use crate::queue::Branch;
+    use crate::queue::git::tests::git;
     use crate::queue::git::{Method, Repository, Slots};
-
-    fn git(at: &Path, arguments: &[&str]) -> String {
-        let mut command = Command::new("git");
-        command.args(arguments).current_dir(at);
-        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
-        for who in ["AUTHOR", "COMMITTER"] {
-            command
-                .env(format!("GIT_{who}_NAME"), "A")
-                .env(format!("GIT_{who}_EMAIL"), "a@example.com");
-        }
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
 
     /// A branch of one commit with a file that is called like it.
     fn write(at: &Path, branch: &str) -> Commit {
