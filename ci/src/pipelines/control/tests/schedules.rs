@@ -131,6 +131,15 @@ async fn ticking(clock: &Hand) {
     }
 }
 
+/// Follows a course until its end, which is beyond this time.
+async fn go_past(time: Time, clock: &Hand, course: impl Future<Output = ()>) {
+    tokio::select! {
+        () = course => {}
+        () = ticking(clock) => {}
+    }
+    assert!(clock.now() > time);
+}
+
 /// Puts the clock a minute before an hour.
 fn before_an_hour(rig: &Rig) -> Time {
     let now = rig.clock.now();
@@ -155,11 +164,7 @@ async fn whoever_leads_need_not_have_the_pipeline_declared() {
         leader.abort();
         second.abort();
     };
-    tokio::select! {
-        () = course => {}
-        () = ticking(&rig.clock) => {}
-    }
-    assert!(rig.clock.now() > hour);
+    go_past(hour, &rig.clock, course).await;
     let begun = other.list(None, 10).await.unwrap();
     let scheduled = begun.iter().filter(|it| it.run.trigger == "schedule");
     assert_eq!(scheduled.count(), 1, "of {}", begun.len());
@@ -184,11 +189,7 @@ async fn a_leader_that_is_lost_around_a_time_neither_loses_nor_repeats_it() {
             tokio::time::sleep(minute).await;
             second.abort();
         };
-        tokio::select! {
-            () = course => {}
-            () = ticking(&rig.clock) => {}
-        }
-        assert!(rig.clock.now() > hour);
+        go_past(hour, &rig.clock, course).await;
         let begun = other.list(None, 10).await.unwrap();
         assert_eq!(begun.len(), 1, "lost after {lost} half seconds");
     }
