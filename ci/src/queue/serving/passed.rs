@@ -1,6 +1,6 @@
-//! Commits of which this runner itself saw the check pass, or found each target as it is in such ones, on disk: it pushes
-//! nothing else. That a lane says so is no proof where a server keeps it: whoever has the runner's token, or the server,
-//! could say it of any commit.
+//! Commits of which this runner itself saw the check pass, or found each target as it is in such ones or was on the branch
+//! that changes land on, on disk: it pushes nothing else. That a lane says so is no proof where a server keeps it: whoever
+//! has the runner's token, or the server, could say it of any commit.
 
 use std::collections::VecDeque;
 use std::fs::File;
