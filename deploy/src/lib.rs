@@ -12,6 +12,7 @@
 //! | `rollouts`, `traffic` | step by step to targets, and the balancers before them |
 //! | `agent`, `fleet`, `swarm` | what runs on a host, what a server knows of it, and how hosts share |
 //! | `programs`, `words` | programs of the operator, and what is said in their configuration |
+//! | `news` | what somebody outside is to be told |
 //! | `json`, `encoding`, `resource`, `timestamp` | how documents are read and written |
 
 pub mod agent;
@@ -23,6 +24,7 @@ pub mod executions;
 pub mod fleet;
 pub mod json;
 pub mod judge;
+mod news;
 pub mod oci;
 pub mod programs;
 pub mod promotion;

@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use kiln_cas::records::SharedRecords;
-use kiln_net::causes::chain;
 use serde::{Deserialize, Serialize};
 
 use self::store::{Loaded, Store, decode};
@@ -27,6 +26,7 @@ use super::parts::{Arrival, PartError, Parts};
 use super::pipeline::{Environment, Pipeline};
 use super::world::{Actor, Placed, World};
 use crate::deployments::{Deployments, Fours};
+use crate::news;
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
 use crate::signing::KeyRing;
@@ -163,21 +163,8 @@ impl Keeper {
 
     /// Changes that are yet to be told, oldest first. What cannot be read is removed.
     pub async fn notices(&self, limit: usize) -> Result<Vec<Change>, PromotionError> {
-        let records = &self.store.records;
-        let found = records.list(keys::NOTICES, None, false, limit.min(MAX_PAGE)).await?;
-        let mut notices = Vec::with_capacity(found.len());
-        for stored in found {
-            match decode(&stored) {
-                Ok(change) => notices.push(change),
-                Err(error) => {
-                    // It would hold up all others for ever.
-                    let (key, error) = (stored.key, chain(&error));
-                    tracing::error!(key, error, "a change that cannot be read is told to nobody");
-                    records.write(vec![store::delete(key)]).await?;
-                }
-            }
-        }
-        Ok(notices)
+        let limit = limit.min(MAX_PAGE);
+        Ok(news::read(&*self.store.records, keys::NOTICES, limit, decode).await?)
     }
 
     /// It was told, or is told to nobody.

@@ -1,7 +1,6 @@
 //! What is noted of events, and who is told.
 
 use kiln_cas::stores::audit::AuditEvent;
-use kiln_net::causes::chain;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -9,6 +8,7 @@ use super::error::ControlError;
 use super::kept::{Rollout, phase};
 use super::store::{decode, delete};
 use super::{Control, keys};
+use crate::news;
 use crate::rollouts::machine::{End, Event, Logged, Millis, Phase, Why};
 
 /// Characters of a text that is noted.
@@ -120,24 +120,7 @@ pub fn of_events(
 impl Control {
     /// What is yet to be told, oldest first of each rollout. What cannot be read is removed.
     pub async fn notices(&self, limit: usize) -> Result<Vec<Notice>, ControlError> {
-        let found = self.store.records.list(keys::NOTICES, None, false, limit).await?;
-        let mut notices = Vec::with_capacity(found.len());
-        for stored in found {
-            match decode(&stored) {
-                Ok(notice) => notices.push(notice),
-                Err(error) => {
-                    // It would hold up all others for ever.
-                    let (key, error) = (stored.key, chain(&error));
-                    tracing::error!(
-                        key,
-                        error,
-                        "news of a rollout that cannot be read is told to nobody"
-                    );
-                    self.store.records.write(vec![delete(key)]).await?;
-                }
-            }
-        }
-        Ok(notices)
+        Ok(news::read(&*self.store.records, keys::NOTICES, limit, decode).await?)
     }
 
     /// It was told, or is given up.
