@@ -25,7 +25,7 @@ const MAX_WAITING: usize = 256;
 /// How old an answer may be, and one that does not know each shard.
 const FRESH_FOR: Duration = Duration::from_secs(60);
 const UNKNOWN_FOR: Duration = Duration::from_secs(2);
-/// Attempts by which shards are known, and shards of which the cases are read as well.
+/// Attempts that are read at first, and shards of which the cases are read as well.
 const MAX_ATTEMPTS: usize = 256;
 const MAX_WITH_CASES: u32 = 64;
 
@@ -100,13 +100,15 @@ async fn read(history: &History, test: &TestKey) -> Option<ShardTimes> {
 }
 
 async fn look_up(history: &History, test: &TestKey) -> Result<ShardTimes, HistoryError> {
-    let newest = history.newest(test, MAX_ATTEMPTS, false).await?;
-    let times = ShardTimes::of(&newest);
+    let mut times = ShardTimes::of(&history.newest(test, MAX_ATTEMPTS, false).await?);
+    // Each of them once, with some that failed or ran twice.
+    let most = 2 * usize::try_from(times.count()).unwrap_or(MAX_ATTEMPTS);
+    if most > MAX_ATTEMPTS && !times.is_complete() {
+        times = ShardTimes::of(&history.newest(test, most, false).await?);
+    }
     if !(1..=MAX_WITH_CASES).contains(&times.count()) {
         return Ok(times);
     }
-    // Each of them once, with some that failed or ran twice.
-    let most = 2 * usize::try_from(times.count()).unwrap_or(MAX_ATTEMPTS);
     let with_cases = ShardTimes::of(&history.newest(test, most, true).await?);
     Ok(times.with_cases_of(with_cases))
 }
@@ -181,6 +183,17 @@ mod tests {
         let later = Attempt { started: Time(100), execution: 9, ..ran(1, 1, 6) };
         history.commit(Time(2), &[later]).await.unwrap();
         becomes(&shards, test, (0, 1), 6.0).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_more_shards_than_are_read_at_first_each_is_known() {
+        const SHARDS: u32 = 300;
+        let history = history(&Memory::default());
+        let runs: Vec<_> = (1..=SHARDS).map(|it| ran(it, SHARDS, u64::from(it))).collect();
+        history.commit(Time(1), &runs).await.unwrap();
+        let shards = ExpectedShards::start(history);
+        becomes(&shards, &runs[0].test, (0, SHARDS), 1.0).await;
+        becomes(&shards, &runs[0].test, (SHARDS - 1, SHARDS), 300.0).await;
     }
 
     #[tokio::test(start_paused = true)]
