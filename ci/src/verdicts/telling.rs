@@ -72,8 +72,11 @@ impl Telling {
         }
         let told = match keys::decode::<Change>(&record.value) {
             Ok(change) => tell(teller, &change).await,
-            // What cannot be read can be told to nobody.
-            Err(_) => Ok(()),
+            Err(error) => {
+                let (key, error) = (record.key.as_str(), chain(&error));
+                tracing::error!(key, error, "a change that cannot be read is told to nobody");
+                Ok(())
+            }
         };
         self.settle(record, told).await
     }
