@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kiln_net::causes::chain;
-use kiln_net::panics::is_broken_off;
+use kiln_net::panics::caught;
 use lru::LruCache;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -77,10 +77,12 @@ fn locked(tests: &Tests) -> MutexGuard<'_, LruCache<TestKey, Known>> {
 
 async fn refresh(history: Arc<History>, tests: Arc<Tests>, mut asked: mpsc::Receiver<TestKey>) {
     while let Some(test) = asked.recv().await {
-        let mut times = None;
-        let read = async { times = read(&history, &test).await };
+        let found = caught(read(&history, &test)).await;
+        let times = found.unwrap_or_else(|panicked| {
+            tracing::error!(%panicked, label = test.label, "what shards take was not looked up");
+            None
+        });
         // Whether it panicked or not: it may be asked for again.
-        is_broken_off("looking up what shards take", read).await;
         if let Some(known) = locked(&tests).peek_mut(&test) {
             known.is_wanted = false;
             known.read = Some(Instant::now());
