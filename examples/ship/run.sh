@@ -283,7 +283,7 @@ page "environments" /environments
 page "its rollout" "/rollouts/$rollout"
 page "hosts" /fleet
 if [ -n "${PICTURES:-}" ]; then
-  run "$root/scripts/pictures.sh" "$PICTURES" ship-queue 620 "$KILN_SERVER/merge-queues/shop" \
+  run "$root/scripts/pictures.sh" "$PICTURES" overview 740 "$KILN_SERVER/" ship-queue 620 "$KILN_SERVER/merge-queues/shop" \
     ship-tests 420 "$KILN_SERVER/tests/grid" ship-release 900 "$KILN_SERVER/releases/web/shop:1.2" \
     ship-environments 760 "$KILN_SERVER/environments" ship-rollout 1100 "$KILN_SERVER/rollouts/$rollout" \
     ship-hosts 760 "$KILN_SERVER/fleet"

@@ -93,8 +93,10 @@ impl Isolation {
 
 /// The level that a closure reaches.
 pub fn level(closure: &Isolation, signed_by: SignedBy) -> Level {
-    let mut because =
-        vec![format!("the provenance is derived from the records of {} executions", closure.ran)];
+    let mut because = vec![format!(
+        "the provenance is derived from the records of {}",
+        some(closure.ran, "execution")
+    )];
     let mut but = Vec::new();
     if closure.ran == 0 {
         but.push("nothing of it was built here".to_owned());
@@ -120,25 +122,39 @@ pub fn level(closure: &Isolation, signed_by: SignedBy) -> Level {
     };
     if closure.host > 0 {
         because.push(format!(
-            "{} actions saw programs of the worker's machine that no digest names",
-            closure.host
+            "{} saw programs of the worker's machine that no digest names",
+            some(closure.host, "action")
         ));
     }
     Level { build_level, because, but }
 }
 
+/// `1 action`, `2 actions`.
+fn some(number: usize, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
 fn hindrances(closure: &Isolation) -> impl Iterator<Item = String> {
-    let elsewhere = format!(
-        "inputs were made somewhere else and uploaded, such as {}",
-        closure.first_elsewhere.join(", ")
-    );
-    let hindrance = |count: usize, text: &str| (count > 0).then(|| format!("{count} {text}"));
+    let elsewhere =
+        format!("made somewhere else and uploaded, such as {}", closure.first_elsewhere.join(", "));
+    let hindrance = |count: usize, [one, many]: [&str; 2], what: &str| {
+        (count > 0).then(|| format!("{count} {} {what}", if count == 1 { one } else { many }))
+    };
+    let directory = ["directory of inputs is", "directories of inputs are"];
     [
-        hindrance(closure.written, "results were written by a client and not built here"),
-        hindrance(closure.not_isolated, "actions ran without full isolation"),
-        hindrance(closure.missing, "directories of inputs are not in the store any more"),
-        hindrance(closure.elsewhere, &elsewhere),
-        hindrance(closure.unrecorded, "executions of that time were not recorded"),
+        hindrance(
+            closure.written,
+            ["result was", "results were"],
+            "written by a client and not built here",
+        ),
+        hindrance(closure.not_isolated, ["action ran", "actions ran"], "without full isolation"),
+        hindrance(closure.missing, directory, "not in the store any more"),
+        hindrance(closure.elsewhere, ["input was", "inputs were"], &elsewhere),
+        hindrance(
+            closure.unrecorded,
+            ["execution of that time was", "executions of that time were"],
+            "not recorded",
+        ),
     ]
     .into_iter()
     .flatten()

@@ -14,7 +14,7 @@ use crate::design::layout::{self, Place};
 use crate::design::parts::tile;
 use crate::design::text::{build_link, label, visible};
 use crate::error::WebError;
-use crate::format::{abbreviated, bytes, count, encode, short};
+use crate::format::{abbreviated, bytes, count, counted, encode, short};
 use crate::state::WebState;
 
 /// Releases of a page, and lines of a closure.
@@ -124,7 +124,7 @@ fn tiles(entry: &Entry) -> Markup {
             (tile("SLSA build level", &html! { (entry.level.build_level) }, &html! { "of 3" }))
             (tile("Actions", &html! { (count(counts.actions as u64)) }, &html! { (count(counts.written as u64)) " written by clients" }))
             (tile("Sources", &html! { (count(counts.sources as u64)) }, &html! { "uploaded" }))
-            (tile("Size", &html! { (bytes(size)) }, &html! { (entry.content.len()) " blobs" }))
+            (tile("Size", &html! { (bytes(size)) }, &html! { (counted(entry.content.len() as u64, "blob")) }))
         }
     }
 }
@@ -132,7 +132,7 @@ fn tiles(entry: &Entry) -> Markup {
 fn facts(entry: &Entry) -> Markup {
     let release = &entry.release;
     html! {
-        section.panel { dl.facts {
+        section.panel { dl.pairs.facts {
             dt { "Manifest" } dd { code { (release.subject.digest) } }
             dt { "Target" } dd { (label(&release.target)) }
             dt { "Source" } dd { (visible(entry.source.as_deref().unwrap_or("nobody said which commit"), 400)) }
@@ -210,7 +210,7 @@ fn closure_row(line: &Line) -> Markup {
 fn content(entry: &Entry) -> Markup {
     html! {
         section.panel { details {
-            summary { h2 { "Content" } span.dim { (entry.content.len()) " blobs" } }
+            summary { h2 { "Content" } span.dim { (counted(entry.content.len() as u64, "blob")) } }
             table.rows { tbody { @for (digest, size) in entry.content.iter().take(1_000) {
                 tr { td { code { (digest) } } td.num { (bytes(*size)) } }
             } } }

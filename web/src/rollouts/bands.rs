@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::design::chart::{WIDTH, num, scaled};
 use crate::design::text::visible;
+use crate::format::counted;
 use crate::json::RolloutLook;
 
 const HEIGHT: f64 = 90.0;
@@ -16,8 +17,8 @@ const MAX_REASON: usize = 400;
 pub fn shown(look: &RolloutLook, series: &[Series]) -> Markup {
     let metrics = look.judgement["metrics"].as_array().cloned().unwrap_or_default();
     html! {
-        p.dim { "from " (look.from) " to " (look.at) ": " (look.canary) " targets of the new version, " (look.baseline) " of the old one" }
-        @if !metrics.is_empty() { p.dim { "The band is what the old version kept to, with its line; the dark line is the new one." } }
+        p.dim { "from " (look.from) " to " (look.at) ": " (counted(look.canary as u64, "target")) " of the new version, " (look.baseline) " of the old one" }
+        @if !series.is_empty() { p.dim { "The band is what the old version kept to, with its line; the dark line is the new one." } }
         @if metrics.is_empty() { @for reason in &look.reasons { p { (visible(reason, MAX_REASON)) } } }
         @for metric in &metrics { (one(metric, series)) }
     }

@@ -10,6 +10,7 @@ use super::list::chip;
 use crate::design::layout::{self, Live, Place};
 use crate::design::text::visible;
 use crate::error::WebError;
+use crate::format::counted;
 use crate::json::{RolloutLook, RolloutSets, RolloutShown, RolloutStep, RolloutTarget};
 use crate::state::WebState;
 use crate::verdicts::Caller;
@@ -64,8 +65,8 @@ fn title(it: &RolloutShown) -> Markup {
                 @if let Some(why) = &it.paused_why { dt { "Paused" } dd { (visible(why, MAX_REASON)) } }
                 @if let Some(why) = &it.why { dt { "Reverted because" } dd { strong { (visible(why, MAX_REASON)) } } }
                 @if let Some(sets) = &it.sets { dt { "Requests go" } dd { (switched(sets)) } }
-                @if let Some(most) = it.unavailable { dt { "Down at once" } dd { "at most " (most) " targets" } }
-                @if let Some(down) = it.crowded { dt { "Waits" } dd { strong { (down) " targets are down, which is as many as may be" } } }
+                @if let Some(most) = it.unavailable { dt { "Down at once" } dd { "at most " (counted(most as u64, "target")) } }
+                @if let Some(down) = it.crowded { dt { "Waits" } dd { strong { (counted(down as u64, "target")) @if down == 1 { " is" } @else { " are" } " down, which is as many as may be" } } }
                 @if let Some(drill) = &it.drill { dt { "Drill" } dd { @if drill.passed { "passed" } @else { strong { "failed" } } ", with " (drill.budget_s) " s to revert" } }
                 @if let Some(took) = it.reverted_s { dt { "Reverted within" } dd { (format!("{took:.1} s")) } }
             }
@@ -75,8 +76,8 @@ fn title(it: &RolloutShown) -> Markup {
 
 fn switched(it: &RolloutSets) -> Markup {
     html! {
-        "from " (visible(&it.live, MAX_NAME)) " (" (it.live_targets) " targets) to "
-        (visible(&it.idle, MAX_NAME)) " (" (it.heard) " of " (it.idle_targets) " targets answered when it began)"
+        "from " (visible(&it.live, MAX_NAME)) " (" (counted(it.live_targets as u64, "target")) ") to "
+        (visible(&it.idle, MAX_NAME)) " (" (it.heard) " of " (counted(it.idle_targets as u64, "target")) " answered when it began)"
     }
 }
 

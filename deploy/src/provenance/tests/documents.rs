@@ -99,7 +99,7 @@ fn each_level_has_its_reason() {
     written.use_record("write");
     let partly = level(&written, SignedBy::Server);
     assert_eq!(partly.build_level, 2);
-    assert!(partly.but[0].starts_with("1 results were written by a client"), "{partly:?}");
+    assert!(partly.but[0].starts_with("1 result was written by a client"), "{partly:?}");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn an_action_that_could_reach_others_keeps_the_level_down() {
     fake.use_record("open");
     let level = of(&fake, SignedBy::Server).0.level;
     assert_eq!(level.build_level, 2);
-    assert!(level.but[0].starts_with("1 actions ran without full isolation"), "{level:?}");
+    assert!(level.but[0].starts_with("1 action ran without full isolation"), "{level:?}");
 }
 
 fn fake_record(fake: &Fake) -> super::super::ActionRecord {

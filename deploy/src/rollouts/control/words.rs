@@ -36,6 +36,7 @@ pub fn event(event: &Event, rollout: &Rollout, targets: &[Target]) -> Option<Str
         Event::Locked(token) => format!("it has the deploy lock, with the token {token}"),
         Event::Unwanted(_) => "the deploy lock is given back at once".to_owned(),
         Event::WaveBegan(ids) => told_together(ids, targets),
+        Event::Crowded(1) => "1 target is down, which is as many as may be".to_owned(),
         Event::Crowded(down) => format!("{down} targets are down, which is as many as may be"),
         Event::Asked(id) => format!("{} is told again", name(id)),
         Event::Heard(id, running) => heard(name(id), running, rollout),
