@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kiln_scheduler::Snapshot;
-use kiln_scheduler::journal::{Entry, Page, Query};
+use kiln_scheduler::journal::{JournalEntry, Page, Query};
 use kiln_scheduler::snapshot::OperationView;
 
 use super::error::WebError;
@@ -21,7 +21,7 @@ const MAX_ALIKE: usize = 10;
 pub async fn find(
     state: &WebState,
     name: &str,
-) -> Result<(Vec<Entry>, Vec<OperationView>), WebError> {
+) -> Result<(Vec<JournalEntry>, Vec<OperationView>), WebError> {
     let queue = state.queue.snapshot().await?;
     let is_it = |operation: &&OperationView| {
         operation.name == name || operation.target == name || begins(&operation.action, name)

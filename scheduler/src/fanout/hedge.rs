@@ -43,7 +43,7 @@ pub fn is_safe(facts: &ActionFacts) -> bool {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum PartState {
     Open,
     Copied,
     Over,
@@ -55,25 +55,25 @@ pub struct Hedging {
     rule: Hedge,
     /// Milliseconds that each is expected to take; 0: not known.
     expected: Vec<u64>,
-    states: Vec<State>,
+    states: Vec<PartState>,
 }
 
 impl Hedging {
     pub fn new(rule: Hedge, expected: Vec<u64>) -> Self {
-        let states = vec![State::Open; expected.len()];
+        let states = vec![PartState::Open; expected.len()];
         Self { rule, expected, states }
     }
 
     pub fn came(&mut self, part: usize) {
-        self.set(part, State::Over);
+        self.set(part, PartState::Over);
     }
 
     /// It runs a second time.
     pub fn copied(&mut self, part: usize) {
-        self.set(part, State::Copied);
+        self.set(part, PartState::Copied);
     }
 
-    fn set(&mut self, part: usize, state: State) {
+    fn set(&mut self, part: usize, state: PartState) {
         if let Some(place) = self.states.get_mut(part) {
             *place = state;
         }
@@ -96,12 +96,14 @@ impl Hedging {
     /// Parts that may be copied, and after how long they are slow.
     fn open(&self) -> impl Iterator<Item = (usize, u64)> {
         let count = |state| self.states.iter().filter(|it| **it == state).count();
-        let is_ripe = 2 * count(State::Over) >= self.states.len();
-        let may_copy = count(State::Copied) < (self.states.len() / PARTS_FOR_A_COPY).max(1);
+        let is_ripe = 2 * count(PartState::Over) >= self.states.len();
+        let may_copy = count(PartState::Copied) < (self.states.len() / PARTS_FOR_A_COPY).max(1);
         let may = self.rule.factor > 0.0 && is_ripe && may_copy;
         let parts = self.states.iter().zip(&self.expected).enumerate();
         parts
-            .filter(move |(_, (state, expected))| may && **state == State::Open && **expected > 0)
+            .filter(move |(_, (state, expected))| {
+                may && **state == PartState::Open && **expected > 0
+            })
             .map(|(part, (_, expected))| (part, self.slow_after(*expected)))
     }
 

@@ -22,7 +22,7 @@ pub const MAX_RECENT_RUNS: usize = 5000;
 
 /// An execution and its place in the journal.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct JournalEntry {
     pub seq: u64,
     pub execution: Arc<Execution>,
 }
@@ -163,13 +163,17 @@ impl Memory {
     }
 
     /// Pending executions that `matches`, newest first, older than `before`.
-    pub fn newest(&self, before: Option<u64>, matches: impl Fn(&Execution) -> bool) -> Vec<Entry> {
+    pub fn newest(
+        &self,
+        before: Option<u64>,
+        matches: impl Fn(&Execution) -> bool,
+    ) -> Vec<JournalEntry> {
         let end = before.unwrap_or(u64::MAX);
         self.pending
             .range(..end)
             .rev()
             .filter(|(_, execution)| matches(execution))
-            .map(|(seq, execution)| Entry { seq: *seq, execution: execution.clone() })
+            .map(|(seq, execution)| JournalEntry { seq: *seq, execution: execution.clone() })
             .collect()
     }
 }

@@ -32,7 +32,7 @@ use kiln_protos::events::Timeline;
 use tokio::sync::{mpsc, oneshot};
 
 pub use config::JournalConfig;
-pub use memory::{Entry, MAX_PENDING, MAX_RECENT_RUNS};
+pub use memory::{JournalEntry, MAX_PENDING, MAX_RECENT_RUNS};
 pub use query::{Earlier, MAX_PAGE, Page, Query, outputs_of};
 pub use stages::{STAGES, Stage, take_worker_times};
 pub use store::{action_of, digest_of};

@@ -11,7 +11,7 @@ use kiln_protos::events::execution::Origin;
 use kiln_protos::reapi::ActionResult;
 use prost::Message;
 
-use super::memory::Entry;
+use super::memory::JournalEntry;
 use super::store::{action_of, decode, entry};
 use super::summary::{BuildSummary, is_part};
 use super::{Journal, keys};
@@ -113,7 +113,7 @@ fn readable(record: &Record) -> Option<BuildSummary> {
 
 impl Journal {
     /// The execution with this id (the name of its operation).
-    pub async fn execution(&self, id: &str) -> Result<Option<Entry>, RecordsError> {
+    pub async fn execution(&self, id: &str) -> Result<Option<JournalEntry>, RecordsError> {
         let pending = self.inner.memory().newest(None, |execution| execution.id == id);
         if let Some(entry) = pending.into_iter().next() {
             return Ok(Some(entry));
@@ -127,7 +127,11 @@ impl Journal {
     }
 
     /// Executions that `query` names, newest first.
-    pub async fn executions(&self, query: &Query, page: Page) -> Result<Vec<Entry>, RecordsError> {
+    pub async fn executions(
+        &self,
+        query: &Query,
+        page: Page,
+    ) -> Result<Vec<JournalEntry>, RecordsError> {
         let limit = page.limit.min(MAX_PAGE);
         // Memory first: what is written in between is then found twice, never missed.
         let mut entries = self.inner.memory().newest(page.before, |e| query.matches(e));
@@ -143,7 +147,11 @@ impl Journal {
         Ok(entries)
     }
 
-    async fn stored(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError> {
+    async fn stored(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<JournalEntry>, RecordsError> {
         let before = before.map(keys::execution);
         let list = self.records().list(keys::EXECUTIONS, before.as_deref(), true, limit).await?;
         Ok(list.iter().filter_map(entry).collect())
@@ -155,7 +163,7 @@ impl Journal {
         prefix: &str,
         before: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<Entry>, RecordsError> {
+    ) -> Result<Vec<JournalEntry>, RecordsError> {
         let mut sequences = match query {
             // The mnemonic comes before the sequence number: their lists are merged.
             Query::Target { mnemonic: None, .. } => self.sequences(prefix, None, MAX_PAGE).await?,
@@ -165,9 +173,9 @@ impl Journal {
         sequences.sort_unstable_by(|a, b| b.cmp(a));
         sequences.truncate(limit);
         let read = stream::iter(sequences).map(|seq| self.at(seq)).buffered(READ_AT_ONCE);
-        let entries: Vec<Option<Entry>> = read.try_collect().await?;
+        let entries: Vec<Option<JournalEntry>> = read.try_collect().await?;
         // Gone in between, or of another string with the same hash: not ours.
-        let is_ours = |entry: &Entry| query.matches(&entry.execution);
+        let is_ours = |entry: &JournalEntry| query.matches(&entry.execution);
         Ok(entries.into_iter().flatten().filter(is_ours).collect())
     }
 
@@ -182,7 +190,7 @@ impl Journal {
         Ok(list.iter().filter_map(|record| keys::seq_of(&record.key)).collect())
     }
 
-    async fn at(&self, seq: u64) -> Result<Option<Entry>, RecordsError> {
+    async fn at(&self, seq: u64) -> Result<Option<JournalEntry>, RecordsError> {
         let record = self.records().get(&keys::execution(seq)).await?;
         Ok(record.as_ref().and_then(entry))
     }
@@ -262,7 +270,7 @@ impl Journal {
     pub async fn last_run_before(
         &self,
         earlier: Earlier<'_>,
-    ) -> Result<Option<Entry>, RecordsError> {
+    ) -> Result<Option<JournalEntry>, RecordsError> {
         let query = Query::Target {
             target: earlier.target.to_owned(),
             mnemonic: Some(earlier.mnemonic.to_owned()),

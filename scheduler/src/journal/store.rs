@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::durations::Learned;
 use super::keys;
-use super::memory::Entry;
+use super::memory::JournalEntry;
 use super::summary::BuildSummary;
 
 /// Executions or builds deleted in one step.
@@ -263,10 +263,10 @@ pub(super) async fn read_durations(
     Ok(all)
 }
 
-pub(super) fn entry(record: &Record) -> Option<Entry> {
+pub(super) fn entry(record: &Record) -> Option<JournalEntry> {
     let seq = keys::seq_of(&record.key)?;
     let execution = Execution::decode(record.value.clone()).ok()?;
-    Some(Entry { seq, execution: Arc::new(execution) })
+    Some(JournalEntry { seq, execution: Arc::new(execution) })
 }
 
 pub(super) fn decode<M: Message + Default>(record: &Record) -> Result<M, RecordsError> {

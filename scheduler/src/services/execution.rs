@@ -45,7 +45,7 @@ pub struct ExecutionService {
 }
 
 /// How an `Execute` goes on.
-pub(super) enum Answer {
+pub(super) enum ExecuteAnswer {
     Hit(Finished),
     Queued(Ticket),
 }
@@ -101,7 +101,10 @@ pub(super) fn unknown_operation(name: &str) -> Status {
     ))
 }
 
-pub(super) async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Status> {
+pub(super) async fn answer(
+    core: Arc<Core>,
+    asked: Arc<Asked>,
+) -> Result<ExecuteAnswer, rpc::Status> {
     let blobs = core.parts.blobs.as_ref();
     let mut action = read_action(&core.config, blobs, &asked.key.action).await?;
     let request = completed(&asked.request, action.named.as_ref());
@@ -112,7 +115,7 @@ pub(super) async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer,
             let message = link(asked.request.links_from(&core.config.base_url), &asked.key, None);
             let finished = cached(result, asked.request.received_at, &message);
             record_hit(&core, &asked, &request, &action.facts, &finished);
-            return Ok(Answer::Hit(finished));
+            return Ok(ExecuteAnswer::Hit(finished));
         }
     }
     let room = core.parts.quotas.check_room(&request.account, &asked.key.instance);
@@ -136,7 +139,7 @@ pub(super) async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer,
     let submitted = core.fan_outs.submit(job, action.shards, &action.messages).await;
     let ticket = submitted.map_err(|reason| refused(&reason))?;
     core.completion.begin(&asked.key, &request);
-    Ok(Answer::Queued(ticket))
+    Ok(ExecuteAnswer::Queued(ticket))
 }
 
 pub(super) fn unavailable(error: Unavailable) -> Status {
@@ -163,13 +166,18 @@ fn record_hit(
     });
 }
 
-fn answered(core: Arc<Core>, asked: &Asked, client: Client, answer: Answer) -> OperationStream {
+fn answered(
+    core: Arc<Core>,
+    asked: &Asked,
+    client: Client,
+    answer: ExecuteAnswer,
+) -> OperationStream {
     match answer {
-        Answer::Queued(ticket) => {
+        ExecuteAnswer::Queued(ticket) => {
             let joined = invocation(&ticket.job.request) != invocation(&asked.request);
             updates(core, ticket, client, asked.inline.clone(), joined)
         }
-        Answer::Hit(finished) => {
+        ExecuteAnswer::Hit(finished) => {
             let (key, wanted) = (asked.key.clone(), asked.inline.clone());
             Box::pin(stream::once(async move {
                 let blobs = core.parts.blobs.as_ref();
@@ -186,7 +194,7 @@ fn slowly_answered(
     core: Arc<Core>,
     asked: Arc<Asked>,
     client: Client,
-    answer: impl Future<Output = Result<Answer, rpc::Status>> + Send + 'static,
+    answer: impl Future<Output = Result<ExecuteAnswer, rpc::Status>> + Send + 'static,
 ) -> OperationStream {
     let name = core.unqueued_name(&asked.key.instance);
     let stage = execution_stage::Value::CacheCheck;

@@ -8,7 +8,7 @@ use kiln_cas::{ActionKey, Digest};
 use kiln_protos::reapi;
 use prost::Message;
 
-use super::execution::{Answer, answer};
+use super::execution::{ExecuteAnswer, answer};
 use crate::again::{NotRun, not_run};
 use crate::api::{OperationState, Stage, StreamNames, Ticket, Unavailable, end_of};
 use crate::completion::page;
@@ -79,8 +79,8 @@ impl OwnActions {
         };
         let answered = answer(self.core.clone(), Arc::new(asked)).await;
         match answered.map_err(|status| not_run(status.code, status.message))? {
-            Answer::Hit(finished) => Ok(OwnRun::Ended((&finished).into())),
-            Answer::Queued(ticket) => Ok(OwnRun::Goes(Box::new(Going { ticket }))),
+            ExecuteAnswer::Hit(finished) => Ok(OwnRun::Ended((&finished).into())),
+            ExecuteAnswer::Queued(ticket) => Ok(OwnRun::Goes(Box::new(Going { ticket }))),
         }
     }
 

@@ -3,7 +3,7 @@
 use kiln_cas::{Digest, StoreError};
 use kiln_protos::events::Execution;
 use kiln_protos::events::execution::Origin;
-use kiln_scheduler::journal::{Entry, action_of, has_failed};
+use kiln_scheduler::journal::{JournalEntry, action_of, has_failed};
 
 use super::compare::{Comparison, Difference, add_texts, compare};
 use super::load::Loaded;
@@ -32,7 +32,7 @@ pub const SAME: &str = "Command, inputs and settings are the same.";
 pub struct Explanation {
     pub reasons: Vec<&'static str>,
     /// The run that the comparison is with.
-    pub earlier: Option<Entry>,
+    pub earlier: Option<JournalEntry>,
     pub comparison: Option<Result<Comparison, StoreError>>,
 }
 
@@ -88,7 +88,11 @@ pub async fn explain(state: &WebState, loaded: &Loaded) -> Explanation {
 }
 
 /// Explains a run by an earlier one of the same, or of what made the same. Lines of files are not compared.
-pub async fn between(state: &WebState, earlier: &Entry, entry: &Entry) -> Explanation {
+pub async fn between(
+    state: &WebState,
+    earlier: &JournalEntry,
+    entry: &JournalEntry,
+) -> Explanation {
     let (before, run) = (&earlier.execution, &entry.execution);
     let reasons = asked_for(run);
     let (Some(old), Some(new)) = (action_of(before), action_of(run)) else {
@@ -105,7 +109,7 @@ pub async fn between(state: &WebState, earlier: &Entry, entry: &Entry) -> Explan
 }
 
 /// What can be said of a run before which there was none.
-pub fn without_earlier(entry: &Entry) -> Explanation {
+pub fn without_earlier(entry: &JournalEntry) -> Explanation {
     let mut reasons = asked_for(&entry.execution);
     if reasons.is_empty() {
         reasons.push(if entry.execution.target_id.is_empty() { NO_TARGET } else { FIRST });
@@ -132,7 +136,7 @@ fn asked_for(run: &Execution) -> Vec<&'static str> {
 }
 
 /// Why an earlier run of the very same action did not serve.
-fn same_action_before(loaded: &Loaded, entry: &Entry) -> Option<&'static str> {
+fn same_action_before(loaded: &Loaded, entry: &JournalEntry) -> Option<&'static str> {
     let earlier = loaded
         .runs
         .iter()

@@ -5,7 +5,7 @@ use kiln_cas::{Digest, DigestFunction, StoreError};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::reapi;
 use kiln_scheduler::journal::{
-    Class, Earlier, Entry, Page, Query, action_of, has_failed, outputs_of,
+    Class, Earlier, JournalEntry, Page, Query, action_of, has_failed, outputs_of,
 };
 use prost::Message;
 use serde::Deserialize;
@@ -45,18 +45,18 @@ pub struct Loaded {
     pub command: Result<reapi::Command, StoreError>,
     pub input_root: Result<(Digest, reapi::Directory), StoreError>,
     /// The run that is shown; `None`: the journal knows none, or it has not ended.
-    pub run: Option<Entry>,
+    pub run: Option<JournalEntry>,
     /// It runs or waits.
     pub running: Option<Running>,
     /// Something to know about which run this is.
     pub remark: Option<&'static str>,
     pub result: Option<reapi::ActionResult>,
     pub is_cached: bool,
-    pub runs: Vec<Entry>,
-    pub target_runs: Vec<Entry>,
+    pub runs: Vec<JournalEntry>,
+    pub target_runs: Vec<JournalEntry>,
     /// The last run of the same target and mnemonic, where this one missed the cache, or the one
     /// that was chosen.
-    pub compared: Option<Entry>,
+    pub compared: Option<JournalEntry>,
 }
 
 pub async fn load(state: &WebState, digest: Digest, options: Options) -> Result<Loaded, WebError> {
@@ -109,7 +109,7 @@ pub async fn load(state: &WebState, digest: Digest, options: Options) -> Result<
 
 #[derive(Default)]
 struct Chosen {
-    run: Option<Entry>,
+    run: Option<JournalEntry>,
     running: Option<Running>,
     remark: Option<&'static str>,
 }
@@ -119,12 +119,12 @@ async fn choose(
     state: &WebState,
     digest: &Digest,
     options: &Options,
-    runs: &[Entry],
+    runs: &[JournalEntry],
 ) -> Result<Chosen, WebError> {
     let operation = options.operation.as_str();
     if !operation.is_empty() {
         let ended = state.journal.execution(operation).await?;
-        let is_of_it = |entry: &Entry| action_of(&entry.execution).as_ref() == Some(digest);
+        let is_of_it = |entry: &JournalEntry| action_of(&entry.execution).as_ref() == Some(digest);
         if let Some(run) = ended.filter(is_of_it) {
             return Ok(Chosen { run: Some(run), ..Chosen::default() });
         }
@@ -148,7 +148,7 @@ async fn choose(
 }
 
 /// The last run; of one that succeeded after it had failed in the same build, the failure.
-fn telling(newest_first: &[Entry]) -> (Option<&Entry>, bool) {
+fn telling(newest_first: &[JournalEntry]) -> (Option<&JournalEntry>, bool) {
     let Some(last) = newest_first.first() else { return (None, false) };
     let build = last.execution.invocation_id.as_str();
     let failed = newest_first.iter().find(|run| {
@@ -161,7 +161,7 @@ fn telling(newest_first: &[Entry]) -> (Option<&Entry>, bool) {
     }
 }
 
-fn own_result(run: &Entry) -> Option<reapi::ActionResult> {
+fn own_result(run: &JournalEntry) -> Option<reapi::ActionResult> {
     let encoded = &run.execution.action_result;
     if encoded.is_empty() {
         return None;
@@ -181,9 +181,9 @@ async fn message_at<M: Counted + 'static>(
 
 async fn related(
     state: &WebState,
-    run: Option<&Entry>,
+    run: Option<&JournalEntry>,
     digest: &Digest,
-) -> Result<(Vec<Entry>, Option<Entry>), WebError> {
+) -> Result<(Vec<JournalEntry>, Option<JournalEntry>), WebError> {
     let Some(entry) = run.filter(|entry| !entry.execution.target_id.is_empty()) else {
         return Ok((Vec::new(), None));
     };
@@ -213,7 +213,7 @@ impl Loaded {
     pub fn ran_offline(&self) -> bool {
         let is_property = |name: &str, value: &str| name == "kiln-network" && value == "true";
         let asks = self.platform().iter().any(|it| is_property(&it.name, &it.value));
-        let failed_there = |entry: &Entry| {
+        let failed_there = |entry: &JournalEntry| {
             has_failed(&entry.execution) && Class::of(&entry.execution) == Class::Executed
         };
         !asks && self.run.as_ref().is_some_and(failed_there)

@@ -4,7 +4,7 @@
 use axum::extract::{Path, Query as Arguments, State};
 use axum::response::Html;
 use kiln_protos::events::execution::Origin;
-use kiln_scheduler::journal::Entry;
+use kiln_scheduler::journal::JournalEntry;
 use maud::{Markup, html};
 
 use super::load::{Loaded, Options, load};
@@ -188,7 +188,7 @@ fn inputs(loaded: &Loaded) -> Markup {
     }
 }
 
-fn history(title: &str, runs: &[Entry]) -> Markup {
+fn history(title: &str, runs: &[JournalEntry]) -> Markup {
     html! {
         @if runs.len() > 1 {
             section.panel {

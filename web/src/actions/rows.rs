@@ -2,7 +2,7 @@
 
 use kiln_protos::events::Execution;
 use kiln_protos::events::execution::Origin;
-use kiln_scheduler::journal::{Entry, has_failed, queue_ns, run_ns};
+use kiln_scheduler::journal::{JournalEntry, has_failed, queue_ns, run_ns};
 use maud::{Markup, html};
 
 use crate::design::parts::MAX_CELL;
@@ -71,7 +71,7 @@ pub fn target(execution: &Execution) -> Markup {
 }
 
 /// Rows of executions; `with_build` adds a column that links to the build.
-pub fn executions(entries: &[Entry], with_build: bool, caption: &str) -> Markup {
+pub fn executions(entries: &[JournalEntry], with_build: bool, caption: &str) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label=(caption) {
             table.rows {

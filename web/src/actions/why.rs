@@ -1,7 +1,7 @@
 //! Why an action was not cached, as a section of its page.
 
 use kiln_protos::events::execution::Origin;
-use kiln_scheduler::journal::{Entry, action_of};
+use kiln_scheduler::journal::{JournalEntry, action_of};
 use maud::{Markup, html};
 
 use super::compare::{Comparison, Difference};
@@ -38,7 +38,7 @@ pub async fn section(state: &WebState, loaded: &Loaded) -> Markup {
     }
 }
 
-fn compared_with(earlier: &Entry) -> Markup {
+fn compared_with(earlier: &JournalEntry) -> Markup {
     let run = &earlier.execution;
     let finished = run.timeline.unwrap_or_default().finished;
     html! {
@@ -49,8 +49,8 @@ fn compared_with(earlier: &Entry) -> Markup {
 }
 
 /// Other runs to compare with.
-fn choice(loaded: &Loaded, chosen: &Entry) -> Markup {
-    let is_other = |entry: &&Entry| {
+fn choice(loaded: &Loaded, chosen: &JournalEntry) -> Markup {
+    let is_other = |entry: &&JournalEntry| {
         let action = action_of(&entry.execution);
         action.is_some() && action != Some(loaded.digest)
     };

@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 
 use axum::extract::{Path, Query as Arguments, State};
 use axum::response::Html;
-use kiln_scheduler::journal::{BuildSummary, Entry, MAX_PAGE, Page, Query, queue_ns, run_ns};
+use kiln_scheduler::journal::{
+    BuildSummary, JournalEntry, MAX_PAGE, Page, Query, queue_ns, run_ns,
+};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -178,7 +180,7 @@ fn tiles(build: &BuildSummary, progress: &Progress) -> Markup {
     }
 }
 
-fn by_worker(build: &BuildSummary, progress: &Progress, entries: &[Entry]) -> Markup {
+fn by_worker(build: &BuildSummary, progress: &Progress, entries: &[JournalEntry]) -> Markup {
     let whole =
         (build.first_at, build.first_at.saturating_add_unsigned(rows::elapsed(build, progress)));
     html! {
@@ -227,7 +229,7 @@ fn by_mnemonic(build: &BuildSummary) -> Markup {
     }
 }
 
-fn failed(entries: &[Entry]) -> Markup {
+fn failed(entries: &[JournalEntry]) -> Markup {
     let failed: Vec<_> = entries
         .iter()
         .filter(|entry| Ended::of(&entry.execution) == Ended::Failed)
@@ -244,12 +246,12 @@ fn failed(entries: &[Entry]) -> Markup {
     }
 }
 
-fn slowest(entries: &[Entry]) -> Markup {
+fn slowest(entries: &[JournalEntry]) -> Markup {
     if entries.is_empty() {
         return html! {};
     }
-    let run = |entry: &Entry| run_ns(&entry.execution.timeline.unwrap_or_default());
-    let is_own = |entry: &&Entry| {
+    let run = |entry: &JournalEntry| run_ns(&entry.execution.timeline.unwrap_or_default());
+    let is_own = |entry: &&JournalEntry| {
         !matches!(Ended::of(&entry.execution), Ended::Hit | Ended::Merged | Ended::Cancelled)
             && run(entry) > 0
     };
@@ -279,17 +281,17 @@ fn slowest(entries: &[Entry]) -> Markup {
     }
 }
 
-fn actions(build: &BuildSummary, entries: &[Entry], filter: &Filter) -> Markup {
+fn actions(build: &BuildSummary, entries: &[JournalEntry], filter: &Filter) -> Markup {
     let wanted = filter.q.to_lowercase();
-    let matches = |entry: &&Entry| {
+    let matches = |entry: &&JournalEntry| {
         let run = &entry.execution;
         let named = wanted.is_empty()
             || run.target_id.to_lowercase().contains(&wanted)
             || run.mnemonic.to_lowercase().contains(&wanted);
         named && (filter.show.is_empty() || Ended::of(run).class() == filter.show)
     };
-    let mut found: Vec<Entry> = entries.iter().filter(matches).cloned().collect();
-    let timeline = |entry: &Entry| entry.execution.timeline.unwrap_or_default();
+    let mut found: Vec<JournalEntry> = entries.iter().filter(matches).cloned().collect();
+    let timeline = |entry: &JournalEntry| entry.execution.timeline.unwrap_or_default();
     match filter.sort.as_str() {
         "slowest" => found.sort_by_key(|entry| Reverse(run_ns(&timeline(entry)))),
         "queued" => found.sort_by_key(|entry| Reverse(queue_ns(&timeline(entry)))),
@@ -298,7 +300,7 @@ fn actions(build: &BuildSummary, entries: &[Entry], filter: &Filter) -> Markup {
     let matching = found.len();
     let pages = matching.div_ceil(ROWS).max(1);
     let at = filter.page.min(pages - 1);
-    let shown: Vec<Entry> = found.into_iter().skip(at * ROWS).take(ROWS).collect();
+    let shown: Vec<JournalEntry> = found.into_iter().skip(at * ROWS).take(ROWS).collect();
     let older = entries.last().filter(|_| entries.len() == MAX_PAGE).map(|last| last.seq);
     let first = at * ROWS + 1;
     html! {

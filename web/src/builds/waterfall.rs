@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_protos::events::execution::Origin;
-use kiln_scheduler::journal::Entry;
+use kiln_scheduler::journal::JournalEntry;
 use maud::{Markup, html};
 
 use crate::actions::rows::Ended;
@@ -17,7 +17,7 @@ const MAX_BARS: usize = 1500;
 const MAX_ROWS: usize = 64;
 
 struct Bar<'a> {
-    entry: &'a Entry,
+    entry: &'a JournalEntry,
     start: i64,
     end: i64,
 }
@@ -29,7 +29,7 @@ struct Row<'a> {
 }
 
 /// `whole`: when the build began, and its end so far. `None`: nothing ran on a worker.
-pub fn waterfall(entries: &[Entry], whole: (i64, i64)) -> Option<Markup> {
+pub fn waterfall(entries: &[JournalEntry], whole: (i64, i64)) -> Option<Markup> {
     let mut bars: Vec<Bar<'_>> = entries.iter().filter_map(bar).collect();
     let left_out = bars.len().saturating_sub(MAX_BARS);
     if left_out > 0 {
@@ -73,7 +73,7 @@ pub fn waterfall(entries: &[Entry], whole: (i64, i64)) -> Option<Markup> {
     })
 }
 
-fn bar(entry: &Entry) -> Option<Bar<'_>> {
+fn bar(entry: &JournalEntry) -> Option<Bar<'_>> {
     let t = entry.execution.timeline.as_ref()?;
     // The slot is free once the outputs are there; publishing the result comes after.
     let end = if t.upload_end > 0 { t.upload_end } else { t.finished.max(t.run_end) };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use kiln_protos::events::execution::Origin;
 use kiln_protos::{events, reapi};
-use kiln_scheduler::journal::{Class, Entry, STAGES, Stage, between};
+use kiln_scheduler::journal::{Class, JournalEntry, STAGES, Stage, between};
 use prost::Message;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -192,8 +192,8 @@ fn exit_code(run: &events::Execution) -> Option<i32> {
     has_result.then_some(run.exit_code)
 }
 
-impl From<&Entry> for Execution {
-    fn from(entry: &Entry) -> Self {
+impl From<&JournalEntry> for Execution {
+    fn from(entry: &JournalEntry) -> Self {
         let run = &*entry.execution;
         let function = kiln_cas::DigestFunction::from_wire(run.digest_function);
         Self {

@@ -4,7 +4,7 @@ use axum::extract::{Query as Arguments, State};
 use axum::response::Html;
 use kiln_cas::stores::StorageSnapshot;
 use kiln_scheduler::Snapshot;
-use kiln_scheduler::journal::{BuildSummary, Counts, Entry, Page, Query, has_failed};
+use kiln_scheduler::journal::{BuildSummary, Counts, JournalEntry, Page, Query, has_failed};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -178,7 +178,7 @@ fn charts(builds: &[BuildSummary], activity: &Activity, slots: u64) -> Markup {
     }
 }
 
-fn failures(recent: &[Entry]) -> Markup {
+fn failures(recent: &[JournalEntry]) -> Markup {
     let failed: Vec<_> =
         recent.iter().filter(|entry| has_failed(&entry.execution)).take(FAILURES).collect();
     html! {

@@ -27,12 +27,12 @@ use tasks::Queued;
 
 /// See the module.
 pub struct MemoryEngine {
-    state: Mutex<State>,
+    state: Mutex<EngineState>,
     started: Instant,
     timer: Arc<Notify>,
 }
 
-struct State {
+struct EngineState {
     queued: Queued,
     /// What the timer task sleeps for.
     armed: Millis,
@@ -82,11 +82,11 @@ fn happened(frontend: &Arc<Inner<MemoryEngine>>, event: Event) {
 
 impl MemoryEngine {
     pub(crate) fn new(limits: Limits) -> Self {
-        let state = State { queued: Queued::new(limits), armed: Millis::MAX };
+        let state = EngineState { queued: Queued::new(limits), armed: Millis::MAX };
         Self { state: Mutex::new(state), started: Instant::now(), timer: Arc::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, EngineState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

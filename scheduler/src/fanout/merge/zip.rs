@@ -26,7 +26,7 @@ pub enum ZipError {
     Twice,
 }
 
-struct Entry<'a> {
+struct ZipEntry<'a> {
     /// The header in the directory.
     header: &'a [u8],
     name: &'a [u8],
@@ -57,7 +57,7 @@ fn end_of(archive: &[u8]) -> Option<usize> {
     (first..=last).rev().find(|at| starts(archive, *at, END))
 }
 
-fn entries<'a>(archive: &'a [u8]) -> Result<Vec<Entry<'a>>, ZipError> {
+fn entries<'a>(archive: &'a [u8]) -> Result<Vec<ZipEntry<'a>>, ZipError> {
     let end = end_of(archive).ok_or(ZipError::NoArchive)?;
     let at = |offset| u32_at(archive, end + offset).ok_or(ZipError::NoArchive);
     let count = u16_at(archive, end + 10).ok_or(ZipError::NoArchive)?;
@@ -72,15 +72,15 @@ fn entries<'a>(archive: &'a [u8]) -> Result<Vec<Entry<'a>>, ZipError> {
     if starts.len() < headers.len() || names.len() < headers.len() {
         return Err(ZipError::Twice);
     }
-    let entry = |(entry, start): (Entry<'a>, usize)| {
+    let entry = |(entry, start): (ZipEntry<'a>, usize)| {
         let next = starts.range(start.saturating_add(1)..).next().copied();
         let local = local(archive, start, next.unwrap_or(directory));
-        Ok(Entry { local: local.ok_or(ZipError::NoArchive)?, ..entry })
+        Ok(ZipEntry { local: local.ok_or(ZipError::NoArchive)?, ..entry })
     };
     headers.into_iter().map(entry).collect()
 }
 
-fn headers(archive: &[u8], directory: usize, count: usize) -> Option<Vec<(Entry<'_>, usize)>> {
+fn headers(archive: &[u8], directory: usize, count: usize) -> Option<Vec<(ZipEntry<'_>, usize)>> {
     let mut at = directory;
     let mut found = Vec::new();
     for _ in 0..count {
@@ -93,7 +93,7 @@ fn headers(archive: &[u8], directory: usize, count: usize) -> Option<Vec<(Entry<
         let name_at = at + CENTRAL_BYTES;
         let rest_at = name_at.checked_add(name)?;
         let next = rest_at.checked_add(extra)?.checked_add(comment)?;
-        let entry = Entry {
+        let entry = ZipEntry {
             header,
             name: archive.get(name_at..rest_at)?,
             rest: archive.get(rest_at..next)?,
@@ -139,7 +139,12 @@ pub fn put_together(archives: &[(u32, &[u8])], limit: u64) -> Result<Vec<u8>, (u
     finish(out, &directory, count).ok_or((last, ZipError::TooLarge))
 }
 
-fn add(out: &mut Vec<u8>, directory: &mut Vec<u8>, entry: &Entry<'_>, name: &[u8]) -> Option<()> {
+fn add(
+    out: &mut Vec<u8>,
+    directory: &mut Vec<u8>,
+    entry: &ZipEntry<'_>,
+    name: &[u8],
+) -> Option<()> {
     let offset = u32::try_from(out.len()).ok().filter(|offset| *offset < u32::MAX)?;
     let length = u16::try_from(name.len()).ok()?.to_le_bytes();
     let old = u16_at(entry.local, 26)?;
@@ -197,7 +202,8 @@ pub(super) mod tests {
             let mut header = [CENTRAL.as_slice(), &[0; CENTRAL_BYTES - 4]].concat();
             header[20..24].copy_from_slice(&(data.len() as u32).to_le_bytes());
             header[28..30].copy_from_slice(&(name.len() as u16).to_le_bytes());
-            let entry = Entry { header: &header, name: name.as_bytes(), rest: &[], local: &local };
+            let entry =
+                ZipEntry { header: &header, name: name.as_bytes(), rest: &[], local: &local };
             add(&mut out, &mut directory, &entry, name.as_bytes()).unwrap();
         }
         finish(out, &directory, files.len()).unwrap()
@@ -205,7 +211,7 @@ pub(super) mod tests {
 
     /// Names with what is stored under them.
     pub fn contents(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
-        let read = |entry: &Entry<'_>| {
+        let read = |entry: &ZipEntry<'_>| {
             let name = String::from_utf8(entry.name.to_vec()).unwrap();
             let data = entry.local[LOCAL_BYTES + entry.name.len()..].to_vec();
             (name, data)

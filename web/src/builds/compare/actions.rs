@@ -8,7 +8,7 @@ use kiln_cas::Digest;
 use kiln_protos::events::Execution;
 use kiln_protos::events::execution::Origin;
 use kiln_scheduler::journal::{
-    Earlier, Entry, MAX_PAGE, Page, Query, action_of, outputs_of, run_ns,
+    Earlier, JournalEntry, MAX_PAGE, Page, Query, action_of, outputs_of, run_ns,
 };
 
 use crate::actions::compare::Difference;
@@ -27,9 +27,9 @@ const MAX_CAUSES: usize = 20;
 
 /// An action that ran.
 pub struct Miss {
-    pub entry: Entry,
+    pub entry: JournalEntry,
     /// The same action, or its predecessor, in the earlier build; else its last run before.
-    pub earlier: Option<Entry>,
+    pub earlier: Option<JournalEntry>,
     /// `None`: it was one too many to be compared.
     pub explanation: Option<Explanation>,
 }
@@ -66,7 +66,7 @@ pub async fn misses(state: &WebState, before: &str, after: &str) -> Result<Misse
     let known = Known::of(&old);
     let ran = new.into_iter().filter(|entry| has_run(&entry.execution));
     let mut found: Vec<_> = ran.map(|entry| (known.of_before(&entry).cloned(), entry)).collect();
-    let time = |entry: &Entry| run_ns(&entry.execution.timeline.unwrap_or_default());
+    let time = |entry: &JournalEntry| run_ns(&entry.execution.timeline.unwrap_or_default());
     found.sort_by_key(|(earlier, entry)| (earlier.is_none(), Reverse(time(entry))));
     let mut misses = Misses {
         executed: found.len() as u64,
@@ -95,9 +95,9 @@ pub async fn misses(state: &WebState, before: &str, after: &str) -> Result<Misse
     Ok(misses)
 }
 
-async fn entries(state: &WebState, invocation: &str) -> Result<Vec<Entry>, WebError> {
+async fn entries(state: &WebState, invocation: &str) -> Result<Vec<JournalEntry>, WebError> {
     let query = Query::Invocation(invocation.to_owned());
-    let mut all: Vec<Entry> = Vec::new();
+    let mut all: Vec<JournalEntry> = Vec::new();
     while all.len() < MAX_ENTRIES {
         let before = all.last().map(|it| it.seq);
         let page = state.journal.executions(&query, Page { before, limit: MAX_PAGE }).await?;
@@ -119,7 +119,10 @@ fn has_run(run: &Execution) -> bool {
         && run.timeline.unwrap_or_default().leased > 0
 }
 
-async fn last_run(state: &WebState, entry: &Entry) -> Result<Option<Entry>, WebError> {
+async fn last_run(
+    state: &WebState,
+    entry: &JournalEntry,
+) -> Result<Option<JournalEntry>, WebError> {
     let run = &entry.execution;
     let Some(own) = action_of(run).filter(|_| !run.target_id.is_empty()) else { return Ok(None) };
     let outputs = outputs_of(run);
@@ -141,14 +144,14 @@ struct Known<'a>(HashMap<(&'a str, &'a str), Group<'a>>);
 /// thousands of actions in either build.
 #[derive(Default)]
 struct Group<'a> {
-    entries: Vec<&'a Entry>,
+    entries: Vec<&'a JournalEntry>,
     /// The first place of each action, and of each path that was made.
     actions: HashMap<Digest, usize>,
     outputs: HashMap<String, usize>,
 }
 
 impl<'a> Group<'a> {
-    fn add(&mut self, entry: &'a Entry) {
+    fn add(&mut self, entry: &'a JournalEntry) {
         let at = self.entries.len();
         self.entries.push(entry);
         if let Some(action) = action_of(&entry.execution) {
@@ -159,7 +162,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    fn of_before(&self, run: &Execution) -> Option<&'a Entry> {
+    fn of_before(&self, run: &Execution) -> Option<&'a JournalEntry> {
         let same = action_of(run).and_then(|own| self.actions.get(&own).copied());
         let made = || outputs_of(run).iter().filter_map(|it| self.outputs.get(it).copied()).min();
         let only = || (self.entries.len() == 1).then_some(0);
@@ -168,7 +171,7 @@ impl<'a> Group<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn of(entries: &'a [Entry]) -> Self {
+    fn of(entries: &'a [JournalEntry]) -> Self {
         let mut known: HashMap<_, Group<'a>> = HashMap::new();
         for entry in entries.iter().filter(|it| !it.execution.target_id.is_empty()) {
             let run = &entry.execution;
@@ -178,7 +181,7 @@ impl<'a> Known<'a> {
     }
 
     /// The same action; else the one that made the same outputs, of which a target may have many; else the only one.
-    fn of_before(&self, entry: &Entry) -> Option<&'a Entry> {
+    fn of_before(&self, entry: &JournalEntry) -> Option<&'a JournalEntry> {
         let run = &entry.execution;
         self.0.get(&(&*run.target_id, &*run.mnemonic))?.of_before(run)
     }
@@ -254,7 +257,11 @@ mod tests {
         let explanation =
             Explanation { reasons: Vec::new(), earlier: None, comparison: Some(Ok(comparison)) };
         let execution = execution.into();
-        Miss { entry: Entry { seq, execution }, earlier: None, explanation: Some(explanation) }
+        Miss {
+            entry: JournalEntry { seq, execution },
+            earlier: None,
+            explanation: Some(explanation),
+        }
     }
 
     #[test]
@@ -262,7 +269,7 @@ mod tests {
         let of = |seq: u64, target: &str, made: &str| {
             let run = Execution::clone(&miss(seq, made, &[]).entry.execution);
             let execution = Execution { target_id: target.to_owned(), ..run };
-            Entry { seq, execution: execution.into() }
+            JournalEntry { seq, execution: execution.into() }
         };
         let before = [of(1, "//a", "a.o"), of(2, "//a", "b.o"), of(3, "//only", "old.o")];
         let known = Known::of(&before);
