@@ -23,7 +23,7 @@ use crate::input_root::{InputRoot, InputRoots};
 use crate::isolation;
 use crate::lease_blobs::LeaseBlobs;
 use crate::outputs::{self, Collected, OutputError, OutputSpec, Patience};
-use crate::persistent::{Answer, Job, Kept, Subject, Tools, Unfit};
+use crate::persistent::{Job, Kept, Subject, ToolAnswer, Tools, Unfit};
 use crate::report::Reporter;
 use crate::response::{self, Timeline, Verdict};
 use crate::runner::Runner;
@@ -87,7 +87,7 @@ impl Executor {
             streams::keep(chunks, &self.spool_dir, action.function, kept, reporter),
         );
         timeline.run_end = SystemTime::now();
-        let Answer { finished, tool } = finished?;
+        let ToolAnswer { finished, tool } = finished?;
         let isolation = isolation::report(&fetched.command, runner.capabilities(), tool.is_some());
         let applied = rerun.map(|_| hermeticity::applied(&finished.not_changed));
         let streams = streams.map_err(|error| Failure::io("keep stdout and stderr", error))?;
@@ -142,7 +142,7 @@ impl Executor {
         runner: &mut dyn Runner,
         output: mpsc::Sender<(OutputStream, Bytes)>,
         cancel: &CancellationToken,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<ToolAnswer, Failure> {
         let spec = &fetched.command.spec;
         if let Some(job) = job {
             let kept =
@@ -154,7 +154,7 @@ impl Executor {
             }
         }
         let finished = runner.run(spec, output, cancel.clone()).await?;
-        Ok(Answer { finished, tool: None })
+        Ok(ToolAnswer { finished, tool: None })
     }
 
     async fn fetch(&self, digest: &Digest, default_timeout_ms: u64) -> Result<Fetched, Failure> {

@@ -28,7 +28,7 @@ pub use arguments::{Arguments, ExpandError, is_flag_file, lines, split};
 pub use plan::{Job, Subject, Unfit};
 pub use stats::{ToolFigures, ToolStats};
 pub use tools::Tools;
-pub use warm::{Answer, Kept};
+pub use warm::{Kept, ToolAnswer};
 
 /// Most tools on one machine: each has a user of its own, from a range that ends.
 pub const MAX_TOOLS: u32 = 1024;

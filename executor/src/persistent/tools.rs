@@ -16,7 +16,9 @@ use super::pool::{Pool, Room};
 use super::protocol::{MAX_RESPONSE_BYTES, Responses};
 use super::stats::{End, ToolStats};
 use super::tail::Tail;
-use super::warm::{Answer, Kept, Lent, Number, Shared, Silence, Warm, converse, is_fit, malformed};
+use super::warm::{
+    Kept, Lent, Number, Shared, Silence, ToolAnswer, Warm, converse, is_fit, malformed,
+};
 use crate::deadline::until;
 use crate::failure::Failure;
 use crate::runner::Runners;
@@ -86,7 +88,7 @@ impl Tools {
         kept: Kept,
         output: &mpsc::Sender<(OutputStream, Bytes)>,
         cancel: &CancellationToken,
-    ) -> Result<Option<Answer>, Failure> {
+    ) -> Result<Option<ToolAnswer>, Failure> {
         let mut at_work = None;
         let deadline = Instant::now() + spec.timeout.min(LONGEST_TIMEOUT);
         let stopped = tokio::select! {
@@ -107,7 +109,7 @@ impl Tools {
                     ending => Ok(finished(ending, root)),
                 };
                 warm.finish(End::Killed).await.map_err(not_gone)?;
-                Ok(Some(Answer { finished: finished?, tool: Some(Lent(Some(warm))) }))
+                Ok(Some(ToolAnswer { finished: finished?, tool: Some(Lent(Some(warm))) }))
             }
             Ok(Ok((response, left))) => {
                 let (Some(mut warm), Some(root)) = (warm, root) else {
@@ -128,7 +130,7 @@ impl Tools {
                     Some(limit) => Ending::OverLimit { limit, exit_code },
                     None => Ending::Exited(exit_code),
                 };
-                Ok(Some(Answer { finished: finished(ending, root), tool: Some(lent) }))
+                Ok(Some(ToolAnswer { finished: finished(ending, root), tool: Some(lent) }))
             }
             Ok(Err(Fault::Unfit(why, detail))) => {
                 if let Some(warm) = warm {
@@ -144,7 +146,7 @@ impl Tools {
                 };
                 warm.finish(End::Malformed).await.map_err(not_gone)?;
                 let finished = finished(Ending::Unusable(message), root);
-                Ok(Some(Answer { finished, tool: Some(Lent(Some(warm))) }))
+                Ok(Some(ToolAnswer { finished, tool: Some(Lent(Some(warm))) }))
             }
         }
     }

@@ -100,7 +100,7 @@ impl Warm {
 }
 
 /// A tool's answer to an action.
-pub struct Answer {
+pub struct ToolAnswer {
     pub finished: Finished,
     /// What it wrote may be read while this exists; then another request may have the tool, or
     /// another tool its place.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kiln_executor::images::{ImagesConfig, Problem};
 
 use crate::build::{Item, TestImage};
-use crate::registry::{Answer, Asked, TestRegistry, from_blobs};
+use crate::registry::{Asked, RegistryResponse, TestRegistry, from_blobs};
 use crate::{House, config, read};
 
 fn image() -> TestImage {
@@ -32,9 +32,9 @@ fn with_login(registry: &TestRegistry) -> House {
 
 const BASIC: &str = "Basic dXNlcjpwYXNz";
 
-fn challenge(asked: &Asked) -> Answer {
+fn challenge(asked: &Asked) -> RegistryResponse {
     let value = format!(r#"Bearer realm="http://{}/token?x=y",service="the registry""#, asked.host);
-    Answer::status(401).header("www-authenticate", &value)
+    RegistryResponse::status(401).header("www-authenticate", &value)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,8 +43,8 @@ async fn a_token_is_got_with_the_credentials_once() {
     let blobs = image.blobs.clone();
     let registry = TestRegistry::start(move |asked| match asked.authorization.as_deref() {
         _ if asked.path.starts_with("/token") => match asked.authorization.as_deref() {
-            Some(BASIC) => Answer::ok(r#"{"token": "the-token"}"#),
-            _ => Answer::status(401),
+            Some(BASIC) => RegistryResponse::ok(r#"{"token": "the-token"}"#),
+            _ => RegistryResponse::status(401),
         },
         Some("Bearer the-token") => from_blobs(&blobs, asked),
         _ => challenge(asked),
@@ -72,7 +72,7 @@ async fn basic_authentication() {
     let blobs = image.blobs.clone();
     let registry = TestRegistry::start(move |asked| match asked.authorization.as_deref() {
         Some(BASIC) => from_blobs(&blobs, asked),
-        _ => Answer::status(401).header("www-authenticate", "Basic realm=\"x\""),
+        _ => RegistryResponse::status(401).header("www-authenticate", "Basic realm=\"x\""),
     })
     .await;
     assert!(with_login(&registry).get(&registry.name(&image)).await.is_ok());
@@ -83,7 +83,7 @@ async fn basic_authentication() {
 async fn a_registry_that_is_never_content_ends_it() {
     let image = image();
     let registry = TestRegistry::start(|asked| match asked.path.starts_with("/token") {
-        true => Answer::ok(r#"{"token": "the-token"}"#),
+        true => RegistryResponse::ok(r#"{"token": "the-token"}"#),
         false => challenge(asked),
     })
     .await;
@@ -92,8 +92,10 @@ async fn a_registry_that_is_never_content_ends_it() {
     assert_eq!(registry.count("/manifests/"), 2, "once before, once after the token");
     assert_eq!(registry.count("/token"), 1);
 
-    let odd =
-        TestRegistry::start(|_| Answer::status(401).header("www-authenticate", "Negotiate")).await;
+    let odd = TestRegistry::start(|_| {
+        RegistryResponse::status(401).header("www-authenticate", "Negotiate")
+    })
+    .await;
     let text = House::open().get(&odd.name(&image)).await.err().unwrap().to_string();
     assert!(text.contains("neither Bearer nor Basic"), "{text}");
 }
@@ -110,12 +112,13 @@ async fn redirections_do_not_carry_credentials_elsewhere() {
     .await;
     let (blobs, elsewhere) = (image.blobs.clone(), storage.address);
     let registry = TestRegistry::start(move |asked| match asked.authorization.as_deref() {
-        None => Answer::status(401).header("www-authenticate", "Basic realm=\"x\""),
-        Some(_) if asked.path.starts_with("/v2/team/tools/blobs/") => Answer::status(307)
+        None => RegistryResponse::status(401).header("www-authenticate", "Basic realm=\"x\""),
+        Some(_) if asked.path.starts_with("/v2/team/tools/blobs/") => RegistryResponse::status(307)
             .header("location", &format!("/moved{}", &asked.path["/v2/team/tools".len()..])),
         Some(_) if asked.path.starts_with("/moved/") => {
             let path = asked.path.strip_prefix("/moved").unwrap();
-            Answer::status(302).header("location", &format!("http://{elsewhere}{path}?signed=x"))
+            RegistryResponse::status(302)
+                .header("location", &format!("http://{elsewhere}{path}?signed=x"))
         }
         Some(_) => from_blobs(&blobs, asked),
     })
@@ -141,7 +144,8 @@ async fn redirections_do_not_carry_credentials_elsewhere() {
 async fn redirections_end_and_stay_secure() {
     let image = image();
     let round =
-        TestRegistry::start(|asked| Answer::status(307).header("location", &asked.path)).await;
+        TestRegistry::start(|asked| RegistryResponse::status(307).header("location", &asked.path))
+            .await;
     assert!(is_final(&House::open().get(&round.name(&image)).await));
     assert!(round.asked().len() <= 8, "{}", round.asked().len());
     for (target, said) in [
@@ -150,11 +154,12 @@ async fn redirections_end_and_stay_secure() {
         ("https://user:pass@example.invalid/", "user or a password"),
     ] {
         let registry =
-            TestRegistry::start(move |_| Answer::status(307).header("location", target)).await;
+            TestRegistry::start(move |_| RegistryResponse::status(307).header("location", target))
+                .await;
         let error = House::open().get(&registry.name(&image)).await.err().unwrap();
         assert!(matches!(&error, Problem::Final(text) if text.contains(said)), "{error}");
     }
-    let nowhere = TestRegistry::start(|_| Answer::status(307)).await;
+    let nowhere = TestRegistry::start(|_| RegistryResponse::status(307)).await;
     assert!(is_final(&House::open().get(&nowhere.name(&image)).await));
 }
 
@@ -164,13 +169,13 @@ async fn passing_faults_are_tried_again_and_not_for_ever() {
         let image = image();
         let blobs = image.blobs.clone();
         let registry = TestRegistry::start(move |asked| match asked.time {
-            1 | 2 => Answer::status(status).header("retry-after", "1"),
+            1 | 2 => RegistryResponse::status(status).header("retry-after", "1"),
             _ => from_blobs(&blobs, asked),
         })
         .await;
         assert!(House::open().get(&registry.name(&image)).await.is_ok(), "{status}");
 
-        let registry = TestRegistry::start(move |_| Answer::status(status)).await;
+        let registry = TestRegistry::start(move |_| RegistryResponse::status(status)).await;
         let outcome = House::open().get(&registry.name(&image)).await;
         assert!(is_passing(&outcome), "{status}");
         assert_eq!(registry.asked().len(), 3, "{status}");
@@ -182,7 +187,7 @@ async fn passing_faults_are_tried_again_and_not_for_ever() {
 #[tokio::test(flavor = "multi_thread")]
 async fn final_answers_are_not_tried_again() {
     for status in [400, 403, 404, 410, 451] {
-        let registry = TestRegistry::start(move |_| Answer::status(status)).await;
+        let registry = TestRegistry::start(move |_| RegistryResponse::status(status)).await;
         let outcome = House::open().get(&registry.name(&image())).await;
         assert!(is_final(&outcome), "{status}");
         assert_eq!(registry.asked().len(), 1, "{status}");
@@ -231,7 +236,7 @@ async fn wrong_bytes_are_never_unpacked() {
     let image = image();
     let manifest = image.digest.clone();
     for victim in [&image.layers[0], &image.config, &manifest] {
-        type Damage = fn(&mut Answer);
+        type Damage = fn(&mut RegistryResponse);
         let damages: [Damage; 3] = [
             |answer| *answer.body.last_mut().unwrap() ^= 1,
             |answer| answer.body.push(0),
@@ -296,9 +301,10 @@ async fn a_silent_registry_costs_the_time_that_is_given_to_it() {
 async fn answers_without_end_are_cut() {
     let digest = image().digest;
     let huge: Arc<OnceLock<Vec<u8>>> = Arc::default();
-    let registry =
-        TestRegistry::start(move |_| Answer::ok(huge.get_or_init(|| vec![b' '; 5 << 20]).clone()))
-            .await;
+    let registry = TestRegistry::start(move |_| {
+        RegistryResponse::ok(huge.get_or_init(|| vec![b' '; 5 << 20]).clone())
+    })
+    .await;
     let name = format!("{}/a@sha256:{digest}", registry.address);
     let error = House::open().get(&name).await.err().unwrap();
     assert!(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kiln_executor::images::{ImageLimits, ImagesConfig, Problem};
 
 use crate::build::{Item, Packing, TestImage};
-use crate::registry::{Answer, TestRegistry, from_blobs};
+use crate::registry::{RegistryResponse, TestRegistry, from_blobs};
 use crate::{House, config, read};
 
 fn three_layers() -> TestImage {
@@ -98,7 +98,7 @@ async fn together(house: &House, image: &TestImage, known: bool) -> Vec<Result<P
         if asked.path.contains("/manifests/") && asked.time == 1 {
             closed.wait();
         }
-        if known { from_blobs(&blobs, asked) } else { Answer::status(404) }
+        if known { from_blobs(&blobs, asked) } else { RegistryResponse::status(404) }
     })
     .await;
     let name = registry.name(image);

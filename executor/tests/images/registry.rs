@@ -21,7 +21,7 @@ pub struct Asked {
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct Answer {
+pub struct RegistryResponse {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -31,7 +31,7 @@ pub struct Answer {
     pub stall: Option<usize>,
 }
 
-impl Answer {
+impl RegistryResponse {
     pub fn ok(body: impl Into<Vec<u8>>) -> Self {
         Self { status: 200, body: body.into(), ..Self::default() }
     }
@@ -46,7 +46,7 @@ impl Answer {
     }
 }
 
-type Handler = dyn Fn(&Asked) -> Answer + Send + Sync;
+type Handler = dyn Fn(&Asked) -> RegistryResponse + Send + Sync;
 
 pub struct TestRegistry {
     pub address: SocketAddr,
@@ -55,13 +55,15 @@ pub struct TestRegistry {
 }
 
 impl TestRegistry {
-    pub async fn start(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+    pub async fn start(
+        handler: impl Fn(&Asked) -> RegistryResponse + Send + Sync + 'static,
+    ) -> Self {
         Self::at(([127, 0, 0, 1], 0).into(), handler).await
     }
 
     pub async fn at(
         address: SocketAddr,
-        handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+        handler: impl Fn(&Asked) -> RegistryResponse + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -101,11 +103,11 @@ impl Drop for TestRegistry {
     }
 }
 
-pub fn from_blobs(blobs: &crate::build::Blobs, asked: &Asked) -> Answer {
+pub fn from_blobs(blobs: &crate::build::Blobs, asked: &Asked) -> RegistryResponse {
     let name = asked.path.rsplit("sha256:").next().unwrap_or_default();
     match blobs.get(name) {
-        Some(blob) => Answer::ok(blob.clone()),
-        None => Answer::status(404),
+        Some(blob) => RegistryResponse::ok(blob.clone()),
+        None => RegistryResponse::status(404),
     }
 }
 
@@ -145,7 +147,7 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, handler: Arc<
     let _ = write(&mut stream, answer).await;
 }
 
-async fn write(stream: &mut TcpStream, answer: Answer) -> std::io::Result<()> {
+async fn write(stream: &mut TcpStream, answer: RegistryResponse) -> std::io::Result<()> {
     let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", answer.status);
     for (name, value) in &answer.headers {
         head.push_str(&format!("{name}: {value}\r\n"));

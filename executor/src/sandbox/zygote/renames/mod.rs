@@ -25,7 +25,7 @@ use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{Gid, Pid, Uid, getpid, getppid, setresgid, setresuid};
 use rustix::thread::CapabilitySet;
 
-use self::notice::{Answer, Notice};
+use self::notice::{Notice, NoticeResponse};
 use super::error::ZygoteError;
 use super::identity::Identity;
 use super::{privileges, process};
@@ -80,17 +80,17 @@ impl<'a> Renames<'a> {
         let Some(Listener(listener)) = self.listener else { return Ok(()) };
         if let Some(Running { notice, child, .. }) = self.running.take() {
             let answer = match process::wait(child)?.status {
-                Status::Exited(0) => Answer::Done,
-                Status::Exited(errno) => Answer::Failed(Errno::from_raw(errno)),
+                Status::Exited(0) => NoticeResponse::Done,
+                Status::Exited(errno) => NoticeResponse::Failed(Errno::from_raw(errno)),
                 // Of its memory limit, say.
-                Status::Signalled(_) => Answer::Failed(Errno::EXDEV),
+                Status::Signalled(_) => NoticeResponse::Failed(Errno::EXDEV),
             };
             return notice.answer(listener, answer);
         }
         let Some(notice) = Notice::receive(listener)? else { return Ok(()) };
         let wanted = self.rights.and_then(|rights| Some((rights, Wanted::of(&notice)?)));
         let Some((rights, wanted)) = wanted.filter(|_| notice.still_waits(listener)) else {
-            return notice.answer(listener, Answer::Continue);
+            return notice.answer(listener, NoticeResponse::Continue);
         };
         match self.start(&wanted, rights) {
             Ok((child, ended)) => {
@@ -98,7 +98,7 @@ impl<'a> Renames<'a> {
                 Ok(())
             }
             // The action has used up the processes or the memory that this would take.
-            Err(_) => notice.answer(listener, Answer::Failed(Errno::EXDEV)),
+            Err(_) => notice.answer(listener, NoticeResponse::Failed(Errno::EXDEV)),
         }
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Notice {
     arguments: [u64; 6],
 }
 
-pub(super) enum Answer {
+pub(super) enum NoticeResponse {
     /// The kernel does what was asked for.
     Continue,
     Done,
@@ -59,11 +59,15 @@ impl Notice {
         Ok(Some(Self { id: told.id, process, call, arguments: told.data.args }))
     }
 
-    pub(super) fn answer(&self, listener: &OwnedFd, answer: Answer) -> Result<(), ZygoteError> {
+    pub(super) fn answer(
+        &self,
+        listener: &OwnedFd,
+        answer: NoticeResponse,
+    ) -> Result<(), ZygoteError> {
         let (error, flags) = match answer {
-            Answer::Continue => (0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE),
-            Answer::Done => (0, 0),
-            Answer::Failed(errno) => (-(errno as i32), 0),
+            NoticeResponse::Continue => (0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE),
+            NoticeResponse::Done => (0, 0),
+            NoticeResponse::Failed(errno) => (-(errno as i32), 0),
         };
         let flags = u32::try_from(flags).unwrap_or(0);
         let mut response = libc::seccomp_notif_resp { id: self.id, val: 0, error, flags };
