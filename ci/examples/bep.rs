@@ -1,7 +1,7 @@
 //! What Kiln makes of a file of build events, as `bazel --build_event_binary_file` writes it:
 //! `cargo run -p kiln-ci --example bep -- FILE`.
 
-use kiln_ci::events::{Build, Entry, Limits};
+use kiln_ci::events::{Build, KeptEvent, Limits};
 use kiln_protos::bep;
 use prost::Message;
 
@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut attempts = Vec::new();
     while !rest.is_empty() {
         let event = bep::BuildEvent::decode_length_delimited(&mut rest)?;
-        build.apply(&Entry::Bazel(Box::new(event)));
+        build.apply(&KeptEvent::Bazel(Box::new(event)));
         attempts.extend(build.take_attempts());
     }
     println!("{}", serde_json::to_string_pretty(&build.facts())?);

@@ -3,7 +3,8 @@
 #![no_main]
 
 use kiln_ci::history::segment::{
-    Block, Entry, Footer, Invocation, days_of, invocations_of, read_all, runs_of, tests_of, write,
+    Block, Footer, Invocation, TestEntry, days_of, invocations_of, read_all, runs_of, tests_of,
+    write,
 };
 use kiln_ci::model::{TestKey, Time};
 use kiln_ci::storage::seal;
@@ -20,7 +21,7 @@ fn runs(data: &[u8], count: u64) {
     let (runs, cases) = (sealed(b"KRUN", runs), sealed(b"KCAS", cases));
     let test =
         TestKey { instance: String::new(), label: "//a:t".into(), configuration: String::new() };
-    let entries = [Entry { test, runs: 0..count, days: 0..0 }];
+    let entries = [TestEntry { test, runs: 0..count, days: 0..0 }];
     let block = Block { count, ..Block::default() };
     let invocation = |at| {
         let named = || Invocation {

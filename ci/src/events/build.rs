@@ -11,7 +11,7 @@ use super::facts::{
 };
 use super::limits::Limits;
 use super::sets::FileSets;
-use super::wire::{self, Entry};
+use super::wire::{self, KeptEvent};
 use crate::attempts::{cut, name};
 
 /// Takes events in order, each once.
@@ -76,13 +76,13 @@ impl Build {
         told
     }
 
-    pub fn apply(&mut self, entry: &Entry) {
+    pub fn apply(&mut self, entry: &KeptEvent) {
         self.facts.events += 1;
         match entry {
-            Entry::Bazel(event) => self.event(event),
-            Entry::Finished => self.facts.is_complete = true,
-            Entry::Other => {}
-            Entry::Cut => self.facts.left_out.events += 1,
+            KeptEvent::Bazel(event) => self.event(event),
+            KeptEvent::Finished => self.facts.is_complete = true,
+            KeptEvent::Other => {}
+            KeptEvent::Cut => self.facts.left_out.events += 1,
         }
     }
 

@@ -7,16 +7,16 @@ use kiln_protos::bep::{TestStatus, workspace_status};
 use super::*;
 use crate::model::{Outcome, Time};
 
-fn event(id: Option<Id>, payload: Payload) -> Entry {
+fn event(id: Option<Id>, payload: Payload) -> KeptEvent {
     let id = Some(bep::BuildEventId { id });
-    Entry::Bazel(Box::new(bep::BuildEvent { id, payload: Some(payload), ..Default::default() }))
+    KeptEvent::Bazel(Box::new(bep::BuildEvent { id, payload: Some(payload), ..Default::default() }))
 }
 
 fn configuration() -> Option<ConfigurationId> {
     Some(ConfigurationId { id: "cfg".into() })
 }
 
-fn completed(label: &str, success: bool) -> Entry {
+fn completed(label: &str, success: bool) -> KeptEvent {
     let id = TargetCompletedId {
         label: label.into(),
         configuration: configuration(),
@@ -31,7 +31,7 @@ fn completed(label: &str, success: bool) -> Entry {
     event(Some(Id::TargetCompleted(id)), Payload::Completed(it))
 }
 
-fn result(label: &str, attempt: i32, status: TestStatus) -> Entry {
+fn result(label: &str, attempt: i32, status: TestStatus) -> KeptEvent {
     let id = TestResultId {
         label: label.into(),
         run: 1,
@@ -43,36 +43,36 @@ fn result(label: &str, attempt: i32, status: TestStatus) -> Entry {
     event(Some(Id::TestResult(id)), Payload::TestResult(it))
 }
 
-fn set(id: &str, files: &[&str], sets: &[&str]) -> Entry {
+fn set(id: &str, files: &[&str], sets: &[&str]) -> KeptEvent {
     let files = files.iter().map(|it| bep::File { name: (*it).into(), ..Default::default() });
     let file_sets = sets.iter().map(|it| NamedSetOfFilesId { id: (*it).into() }).collect();
     let it = bep::NamedSetOfFiles { files: files.collect(), file_sets };
     event(Some(Id::NamedSet(NamedSetOfFilesId { id: id.into() })), Payload::NamedSetOfFiles(it))
 }
 
-fn progress(text: &str) -> Entry {
+fn progress(text: &str) -> KeptEvent {
     let it = bep::Progress { stderr: text.as_bytes().to_vec().into(), ..Default::default() };
     event(Some(Id::Progress(ProgressId::default())), Payload::Progress(it))
 }
 
-fn status(pairs: &[(&str, &str)]) -> Entry {
+fn status(pairs: &[(&str, &str)]) -> KeptEvent {
     let item = pairs
         .iter()
         .map(|(key, value)| workspace_status::Item { key: (*key).into(), value: (*value).into() });
     event(None, Payload::WorkspaceStatus(bep::WorkspaceStatus { item: item.collect() }))
 }
 
-fn build(entries: &[Entry]) -> Build {
+fn build(entries: &[KeptEvent]) -> Build {
     build_within(Limits::default(), entries)
 }
 
-fn build_within(limits: Limits, entries: &[Entry]) -> Build {
+fn build_within(limits: Limits, entries: &[KeptEvent]) -> Build {
     let mut build = Build::new("main", "build-1", limits);
     entries.iter().for_each(|it| build.apply(it));
     build
 }
 
-fn started() -> Entry {
+fn started() -> KeptEvent {
     let it = bep::BuildStarted {
         command: "test".into(),
         build_tool_version: "7.7.1".into(),
@@ -82,7 +82,7 @@ fn started() -> Entry {
     event(None, Payload::Started(it))
 }
 
-fn finished(code: i32, name: &str) -> Entry {
+fn finished(code: i32, name: &str) -> KeptEvent {
     let exit_code = Some(bep::build_finished::ExitCode { name: name.into(), code });
     let it = bep::BuildFinished { exit_code, finish_time_millis: 5000, ..Default::default() };
     event(None, Payload::Finished(it))
@@ -99,7 +99,7 @@ fn a_build_is_put_together() {
         completed("//a:lib", true),
         completed("//a:bad", false),
         finished(1, "BUILD_FAILURE"),
-        Entry::Finished,
+        KeptEvent::Finished,
     ]);
     let facts = build.facts();
     assert_eq!((facts.command.as_str(), facts.tool_version.as_str()), ("test", "7.7.1"));
@@ -220,7 +220,7 @@ fn bytes_are_bounded_whatever_the_events_and_the_end_is_known_all_the_same() {
     assert!(build.kept_bytes() <= 100 && build.facts().progress == "printed");
     build.keep_no_more();
     build.apply(&completed("s", false));
-    build.apply(&Entry::Finished);
+    build.apply(&KeptEvent::Finished);
     let facts = build.facts();
     assert_eq!((facts.targets.len(), facts.left_out.events, facts.is_complete), (1, 2, true));
 }

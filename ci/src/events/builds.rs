@@ -218,7 +218,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::events::Entry;
+    use crate::events::KeptEvent;
     use crate::storage::memory::Memory;
 
     fn stream(invocation: &str) -> StreamKey {
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(named(&like("a").await.unwrap()), ["a"]);
         assert_eq!(like("ab").await.unwrap(), []);
         // "b" still has its stream.
-        log.append(&stream("b"), Time(3), 1, &[Entry::Other]).await.unwrap();
+        log.append(&stream("b"), Time(3), 1, &[KeptEvent::Other]).await.unwrap();
         log.age_builds(Time(20), Duration::from_millis(17)).await.unwrap();
         assert_eq!(named(&log.builds(None, 9).await.unwrap()), ["c", "b"]);
         assert_eq!(log.build("a").await.unwrap(), None);

@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::head::{self, Head};
 use super::names::{CHUNKS, stream_name};
 use super::taken::Taken;
-use super::wire::{Entry, StreamKey};
+use super::wire::{KeptEvent, StreamKey};
 use crate::model::Time;
 use crate::storage::{self, Damage, Expect, Records, Segments, StorageError, Write};
 
@@ -101,7 +101,7 @@ impl EventLog {
         &self,
         stream: &StreamKey,
         behind: u64,
-        mut each: impl FnMut(u64, Entry),
+        mut each: impl FnMut(u64, KeptEvent),
     ) -> Result<(), LogError> {
         let mut done = behind;
         for _ in 0..TRIES {
@@ -118,7 +118,7 @@ impl EventLog {
         &self,
         stream: &StreamKey,
         done: &mut u64,
-        each: &mut impl FnMut(u64, Entry),
+        each: &mut impl FnMut(u64, KeptEvent),
     ) -> Result<(), LogError> {
         let mut after = None;
         loop {
@@ -143,7 +143,7 @@ impl EventLog {
         stream: &StreamKey,
         chunk: &Chunk,
         behind: u64,
-        each: &mut impl FnMut(u64, Entry),
+        each: &mut impl FnMut(u64, KeptEvent),
     ) -> Result<(), LogError> {
         let bytes = self.segments.read(&chunk.blob, 0..u64::MAX).await;
         let bytes = bytes.map_err(|source| storage(stream, source))?;
@@ -164,7 +164,7 @@ impl EventLog {
         stream: &StreamKey,
         now: Time,
         first: u64,
-        entries: &[Entry],
+        entries: &[KeptEvent],
     ) -> Result<Appended, LogError> {
         self.append_with(stream, now, (first, entries), None).await
     }
@@ -174,14 +174,14 @@ impl EventLog {
         &self,
         stream: &StreamKey,
         now: Time,
-        (first, entries): (u64, &[Entry]),
+        (first, entries): (u64, &[KeptEvent]),
         head: Option<&Head>,
     ) -> Result<Appended, LogError> {
         let damaged = |source| LogError::Damaged { stream: label(stream), source };
         let bytes = write_chunk(first, entries).map_err(damaged)?;
         let blob = self.segments.put(bytes).await.map_err(|source| storage(stream, source))?;
         let last = first + entries.len() as u64 - 1;
-        let finished = matches!(entries.last(), Some(Entry::Finished));
+        let finished = matches!(entries.last(), Some(KeptEvent::Finished));
         let chunk = Chunk { blob, last, finished, at: now };
         let value = serde_json::to_vec(&chunk).unwrap_or_default();
         let key = format!("{}{first:016x}", prefix(stream));
@@ -226,15 +226,15 @@ fn prefix(stream: &StreamKey) -> String {
 }
 
 /// Events as a blob.
-pub fn write_chunk(first: u64, entries: &[Entry]) -> Result<Bytes, Damage> {
+pub fn write_chunk(first: u64, entries: &[KeptEvent]) -> Result<Bytes, Damage> {
     let mut raw = first.to_le_bytes().to_vec();
     for entry in entries {
         // A kind and an event behind its length.
         match entry {
-            Entry::Other => raw.extend([OTHER, 0]),
-            Entry::Finished => raw.extend([FINISHED, 0]),
-            Entry::Cut => raw.extend([CUT, 0]),
-            Entry::Bazel(event) => {
+            KeptEvent::Other => raw.extend([OTHER, 0]),
+            KeptEvent::Finished => raw.extend([FINISHED, 0]),
+            KeptEvent::Cut => raw.extend([CUT, 0]),
+            KeptEvent::Bazel(event) => {
                 raw.push(BAZEL);
                 let written = event.encode_length_delimited(&mut raw);
                 written.map_err(|_| Damage::Form("event"))?;
@@ -248,7 +248,7 @@ pub fn write_chunk(first: u64, entries: &[Entry]) -> Result<Bytes, Damage> {
 }
 
 /// Its events, and the number of the first one.
-pub fn read_chunk(bytes: &[u8]) -> Result<(u64, Vec<Entry>), Damage> {
+pub fn read_chunk(bytes: &[u8]) -> Result<(u64, Vec<KeptEvent>), Damage> {
     let (first, entries) = open_chunk(bytes)?;
     Ok((first, entries.collect::<Result<_, _>>()?))
 }
@@ -266,7 +266,7 @@ struct Entries {
 }
 
 impl Iterator for Entries {
-    type Item = Result<Entry, Damage>;
+    type Item = Result<KeptEvent, Damage>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.raw.get(self.at..).filter(|rest| !rest.is_empty())?;
@@ -278,18 +278,18 @@ impl Iterator for Entries {
 }
 
 /// The first event, and how many bytes are behind it.
-fn read_entry(bytes: &[u8]) -> Result<(Entry, usize), Damage> {
+fn read_entry(bytes: &[u8]) -> Result<(KeptEvent, usize), Damage> {
     let (kind, mut rest) = bytes.split_first().ok_or(Damage::Short)?;
     let length = prost::encoding::decode_varint(&mut rest).map_err(|_| Damage::Form("chunk"))?;
     let length = usize::try_from(length).map_err(|_| Damage::Form("chunk"))?;
     let (event, more) = rest.split_at_checked(length).ok_or(Damage::Short)?;
     let entry = match *kind {
-        OTHER => Entry::Other,
-        FINISHED => Entry::Finished,
-        CUT => Entry::Cut,
+        OTHER => KeptEvent::Other,
+        FINISHED => KeptEvent::Finished,
+        CUT => KeptEvent::Cut,
         BAZEL => {
             let event = bep::BuildEvent::decode(event).map_err(|_| Damage::Form("event"))?;
-            Entry::Bazel(Box::new(event))
+            KeptEvent::Bazel(Box::new(event))
         }
         _ => return Err(Damage::Form("kind")),
     };

@@ -47,4 +47,4 @@ pub use publisher::{Committed, Publisher, PublisherError, Taken, Terms};
 pub use results::{Results, TestRun};
 pub use uri::blob_of;
 pub use view::View;
-pub use wire::{Entry, Ordered, StreamKey, decode};
+pub use wire::{KeptEvent, Ordered, StreamKey, decode};

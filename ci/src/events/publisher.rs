@@ -15,7 +15,7 @@ use super::limits::Limits;
 use super::log::{Appended, EventLog, LogError};
 use super::names::stream_name;
 use super::order::{Order, OrderLimits, Refusal, Step};
-use super::wire::{Entry, Ordered, StreamKey};
+use super::wire::{KeptEvent, Ordered, StreamKey};
 use crate::attempts::Attempt;
 use crate::history::{History, HistoryError};
 use crate::model::Time;
@@ -92,7 +92,7 @@ pub struct Publisher {
     log: Arc<EventLog>,
     history: Arc<History>,
     stream: StreamKey,
-    order: Order<Entry>,
+    order: Order<KeptEvent>,
     build: Build,
     /// Received at this connection and not acknowledged, in the order in which they came.
     waiting: VecDeque<i64>,
@@ -134,7 +134,7 @@ impl Publisher {
                 }
             }
             durable = number;
-            is_finished = entry == Entry::Finished;
+            is_finished = entry == KeptEvent::Finished;
         })
         .await?;
         if durable == 0 && !log.has_room(&stream.instance, terms.limits) {
@@ -188,7 +188,7 @@ impl Publisher {
         if self.waiting.len() >= MAX_UNACKNOWLEDGED {
             return Err(PublisherError::Full);
         }
-        let is_last = event.entry == Entry::Finished;
+        let is_last = event.entry == KeptEvent::Finished;
         let bytes = (event.bytes as u64).saturating_add(EVENT_COST);
         let is_over = self.head.cost.saturating_add(bytes) > self.limits.stream;
         if self.head.cost > self.limits.stream.saturating_mul(2) {
@@ -257,7 +257,7 @@ impl Publisher {
         &mut self,
         now: Time,
         mut first: u64,
-        mut entries: Vec<Entry>,
+        mut entries: Vec<KeptEvent>,
     ) -> Result<(), PublisherError> {
         while !entries.is_empty() {
             let last = first + entries.len() as u64 - 1;
@@ -280,7 +280,7 @@ impl Publisher {
                     self.head = own_head(&self.log, &self.stream, &terms).await?;
                     self.written_cost = self.head.cost;
                     let build = &mut self.build;
-                    let apply = |_, entry: Entry| build.apply(&entry);
+                    let apply = |_, entry: KeptEvent| build.apply(&entry);
                     if durable > last {
                         self.log.replay(&self.stream, last, apply).await?;
                         self.build.take_attempts();

@@ -7,7 +7,7 @@ use kiln_protos::bep::build_event_id::{Id, TestResultId};
 use kiln_protos::bep::{TestResult, TestStatus};
 
 use super::facts::{FileRef, TargetKey};
-use super::wire::{self, Entry};
+use super::wire::{self, KeptEvent};
 use crate::attempts::{Slot, cut, name};
 use crate::model::Time;
 
@@ -42,8 +42,8 @@ pub struct Results {
 }
 
 impl Results {
-    pub fn apply(&mut self, entry: &Entry) {
-        let Entry::Bazel(event) = entry else { return };
+    pub fn apply(&mut self, entry: &KeptEvent) {
+        let KeptEvent::Bazel(event) = entry else { return };
         let id = event.id.as_ref().and_then(|id| id.id.as_ref());
         let (Some(Payload::TestResult(result)), Some(Id::TestResult(id))) = (&event.payload, id)
         else {

@@ -23,7 +23,7 @@ pub struct StreamKey {
 
 /// What is kept of one event of a stream: the part that Kiln reads, without secrets.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Entry {
+pub enum KeptEvent {
     /// An event of Bazel's build event protocol.
     Bazel(Box<bep::BuildEvent>),
     /// Lifecycle events, console output and events of other tools are numbered as all are; of these the
@@ -38,7 +38,7 @@ pub enum Entry {
 /// Bytes of an event that says how its build ended, which is kept when others are not.
 const MAX_ENDING: usize = 64 << 10;
 
-impl Entry {
+impl KeptEvent {
     /// What of it is kept where its stream has more than it may.
     pub(super) fn cut(self) -> Self {
         use bep::build_event::Payload;
@@ -62,12 +62,12 @@ impl Entry {
 pub struct Ordered {
     pub stream: StreamKey,
     pub number: i64,
-    pub entry: Entry,
+    pub entry: KeptEvent,
     /// Bytes that it came in.
     pub bytes: usize,
 }
 
-/// Of a message; nothing when it says of no stream. What cannot be read within it is kept as [`Entry::Other`]:
+/// Of a message; nothing when it says of no stream. What cannot be read within it is kept as [`KeptEvent::Other`]:
 /// an event of a newer Bazel must not end a stream.
 pub fn decode(instance: &str, message: bes::OrderedBuildEvent) -> Option<Ordered> {
     let stream = message.stream_id?;
@@ -80,7 +80,7 @@ pub fn decode(instance: &str, message: bes::OrderedBuildEvent) -> Option<Ordered
     let event = message.event.and_then(|event| event.event);
     let bytes = event.as_ref().map_or(0, size);
     let number = message.sequence_number;
-    Some(Ordered { stream, number, entry: event.map_or(Entry::Other, entry), bytes })
+    Some(Ordered { stream, number, entry: event.map_or(KeptEvent::Other, entry), bytes })
 }
 
 fn size(event: &bes::build_event::Event) -> usize {
@@ -90,14 +90,14 @@ fn size(event: &bes::build_event::Event) -> usize {
     }
 }
 
-fn entry(event: bes::build_event::Event) -> Entry {
+fn entry(event: bes::build_event::Event) -> KeptEvent {
     match event {
         bes::build_event::Event::BazelEvent(any) => match bep::BuildEvent::decode(&any.value[..]) {
-            Ok(event) => Entry::Bazel(Box::new(without_secrets(event))),
-            Err(_) => Entry::Other,
+            Ok(event) => KeptEvent::Bazel(Box::new(without_secrets(event))),
+            Err(_) => KeptEvent::Other,
         },
-        bes::build_event::Event::ComponentStreamFinished(_) => Entry::Finished,
-        _ => Entry::Other,
+        bes::build_event::Event::ComponentStreamFinished(_) => KeptEvent::Finished,
+        _ => KeptEvent::Other,
     }
 }
 
@@ -217,17 +217,17 @@ mod tests {
         Some(Event::BazelEvent(protobuf::Any { type_url: bes::BAZEL_EVENT.into(), value }))
     }
 
-    fn entry_of(event: Option<Event>) -> Entry {
+    fn entry_of(event: Option<Event>) -> KeptEvent {
         decode("main", ordered(event)).unwrap().entry
     }
 
     #[test]
     fn what_cannot_be_read_is_no_reason_to_end_a_stream() {
-        assert_eq!(entry_of(None), Entry::Other);
-        assert_eq!(entry_of(bazel(vec![0xff; 9])), Entry::Other);
+        assert_eq!(entry_of(None), KeptEvent::Other);
+        assert_eq!(entry_of(bazel(vec![0xff; 9])), KeptEvent::Other);
         // A payload with a number that is not known here.
         let newer = bazel(vec![0xfa, 0x7f, 0x02, 0x08, 0x01]);
-        assert_eq!(entry_of(newer), Entry::Bazel(Box::default()));
+        assert_eq!(entry_of(newer), KeptEvent::Bazel(Box::default()));
         let none = bes::OrderedBuildEvent { stream_id: None, ..ordered(None) };
         assert_eq!(decode("main", none), None);
     }
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn the_last_event_is_known() {
         let finished = bes::build_event::BuildComponentStreamFinished { r#type: 1 };
-        assert_eq!(entry_of(Some(Event::ComponentStreamFinished(finished))), Entry::Finished);
+        assert_eq!(entry_of(Some(Event::ComponentStreamFinished(finished))), KeptEvent::Finished);
     }
 
     #[test]
@@ -245,7 +245,7 @@ mod tests {
         let line = bep::UnstructuredCommandLine { args };
         let payload = Some(bep::build_event::Payload::UnstructuredCommandLine(line));
         let event = bep::BuildEvent { payload, ..Default::default() };
-        let Entry::Bazel(kept) = entry_of(bazel(event.encode_to_vec())) else { unreachable!() };
+        let KeptEvent::Bazel(kept) = entry_of(bazel(event.encode_to_vec())) else { unreachable!() };
         let kept = kept.encode_to_vec();
         for secret in ["abc", "a=b"] {
             assert!(!kept.windows(secret.len()).any(|it| it == secret.as_bytes()), "{secret}");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::event::Person;
 use super::forge::{Binding, Kind, Repository};
-use super::status::{State, Status};
+use super::status::{Status, StatusState};
 use crate::queue::Branch;
 
 /// What the status is called beside a commit.
@@ -51,16 +51,16 @@ pub fn status(kind: Kind, repository: &Repository, status: &Status) -> Call {
     Call { path, body: Some(body) }
 }
 
-fn word(kind: Kind, state: State) -> &'static str {
+fn word(kind: Kind, state: StatusState) -> &'static str {
     match (kind, state) {
-        (_, State::Success) => "success",
-        (_, State::Pending) => "pending",
-        (Kind::GitLab, State::Running) => "running",
-        (_, State::Running) => "pending",
-        (Kind::GitLab, State::Failure) => "failed",
-        (_, State::Failure) => "failure",
-        (Kind::GitLab, State::Left) => "canceled",
-        (_, State::Left) => "error",
+        (_, StatusState::Success) => "success",
+        (_, StatusState::Pending) => "pending",
+        (Kind::GitLab, StatusState::Running) => "running",
+        (_, StatusState::Running) => "pending",
+        (Kind::GitLab, StatusState::Failure) => "failed",
+        (_, StatusState::Failure) => "failure",
+        (Kind::GitLab, StatusState::Left) => "canceled",
+        (_, StatusState::Left) => "error",
     }
 }
 
@@ -174,7 +174,7 @@ mod tests {
         }
     }
 
-    fn a_status(state: State) -> Status {
+    fn a_status(state: StatusState) -> Status {
         Status {
             commit: Commit::new(&"a".repeat(40)).unwrap(),
             branch: Branch::new("feature/ü").ok(),
@@ -188,18 +188,24 @@ mod tests {
     fn a_status_is_set_as_each_forge_has_it() {
         let sha = "a".repeat(40);
         let github = Repository::new("owner/app").unwrap();
-        let call = status(Kind::GitHub, &github, &a_status(State::Failure));
+        let call = status(Kind::GitHub, &github, &a_status(StatusState::Failure));
         assert_eq!(call.path, format!("/repos/owner/app/statuses/{sha}"));
         let body = call.body.unwrap();
         assert_eq!((&body["state"], &body["context"]), (&json!("failure"), &json!(CONTEXT)));
         assert_eq!(body["target_url"], "http://kiln/merge-queues/app");
         let gitlab = Repository::new("group/sub/app").unwrap();
-        let call = status(Kind::GitLab, &gitlab, &a_status(State::Running));
+        let call = status(Kind::GitLab, &gitlab, &a_status(StatusState::Running));
         assert_eq!(call.path, format!("/projects/group%2Fsub%2Fapp/statuses/{sha}"));
         let body = call.body.unwrap();
         assert_eq!((&body["state"], &body["name"]), (&json!("running"), &json!(CONTEXT)));
         assert_eq!(body["ref"], "feature/ü");
-        let states = [State::Pending, State::Running, State::Success, State::Failure, State::Left];
+        let states = [
+            StatusState::Pending,
+            StatusState::Running,
+            StatusState::Success,
+            StatusState::Failure,
+            StatusState::Left,
+        ];
         let words = |kind| states.map(|it| word(kind, it));
         assert_eq!(words(Kind::GitHub), ["pending", "pending", "success", "failure", "error"]);
         assert_eq!(words(Kind::GitLab), ["pending", "running", "success", "failed", "canceled"]);

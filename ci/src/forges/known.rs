@@ -121,13 +121,13 @@ impl Known {
         for name in &names.0 {
             let found = self.records.get(&self.key(name)).await?;
             let expect = found.as_ref().map_or(Expect::Absent, |it| Expect::Version(it.version));
-            match found.map(|it| State::read(&it.value)) {
-                Some(State::Done) => return Ok(Begun::Known),
-                Some(State::Begun(at)) if now.since(at) < BEGUN => return Ok(Begun::Busy),
-                Some(State::Begun(_)) | None => {}
+            match found.map(|it| DeliveryState::read(&it.value)) {
+                Some(DeliveryState::Done) => return Ok(Begun::Known),
+                Some(DeliveryState::Begun(at)) if now.since(at) < BEGUN => return Ok(Begun::Busy),
+                Some(DeliveryState::Begun(_)) | None => {}
             }
             let key = self.key(name);
-            writes.push(Write { key, expect, value: Some(State::Begun(now).write()) });
+            writes.push(Write { key, expect, value: Some(DeliveryState::Begun(now).write()) });
             writes.push(self.listed(now, name));
         }
         match self.records.write(writes).await {
@@ -138,7 +138,7 @@ impl Known {
     }
 
     fn taken(&self, names: &Names, now: Time, expect: Expect) -> Vec<Write> {
-        let value = State::Begun(now).write();
+        let value = DeliveryState::Begun(now).write();
         let write = |name: &String| {
             let own = Write { key: self.key(name), expect, value: Some(value.clone()) };
             [own, self.listed(now, name)]
@@ -153,7 +153,7 @@ impl Known {
 
     /// What it asked for is durable: it is known from now on.
     pub async fn done(&self, taken: Taken) -> Result<(), StorageError> {
-        let value = State::Done.write();
+        let value = DeliveryState::Done.write();
         let write = |name: &String| Write {
             key: self.key(name),
             expect: Expect::Anything,
@@ -195,12 +195,12 @@ impl Known {
     }
 }
 
-enum State {
+enum DeliveryState {
     Begun(Time),
     Done,
 }
 
-impl State {
+impl DeliveryState {
     fn write(&self) -> Bytes {
         match self {
             Self::Begun(at) => Bytes::from(format!("begun {}", at.0)),

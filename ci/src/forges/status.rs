@@ -14,7 +14,7 @@ const MAX_DESCRIPTION: usize = 140;
 
 /// How a change stands, in words that each forge has its own for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum StatusState {
     Pending,
     Running,
     Success,
@@ -29,7 +29,7 @@ pub struct Status {
     pub commit: Commit,
     /// Of this branch; nothing where it is in another repository.
     pub branch: Option<Branch>,
-    pub state: State,
+    pub state: StatusState,
     pub description: String,
     /// A page of Kiln.
     pub link: String,
@@ -82,7 +82,7 @@ pub fn turned_down(turned: &Turned, base_url: &str) -> Status {
     Status {
         commit: turned.commit.clone(),
         branch: None,
-        state: if turned.waits { State::Pending } else { State::Left },
+        state: if turned.waits { StatusState::Pending } else { StatusState::Left },
         description: clipped(&format!("not queued: {}", turned.why)),
         link: format!("{base_url}/merge-queues"),
     }
@@ -111,25 +111,25 @@ impl Pages<'_> {
         let (branch, commit, state, words, run) = match news {
             News::Queued { branch, head, .. } => {
                 let words = format!("waits in the merge queue {queue}");
-                (branch, head, State::Pending, words, None)
+                (branch, head, StatusState::Pending, words, None)
             }
             News::Testing { branch, head, run } => {
                 let words = format!("is tested by the merge queue {queue}");
-                (branch, head, State::Running, words, Some(*run))
+                (branch, head, StatusState::Running, words, Some(*run))
             }
             News::Held { branch, head, why } => {
-                (branch, head, State::Pending, format!("held: {why}"), None)
+                (branch, head, StatusState::Pending, format!("held: {why}"), None)
             }
             News::Landed { branch, head, commit } => {
                 let words = format!("landed in {}", commit.short());
-                (branch, head, State::Success, words, None)
+                (branch, head, StatusState::Success, words, None)
             }
             News::Rejected { branch, head: Some(head), why, run } => {
-                (branch, head, State::Failure, why.clone(), *run)
+                (branch, head, StatusState::Failure, why.clone(), *run)
             }
             News::Left { branch, head: Some(head), why } => {
                 let merged = *why == End::Merged.to_string();
-                let state = if merged { State::Success } else { State::Left };
+                let state = if merged { StatusState::Success } else { StatusState::Left };
                 (branch, head, state, format!("left the merge queue: {why}"), None)
             }
             News::Rejected { head: None, .. }
@@ -209,15 +209,15 @@ mod tests {
         let held =
             News::Held { branch: branch(), head: commit('a'), why: "the target fails".to_owned() };
         for (news, state, description, page) in [
-            (queued('a'), State::Pending, "waits in the merge queue app", ""),
-            (testing('a', 3), State::Running, "is tested by the merge queue app", "/runs/3"),
-            (held, State::Pending, "held: the target fails", ""),
-            (landed, State::Success, "landed in bbbbbbbbbbbb", ""),
-            (rejected, State::Failure, "rejected: //a:t failed", "/runs/4"),
-            (left("removed"), State::Left, "left the merge queue: removed", ""),
+            (queued('a'), StatusState::Pending, "waits in the merge queue app", ""),
+            (testing('a', 3), StatusState::Running, "is tested by the merge queue app", "/runs/3"),
+            (held, StatusState::Pending, "held: the target fails", ""),
+            (landed, StatusState::Success, "landed in bbbbbbbbbbbb", ""),
+            (rejected, StatusState::Failure, "rejected: //a:t failed", "/runs/4"),
+            (left("removed"), StatusState::Left, "left the merge queue: removed", ""),
             (
                 left("was merged already"),
-                State::Success,
+                StatusState::Success,
                 "left the merge queue: was merged already",
                 "",
             ),
@@ -244,7 +244,7 @@ mod tests {
         let all = notices(&steps, "http://kiln");
         let states: Vec<Vec<_>> =
             all.iter().map(|it| it.statuses.iter().map(|it| it.state).collect()).collect();
-        assert_eq!(states, [vec![], vec![State::Pending], vec![State::Pending]]);
+        assert_eq!(states, [vec![], vec![StatusState::Pending], vec![StatusState::Pending]]);
         assert_eq!(all[2].rejections.len(), 1);
         let told_alone = notices(&[told(1, steps[2].news[..1].to_vec())], "http://kiln");
         let description = &told_alone[0].statuses[0].description;
@@ -259,7 +259,7 @@ mod tests {
         let all = notices(&[told(1, vec![queued('a')]), other], "http://kiln");
         let states: Vec<Vec<_>> =
             all.iter().map(|it| it.statuses.iter().map(|it| it.state).collect()).collect();
-        assert_eq!(states, [[State::Pending], [State::Running]]);
+        assert_eq!(states, [[StatusState::Pending], [StatusState::Running]]);
     }
 
     proptest! {

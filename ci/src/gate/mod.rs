@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::flakes::{Judgement, Signature, Tries, Verdict};
 use crate::model::{Subject, Time};
-use crate::quarantine::{Entry, Quarantine};
+use crate::quarantine::{Quarantine, QuarantinedTest};
 
 pub use kpi::{
     Attempt, Build, Counts, FalseRed, FlakeRate, Key, Lost, flake_rate, predicted_false_red,
@@ -50,13 +50,13 @@ pub struct Failure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum GateAnswer {
     Green,
     Red,
     Undecided,
 }
 
-impl Answer {
+impl GateAnswer {
     /// The exit code of `kiln tests gate`.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -92,11 +92,11 @@ pub enum Finding {
 
 impl Finding {
     /// What a failure with this finding makes of the whole.
-    pub fn answer(self) -> Answer {
+    pub fn answer(self) -> GateAnswer {
         match self {
-            Self::Quarantined | Self::Proven => Answer::Green,
-            Self::Broken | Self::Streak | Self::Edited | Self::OverCap => Answer::Red,
-            Self::Open | Self::Spent | Self::NewSignature => Answer::Undecided,
+            Self::Quarantined | Self::Proven => GateAnswer::Green,
+            Self::Broken | Self::Streak | Self::Edited | Self::OverCap => GateAnswer::Red,
+            Self::Open | Self::Spent | Self::NewSignature => GateAnswer::Undecided,
         }
     }
 }
@@ -110,12 +110,12 @@ pub struct Item {
     /// The probability that it is broken; nothing when nobody has looked.
     pub broken: Option<f64>,
     pub tries: Tries,
-    pub quarantine: Option<Entry>,
+    pub quarantine: Option<QuarantinedTest>,
 }
 
 impl Item {
     pub fn masked(&self) -> bool {
-        self.finding.answer() == Answer::Green
+        self.finding.answer() == GateAnswer::Green
     }
 }
 
@@ -156,7 +156,7 @@ impl fmt::Display for Item {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    pub answer: Answer,
+    pub answer: GateAnswer,
     pub incomplete: Option<String>,
     pub items: Vec<Item>,
 }
@@ -178,12 +178,12 @@ pub fn gate(run: &Run<'_>, quarantine: &Quarantine, now: Time) -> Outcome {
     };
     let items: Vec<_> = run.failures.iter().map(item).collect();
     let any = |answer| items.iter().any(|it| it.finding.answer() == answer);
-    let answer = if run.incomplete.is_some() || any(Answer::Red) {
-        Answer::Red
-    } else if any(Answer::Undecided) {
-        Answer::Undecided
+    let answer = if run.incomplete.is_some() || any(GateAnswer::Red) {
+        GateAnswer::Red
+    } else if any(GateAnswer::Undecided) {
+        GateAnswer::Undecided
     } else {
-        Answer::Green
+        GateAnswer::Green
     };
     Outcome { answer, incomplete: run.incomplete.map(str::to_owned), items }
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::days::{Day, days};
 use super::query::damaged;
-use super::segment::{self, Entry};
+use super::segment::{self, TestEntry};
 use super::snapshot::Snapshot;
 use super::{History, HistoryError, SegmentMeta};
 use crate::attempts::{Attempt, join};
@@ -119,7 +119,7 @@ impl History {
     async fn days_and_tests(
         &self,
         it: &SegmentMeta,
-    ) -> Result<Vec<(Entry, Vec<(u64, Day)>)>, HistoryError> {
+    ) -> Result<Vec<(TestEntry, Vec<(u64, Day)>)>, HistoryError> {
         let footer = self.footer(it).await?;
         let mut all = Vec::new();
         for block in &footer.days {

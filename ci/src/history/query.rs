@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::days::{Day, days};
-use super::segment::{self, Entry, Footer, Invocation, RunsBlock, TAIL, footer_range};
+use super::segment::{self, Footer, Invocation, RunsBlock, TAIL, TestEntry, footer_range};
 use super::snapshot::Snapshot;
 use super::{History, HistoryError, SegmentMeta};
 use crate::attempts::{Attempt, join, settle};
@@ -164,7 +164,11 @@ impl History {
         Ok(footer)
     }
 
-    async fn entry(&self, it: &SegmentMeta, test: &TestKey) -> Result<Option<Entry>, HistoryError> {
+    async fn entry(
+        &self,
+        it: &SegmentMeta,
+        test: &TestKey,
+    ) -> Result<Option<TestEntry>, HistoryError> {
         let footer = self.footer(it).await?;
         for block in footer.tests_blocks(test) {
             let sealed = self.segments.read(&it.name, block.block.range()).await?;
@@ -201,7 +205,7 @@ impl History {
         &self,
         it: &SegmentMeta,
         block: &RunsBlock,
-        entry: &Entry,
+        entry: &TestEntry,
         invocations: &[Invocation],
         cases: bool,
     ) -> Result<Vec<Attempt>, HistoryError> {

@@ -49,7 +49,7 @@ struct Run {
     /// What earlier attempts of the runner had and this one has not had yet.
     to_repeat: Vec<u32>,
     /// The request that was answered last, and how: the same one again gets the same answer.
-    last: Option<(u64, Answer)>,
+    last: Option<(u64, NextPiece)>,
 }
 
 /// Who asks.
@@ -64,7 +64,7 @@ pub struct Turn<'a> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Answer {
+pub enum NextPiece {
     Piece(Given),
     /// Others still work on the rest, and it may be given out again: ask once more later.
     Wait,
@@ -114,7 +114,7 @@ impl Course {
     }
 
     /// The next piece. Who asks has done with the piece that it got before.
-    pub fn next(&mut self, turn: Turn<'_>) -> Result<Answer, Refused> {
+    pub fn next(&mut self, turn: Turn<'_>) -> Result<NextPiece, Refused> {
         let at = self.run(turn)?;
         let run = &self.runs[at];
         if let Some((request, answer)) = &run.last
@@ -169,7 +169,7 @@ impl Course {
         }
     }
 
-    fn choose(&mut self, run: usize, now: Time) -> Result<Answer, Refused> {
+    fn choose(&mut self, run: usize, now: Time) -> Result<NextPiece, Refused> {
         if !self.runs[run].to_repeat.is_empty() {
             let piece = self.runs[run].to_repeat.remove(0);
             return self.give(run, Given { piece, is_repeat: true, instead_of: None }, now);
@@ -178,7 +178,7 @@ impl Course {
             let given = Given { piece: number(open), is_repeat: false, instead_of: None };
             return self.give(run, given, now);
         }
-        let Some(patience) = self.again_after else { return Ok(Answer::Nothing) };
+        let Some(patience) = self.again_after else { return Ok(NextPiece::Nothing) };
         let is_late = |it: &Stand| match it {
             Stand::Taken { run: own, at, again } => {
                 *own as usize != run && *again < MAX_AGAIN && now.since(*at) >= patience
@@ -194,10 +194,10 @@ impl Course {
             return self.give(run, given, now);
         }
         let may_come = |it: &Stand| matches!(it, Stand::Taken { again, .. } if *again < MAX_AGAIN);
-        Ok(if self.pieces.iter().any(may_come) { Answer::Wait } else { Answer::Nothing })
+        Ok(if self.pieces.iter().any(may_come) { NextPiece::Wait } else { NextPiece::Nothing })
     }
 
-    fn give(&mut self, run: usize, given: Given, now: Time) -> Result<Answer, Refused> {
+    fn give(&mut self, run: usize, given: Given, now: Time) -> Result<NextPiece, Refused> {
         if self.runs.iter().map(|it| it.given.len()).sum::<usize>() >= MAX_GIVEN {
             return Err(Refused::TooMany);
         }
@@ -210,7 +210,7 @@ impl Course {
             *stand = Stand::Taken { run: number(run), at: now, again };
         }
         self.runs[run].given.push(given.piece);
-        Ok(Answer::Piece(given))
+        Ok(NextPiece::Piece(given))
     }
 
     pub fn progress(&self) -> Progress {

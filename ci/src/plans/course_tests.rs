@@ -17,7 +17,7 @@ impl Bench {
         Self { course: Course::new(pieces, again_after).expect("it is small"), now: 0, request: 0 }
     }
 
-    fn ask(&mut self, runner: &str, attempt: &str) -> Result<Answer, Refused> {
+    fn ask(&mut self, runner: &str, attempt: &str) -> Result<NextPiece, Refused> {
         self.request += 1;
         self.now += 1_000;
         let (request, now) = (self.request, Time(self.now));
@@ -26,7 +26,7 @@ impl Bench {
 
     fn piece(&mut self, runner: &str, attempt: &str) -> u32 {
         match self.ask(runner, attempt) {
-            Ok(Answer::Piece(given)) => given.piece,
+            Ok(NextPiece::Piece(given)) => given.piece,
             other => unreachable!("{other:?}"),
         }
     }
@@ -37,8 +37,8 @@ fn each_piece_is_given_once_and_done_when_its_runner_asks_again() {
     let mut it = Bench::new(3, None);
     assert_eq!([it.piece("a", ""), it.piece("b", ""), it.piece("a", "")], [0, 1, 2]);
     assert_eq!(it.course.progress(), Progress { open: 0, taken: 2, done: 1 });
-    assert_eq!(it.ask("a", ""), Ok(Answer::Nothing));
-    assert_eq!(it.ask("b", ""), Ok(Answer::Nothing));
+    assert_eq!(it.ask("a", ""), Ok(NextPiece::Nothing));
+    assert_eq!(it.ask("b", ""), Ok(NextPiece::Nothing));
     assert_eq!(it.course.progress(), Progress { open: 0, taken: 0, done: 3 });
 }
 
@@ -48,9 +48,9 @@ fn a_retried_runner_gets_exactly_what_it_had_whoever_finished_since() {
     let had = [it.piece("a", "1"), it.piece("a", "1")];
     it.piece("b", "1");
     it.piece("b", "1");
-    assert_eq!(it.ask("b", "1"), Ok(Answer::Nothing));
+    assert_eq!(it.ask("b", "1"), Ok(NextPiece::Nothing));
     assert_eq!([it.piece("a", "2"), it.piece("a", "2")], had);
-    assert_eq!(it.ask("a", "2"), Ok(Answer::Nothing));
+    assert_eq!(it.ask("a", "2"), Ok(NextPiece::Nothing));
     // A third time, though the second did not come to its end.
     let mut it = Bench::new(9, None);
     let had = [it.piece("a", "1"), it.piece("a", "1"), it.piece("a", "1")];
@@ -77,18 +77,18 @@ fn what_a_lost_runner_had_is_given_out_again_if_that_is_wished() {
     let mut it = Bench::new(2, Some(LATE));
     it.piece("a", "");
     it.piece("b", "");
-    assert_eq!(it.ask("b", ""), Ok(Answer::Wait));
+    assert_eq!(it.ask("b", ""), Ok(NextPiece::Wait));
     it.now += 60_000;
-    let Ok(Answer::Piece(given)) = it.ask("b", "") else { unreachable!() };
+    let Ok(NextPiece::Piece(given)) = it.ask("b", "") else { unreachable!() };
     assert_eq!((given.piece, given.instead_of.as_deref()), (0, Some("a")));
     // The one that was taken for lost comes back: it takes nothing from whoever has its piece now.
-    assert_eq!(it.ask("a", ""), Ok(Answer::Wait));
+    assert_eq!(it.ask("a", ""), Ok(NextPiece::Wait));
     assert_eq!(it.course.progress(), Progress { open: 0, taken: 1, done: 1 });
-    assert_eq!(it.ask("b", ""), Ok(Answer::Nothing));
+    assert_eq!(it.ask("b", ""), Ok(NextPiece::Nothing));
     let mut kept = Bench::new(1, None);
     kept.piece("a", "");
     kept.now += 10 * 60_000;
-    assert_eq!(kept.ask("b", ""), Ok(Answer::Nothing));
+    assert_eq!(kept.ask("b", ""), Ok(NextPiece::Nothing));
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_piece_that_ends_every_runner_is_not_given_out_for_ever() {
     let mut given = 0;
     for runner in 0..20 {
         it.now += 60_000;
-        given += usize::from(matches!(it.ask(&runner.to_string(), ""), Ok(Answer::Piece(_))));
+        given += usize::from(matches!(it.ask(&runner.to_string(), ""), Ok(NextPiece::Piece(_))));
     }
     assert_eq!(given, 1 + usize::from(MAX_AGAIN));
 }
@@ -133,7 +133,7 @@ proptest! {
                 attempts[runner as usize] += 1;
             }
             let attempt = attempts[runner as usize];
-            if let Ok(Answer::Piece(piece)) = it.ask(&runner.to_string(), &attempt.to_string()) {
+            if let Ok(NextPiece::Piece(piece)) = it.ask(&runner.to_string(), &attempt.to_string()) {
                 given.entry((runner, attempt)).or_default().push(piece.piece);
             }
         }

@@ -8,5 +8,5 @@ mod course;
 mod keys;
 mod service;
 
-pub use course::{Answer, Course, Given, MAX_PIECES, Progress, Refused, Turn};
+pub use course::{Course, Given, MAX_PIECES, NextPiece, Progress, Refused, Turn};
 pub use service::{Handed, MAX_PLAN, Piece, Plan, PlanError, Plans, Standing};

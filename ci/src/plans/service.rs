@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::course::{Answer, Course, Given, Progress, Refused, Turn};
+use super::course::{Course, Given, NextPiece, Progress, Refused, Turn};
 use super::keys;
 use crate::model::Time;
 use crate::storage::{Damage, Expect, MAX_VALUE, Record, Records, StorageError, Write};
@@ -271,12 +271,12 @@ impl Plans {
         Err(PlanError::Restless)
     }
 
-    async fn handed(&self, head: &Head, answer: Answer) -> Result<Handed, PlanError> {
+    async fn handed(&self, head: &Head, answer: NextPiece) -> Result<Handed, PlanError> {
         let progress = head.course.progress();
         Ok(match answer {
-            Answer::Wait => Handed::Wait(progress),
-            Answer::Nothing => Handed::Nothing(progress),
-            Answer::Piece(given) => {
+            NextPiece::Wait => Handed::Wait(progress),
+            NextPiece::Nothing => Handed::Nothing(progress),
+            NextPiece::Piece(given) => {
                 let key = keys::piece(&head.place, given.piece as usize);
                 let record = self.records.get(&key).await?;
                 let record = record.ok_or_else(|| PlanError::NoPlan(head.id.clone()))?;

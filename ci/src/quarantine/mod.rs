@@ -32,7 +32,7 @@ pub enum Actor {
 
 /// A test in quarantine. It still runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct QuarantinedTest {
     pub since: Time,
     pub expires: Time,
     pub by: Actor,
@@ -89,7 +89,7 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Status {
     subject: Subject,
-    entry: Option<Entry>,
+    entry: Option<QuarantinedTest>,
     /// How often it has left or expired.
     times: u32,
     left: Option<Exit>,
@@ -189,7 +189,7 @@ impl Quarantine {
         if self.len(&subject.test.instance, wall) >= self.policy.allowed(tests) {
             return self.refuse(subject, owner, evidence, wall);
         }
-        let entry = Entry {
+        let entry = QuarantinedTest {
             since: now,
             expires: now.plus(self.policy.expiry),
             by: Actor::Policy,
@@ -234,7 +234,7 @@ impl Quarantine {
         let stay = request.stay.unwrap_or(self.policy.expiry).min(self.policy.expiry);
         let before = self.entry(subject).filter(|it| it.expires > now);
         let kind = if before.is_some() { Kind::Renewed } else { Kind::Entered };
-        let entry = Entry {
+        let entry = QuarantinedTest {
             since: before.map_or(now, |it| it.since),
             // More time, and never less.
             expires: before.map_or(Time(0), |it| it.expires).max(now.plus(stay)),
@@ -306,7 +306,7 @@ impl Quarantine {
         Some(Change { owner: entry.owner, evidence: entry.evidence, ..change })
     }
 
-    fn put(&mut self, subject: &Subject, entry: Entry, kind: Kind, wall: Time) -> Change {
+    fn put(&mut self, subject: &Subject, entry: QuarantinedTest, kind: Kind, wall: Time) -> Change {
         let change = self.change(subject, kind, entry.by.clone(), entry.reason.clone(), wall);
         let change = Change {
             owner: entry.owner.clone(),
@@ -344,13 +344,13 @@ impl Quarantine {
         })
     }
 
-    fn entry(&self, subject: &Subject) -> Option<&Entry> {
+    fn entry(&self, subject: &Subject) -> Option<&QuarantinedTest> {
         self.statuses.get(subject)?.entry.as_ref()
     }
 
     /// The entry of a test that is in quarantine now. One that has expired is not, whoever has noticed. An entry
     /// without a configuration, as people write it, is for all configurations.
-    pub fn find(&self, subject: &Subject, wall: Time) -> Option<&Entry> {
+    pub fn find(&self, subject: &Subject, wall: Time) -> Option<&QuarantinedTest> {
         let now = self.clock.now(wall);
         let current = |subject: &Subject| self.entry(subject).filter(|it| it.expires > now);
         current(subject).or_else(|| {
@@ -360,9 +360,9 @@ impl Quarantine {
         })
     }
 
-    pub fn entries(&self, wall: Time) -> impl Iterator<Item = (&Subject, &Entry)> {
+    pub fn entries(&self, wall: Time) -> impl Iterator<Item = (&Subject, &QuarantinedTest)> {
         let now = self.clock.now(wall);
-        let current = move |entry: &&Entry| entry.expires > now;
+        let current = move |entry: &&QuarantinedTest| entry.expires > now;
         self.statuses.iter().filter_map(move |(subject, it)| {
             it.entry.as_ref().filter(current).map(|it| (subject, it))
         })

@@ -27,7 +27,7 @@ use crate::model::Time;
 /// Acknowledgements that a client has not taken. One that takes none is not read any further.
 const MAX_ANSWERS: usize = 1024;
 
-type Answer = Result<PublishBuildToolEventStreamResponse, Status>;
+type Acknowledgement = Result<PublishBuildToolEventStreamResponse, Status>;
 
 /// Most bytes of one message of a stream.
 pub const MAX_MESSAGE: usize = 16 << 20;
@@ -94,7 +94,7 @@ impl PublishBuildEvent for BuildEvents {
         Ok(Response::new(kiln_protos::protobuf::Empty {}))
     }
 
-    type PublishBuildToolEventStreamStream = ReceiverStream<Answer>;
+    type PublishBuildToolEventStreamStream = ReceiverStream<Acknowledgement>;
 
     async fn publish_build_tool_event_stream(
         &self,
@@ -133,7 +133,7 @@ struct Connection {
     service: BuildEvents,
     charge: Box<dyn Charge>,
     caller: Extensions,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<Acknowledgement>,
     stream: Option<Open>,
 }
 

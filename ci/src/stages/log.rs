@@ -62,7 +62,7 @@ impl Kept {
     }
 }
 
-struct State {
+struct LogState {
     /// Of standard output and of standard error.
     maskers: [Masker; 2],
     kept: Kept,
@@ -76,7 +76,7 @@ struct State {
 /// The log of one attempt, as a runner writes it.
 pub struct StageLog<'a> {
     progress: &'a dyn Progress,
-    state: Mutex<State>,
+    state: Mutex<LogState>,
 }
 
 impl<'a> StageLog<'a> {
@@ -87,7 +87,7 @@ impl<'a> StageLog<'a> {
         // What is there already is a part of the beginning: all of it together stays within its bound.
         let head = usize::try_from(offset).unwrap_or(HEAD).min(HEAD);
         let kept = Kept { head, ..Kept::default() };
-        let state = State { maskers, kept, offset, last: None, ended: false };
+        let state = LogState { maskers, kept, offset, last: None, ended: false };
         let log = Self { progress, state: Mutex::new(state) };
         if offset > 0 {
             log.say("another server goes on with this: what was printed is told again");
@@ -95,7 +95,7 @@ impl<'a> StageLog<'a> {
         log
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -138,13 +138,13 @@ impl<'a> StageLog<'a> {
         self.tell(&mut state, Bytes::from(rest));
     }
 
-    fn put(&self, state: &mut State, seen: &[u8]) {
+    fn put(&self, state: &mut LogState, seen: &[u8]) {
         state.last = seen.last().copied().or(state.last);
         let now = Bytes::copy_from_slice(state.kept.push(seen));
         self.tell(state, now);
     }
 
-    fn tell(&self, state: &mut State, chunk: Bytes) {
+    fn tell(&self, state: &mut LogState, chunk: Bytes) {
         if chunk.is_empty() {
             return;
         }

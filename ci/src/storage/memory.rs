@@ -12,10 +12,10 @@ use crate::model::Time;
 
 /// What survives a crash. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Mutex<State>>);
+pub struct Memory(Arc<Mutex<MemoryState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct MemoryState {
     blobs: BTreeMap<String, (Bytes, Time)>,
     records: BTreeMap<String, (u64, Bytes)>,
     contents: BTreeMap<String, Bytes>,
@@ -29,7 +29,7 @@ struct State {
     last_is_done: bool,
 }
 
-impl State {
+impl MemoryState {
     /// Answers with the new version; 0 for a deletion.
     fn put(&mut self, write: Write) -> u64 {
         self.version += 1;
@@ -43,7 +43,7 @@ impl State {
 }
 
 impl Memory {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MemoryState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -90,7 +90,7 @@ impl Memory {
     /// One call: what it does, unless it fails before.
     fn call<T>(
         &self,
-        act: impl FnOnce(&mut State) -> Result<T, StorageError>,
+        act: impl FnOnce(&mut MemoryState) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         let mut state = self.state();
         state.calls += 1;

@@ -10,7 +10,7 @@ use super::census::Census;
 use super::error::VerdictError;
 use super::inbox;
 use super::keys;
-use super::mind::{CaseRecord, State};
+use super::mind::{CaseRecord, MindState};
 use super::store::{put, read};
 use crate::attempts::Attempt;
 use crate::flakes::{Judgement, Prior, Tries, judge};
@@ -66,7 +66,7 @@ impl Answers {
 
     /// How many tests are known, in each instance.
     pub async fn census(&self) -> Result<Census, VerdictError> {
-        let state: Option<State> = read(&*self.records, keys::STATE).await?;
+        let state: Option<MindState> = read(&*self.records, keys::STATE).await?;
         Ok(state.and_then(|it| it.census).unwrap_or_default())
     }
 

@@ -6,7 +6,7 @@ use super::super::samples::{attempt, heard};
 use super::super::store::put;
 use super::*;
 use crate::flakes::Signature;
-use crate::gate::{Answer, Finding};
+use crate::gate::{Finding, GateAnswer};
 use crate::history::Tap;
 use crate::model::Outcome as Ended;
 use crate::quarantine::{Policy, Request};
@@ -83,18 +83,18 @@ const FAILED: Tries = Tries { straight: 1, passes: 0 };
 async fn nothing_is_green_that_nobody_told_of() {
     let rig = Rig::new();
     let it = rig.ask(None, &[]).await;
-    assert_eq!((it.outcome.answer, it.pending, it.known), (Answer::Red, true, false));
+    assert_eq!((it.outcome.answer, it.pending, it.known), (GateAnswer::Red, true, false));
     let it = rig.ask(Some(&[]), &[]).await;
-    assert_eq!((it.outcome.answer, it.pending, it.known), (Answer::Green, false, true));
+    assert_eq!((it.outcome.answer, it.pending, it.known), (GateAnswer::Green, false, true));
     // Its build events are on their way.
     let question =
         Question { invocation: "build".into(), told: Told::GoesOn, ..Question::default() };
     let answers = Answers::new(Arc::new(rig.memory.clone()), rig.book.clone(), true);
     let it = answers.gate(&question, Time(10)).await.unwrap();
-    assert_eq!((it.outcome.answer, it.pending, it.known), (Answer::Red, true, true));
+    assert_eq!((it.outcome.answer, it.pending, it.known), (GateAnswer::Red, true, true));
     // It failed, and no attempt has come here.
     let it = rig.ask(Some(&["//a:t"]), &[]).await;
-    assert_eq!((it.outcome.answer, it.pending), (Answer::Undecided, true));
+    assert_eq!((it.outcome.answer, it.pending), (GateAnswer::Undecided, true));
     assert_eq!(findings(&it), [Finding::Spent]);
 }
 
@@ -103,7 +103,7 @@ async fn a_pass_masks_unless_the_change_edits_the_test_or_it_is_new_in_quarantin
     let rig = Rig::new();
     rig.fail("//a:t", PASSED, false).await;
     let it = rig.ask(Some(&["@//a:t"]), &[]).await;
-    assert_eq!((it.outcome.answer, it.pending), (Answer::Green, false));
+    assert_eq!((it.outcome.answer, it.pending), (GateAnswer::Green, false));
     let it = rig.ask(Some(&["//a:t"]), &["@@//a:t"]).await;
     assert_eq!(findings(&it), [Finding::Edited]);
     let request = Request { who: "a".into(), reason: "known".into(), owner: None, stay: None };
@@ -127,7 +127,7 @@ async fn one_shard_of_which_nothing_is_known_is_not_masked_by_another() {
     };
     let answers = Answers::new(Arc::new(rig.memory.clone()), rig.book.clone(), true);
     let it = answers.gate(&question, Time(10)).await.unwrap();
-    assert_eq!((it.outcome.answer, it.pending), (Answer::Undecided, true));
+    assert_eq!((it.outcome.answer, it.pending), (GateAnswer::Undecided, true));
     assert_eq!(findings(&it), [Finding::Proven, Finding::Spent]);
 }
 
@@ -185,7 +185,7 @@ async fn what_did_not_complete_is_red_whatever_passed_since() {
     };
     let answers = Answers::new(Arc::new(rig.memory.clone()), rig.book.clone(), true);
     let it = answers.gate(&question, Time(10)).await.unwrap();
-    assert_eq!((it.outcome.answer, it.pending), (Answer::Red, false), "it stays so");
+    assert_eq!((it.outcome.answer, it.pending), (GateAnswer::Red, false), "it stays so");
     assert_eq!(it.outcome.incomplete.as_deref(), Some("it was cancelled"));
     let reason = Request { who: "a".into(), reason: "x\ny".into(), owner: None, stay: None };
     let subject = it.outcome.items[0].subject.clone();
@@ -207,7 +207,7 @@ async fn a_report_that_was_brought_in_is_gated_by_what_it_says() {
         let told = Told::Ended(account.into());
         let question = Question { invocation: "import-1".into(), told, ..Question::default() };
         let it = answers.gate(&question, Time(10)).await.unwrap();
-        assert_eq!(it.outcome.answer == Answer::Green, is_green, "{it:?}");
+        assert_eq!(it.outcome.answer == GateAnswer::Green, is_green, "{it:?}");
     }
     assert_eq!(answers.imported("elsewhere", "import-1").await.unwrap(), None);
 }

@@ -13,7 +13,7 @@ use super::error::VerdictError;
 use super::heard::Heard;
 use super::inbox::{self, Item};
 use super::keys;
-use super::mind::{Builds, Mind, OPEN_FOR, State, Tests};
+use super::mind::{Builds, Mind, MindState, OPEN_FOR, Tests};
 use super::parts::{VerdictOptions, VerdictParts};
 use super::store::{Store, TERM, delete, put};
 use super::sweep::Sweep;
@@ -60,7 +60,7 @@ impl Leading {
         store: Store,
     ) -> Result<Self, VerdictError> {
         let now = parts.clock.now();
-        let mut state: State = store.document(keys::STATE).await?.unwrap_or_default();
+        let mut state: MindState = store.document(keys::STATE).await?.unwrap_or_default();
         if state.census.is_none() {
             state.census = Some(store.count().await?);
         }

@@ -40,7 +40,7 @@ pub struct CaseRecord {
 
 /// What is kept of everything else.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct State {
+pub struct MindState {
     pub clusters: Clusters,
     /// How many tests there are; nothing in what was written before they were counted by instance.
     #[serde(default)]
@@ -70,7 +70,7 @@ pub struct Mind {
 
 impl Mind {
     /// `cases`: failures that are open still.
-    pub fn new(limits: Limits, state: State, cases: Vec<Case>) -> Self {
+    pub fn new(limits: Limits, state: MindState, cases: Vec<Case>) -> Self {
         let prior = Prior::default();
         let mut shadows = Shadows::new(limits, prior.clone());
         shadows.resume(state.day, state.spent, state.holds);
@@ -90,9 +90,9 @@ impl Mind {
         }
     }
 
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> MindState {
         let (day, spent) = self.shadows.spending();
-        State {
+        MindState {
             clusters: self.clusters.clone(),
             census: Some(self.census.clone()),
             holds: self.shadows.holds(),

@@ -3,7 +3,7 @@ use super::*;
 use crate::model::Outcome::{Failed, Passed};
 
 fn mind() -> Mind {
-    Mind::new(Limits::default(), State::default(), Vec::new())
+    Mind::new(Limits::default(), MindState::default(), Vec::new())
 }
 
 /// Takes attempts in as they come and lets them become evidence.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::error::VerdictError;
 use super::evidence::{DAYS, TestEvidence};
 use super::keys;
-use super::mind::{CaseRecord, State};
+use super::mind::{CaseRecord, MindState};
 use super::store::read;
 use crate::flakes::{Flip, History, Mixture, Tier};
 use crate::model::{Subject, Time};
@@ -81,7 +81,7 @@ impl Survey {
     }
 
     pub async fn look(&self, now: Time) -> Result<Surveyed, VerdictError> {
-        let state: Option<State> = read(&*self.records, keys::STATE).await?;
+        let state: Option<MindState> = read(&*self.records, keys::STATE).await?;
         let mut surveyed = Surveyed::default();
         if let Some(state) = state.filter(|it| it.day == now.day()) {
             surveyed.spent = state.spent;

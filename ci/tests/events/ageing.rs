@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kiln_ci::events::{Entry, EventLog, StreamKey};
+use kiln_ci::events::{EventLog, KeptEvent, StreamKey};
 use kiln_ci::model::Time;
 use kiln_ci::storage::Segments;
 use kiln_ci::storage::memory::Memory;
@@ -17,7 +17,7 @@ fn stream(name: &str) -> StreamKey {
 }
 
 async fn append(log: &EventLog, name: &str, at: Time, first: u64, count: usize) {
-    log.append(&stream(name), at, first, &vec![Entry::Other; count]).await.unwrap();
+    log.append(&stream(name), at, first, &vec![KeptEvent::Other; count]).await.unwrap();
 }
 
 #[tokio::test]

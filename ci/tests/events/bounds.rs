@@ -20,7 +20,11 @@ impl Rig {
 }
 
 /// Sends events, each in a commit of its own.
-async fn send(publisher: &mut Publisher, all: &[Entry], now: u64) -> Result<usize, PublisherError> {
+async fn send(
+    publisher: &mut Publisher,
+    all: &[KeptEvent],
+    now: u64,
+) -> Result<usize, PublisherError> {
     let mut acknowledged = 0;
     for number in 1..=all.len() {
         let stream = publisher.stream().clone();
@@ -58,7 +62,7 @@ async fn what_is_too_much_of_a_stream_is_numbered_and_left_out() {
     let finished = bep::BuildFinished { exit_code: Some(code), ..Default::default() };
     let payload = Some(bep::build_event::Payload::Finished(finished));
     let end = bep::BuildEvent { payload, last_message: true, ..Default::default() };
-    all.insert(59, Entry::Bazel(Box::new(end)));
+    all.insert(59, KeptEvent::Bazel(Box::new(end)));
     let mut publisher = rig.publisher("i", terms("ada", limits)).await.unwrap();
     let sent = send(&mut publisher, &all, 1).await;
     assert!(matches!(sent, Err(PublisherError::Large(100_000))), "each is a chunk: {sent:?}");

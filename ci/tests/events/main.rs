@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use kiln_ci::events::{
-    Entry, EventLog, Ordered, Publisher, PublisherError, StreamKey, Terms, read_chunk, write_chunk,
+    EventLog, KeptEvent, Ordered, Publisher, PublisherError, StreamKey, Terms, read_chunk,
+    write_chunk,
 };
 use kiln_ci::history::{History, Policy};
 use kiln_ci::model::{TestKey, Time};
@@ -49,7 +50,7 @@ impl Rig {
     }
 
     /// What is durable, in order.
-    async fn events(&self) -> Vec<(u64, Entry)> {
+    async fn events(&self) -> Vec<(u64, KeptEvent)> {
         let mut events = Vec::new();
         self.log()
             .replay(&stream(), 0, |number, entry| events.push((number, entry)))
@@ -58,7 +59,7 @@ impl Rig {
         events
     }
 
-    async fn check(&self, all: &[Entry]) {
+    async fn check(&self, all: &[KeptEvent]) {
         let expected: Vec<_> = (1..).zip(all.iter().cloned()).collect();
         assert_eq!(self.events().await, expected);
         let results = all.iter().filter(|it| test_of(it).is_some()).count();
@@ -79,8 +80,8 @@ fn stream() -> StreamKey {
     StreamKey { instance: "main".into(), build: "b".into(), invocation: "i".into(), component: 3 }
 }
 
-fn test_of(entry: &Entry) -> Option<&TestResultId> {
-    let Entry::Bazel(event) = entry else { return None };
+fn test_of(entry: &KeptEvent) -> Option<&TestResultId> {
+    let KeptEvent::Bazel(event) = entry else { return None };
     match event.id.as_ref()?.id.as_ref()? {
         Id::TestResult(id) => Some(id),
         _ => None,
@@ -88,7 +89,7 @@ fn test_of(entry: &Entry) -> Option<&TestResultId> {
 }
 
 /// A build that prints, and runs three tests many times.
-fn entries(count: usize) -> Vec<Entry> {
+fn entries(count: usize) -> Vec<KeptEvent> {
     let entry = |number: usize| {
         let (id, payload) = match number % 5 {
             0 => {
@@ -110,12 +111,12 @@ fn entries(count: usize) -> Vec<Entry> {
         };
         let id = Some(bep::BuildEventId { id: Some(id) });
         let event = bep::BuildEvent { id, payload: Some(payload), ..Default::default() };
-        Entry::Bazel(Box::new(event))
+        KeptEvent::Bazel(Box::new(event))
     };
-    (0..count - 1).map(entry).chain([Entry::Finished]).collect()
+    (0..count - 1).map(entry).chain([KeptEvent::Finished]).collect()
 }
 
-fn ordered(number: usize, all: &[Entry]) -> Ordered {
+fn ordered(number: usize, all: &[KeptEvent]) -> Ordered {
     let entry = all[number - 1].clone();
     Ordered { stream: stream(), number: number as i64, entry, bytes: 20 }
 }
@@ -125,7 +126,7 @@ async fn send(
     publisher: &mut Publisher,
     rng: &mut Rng,
     numbers: &[usize],
-    all: &[Entry],
+    all: &[KeptEvent],
 ) -> (Vec<i64>, Result<(), PublisherError>) {
     let mut acknowledged = Vec::new();
     let mut rest = numbers;

@@ -25,7 +25,7 @@ struct Change {
 type Tree = BTreeSet<usize>;
 
 /// A target as it is in a tree: with the changes that touch it. It passes or fails by that alone.
-type State = (u64, Vec<usize>);
+type TargetState = (u64, Vec<usize>);
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
@@ -44,7 +44,7 @@ struct World {
     /// Checks that nobody has given up.
     running: BTreeSet<RunId>,
     target: Commit,
-    passed: BTreeSet<State>,
+    passed: BTreeSet<TargetState>,
     /// Trees that were checked as a whole.
     tested: BTreeSet<Commit>,
     /// One in so many pairs that touch the same target breaks it; 0: none does.
@@ -168,7 +168,7 @@ impl World {
         self.tell(Event::Finished { run, outcome });
     }
 
-    fn states(&self, tree: &Tree) -> BTreeSet<State> {
+    fn states(&self, tree: &Tree) -> BTreeSet<TargetState> {
         let mut states: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
         for change in tree {
             for target in &self.changes[*change].targets {
@@ -178,7 +178,7 @@ impl World {
         states.into_iter().collect()
     }
 
-    fn passes(&self, (_, changes): &State) -> bool {
+    fn passes(&self, (_, changes): &TargetState) -> bool {
         let broken = |one: &usize| {
             let mut later = changes.iter().filter(|other| *other > one);
             self.changes[*one].bad || later.any(|other| self.clash(*one, *other))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::ValueParser;
-use kiln_ci::gate::Answer;
+use kiln_ci::gate::GateAnswer;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -82,8 +82,8 @@ impl Run {
             _ = signals.next() => return Ok(Exit::Code(code)),
         };
         match judged {
-            Ok(Answer::Green) => Ok(Exit::Done),
-            Ok(Answer::Red | Answer::Undecided) => Ok(Exit::Code(code)),
+            Ok(GateAnswer::Green) => Ok(Exit::Done),
+            Ok(GateAnswer::Red | GateAnswer::Undecided) => Ok(Exit::Code(code)),
             Err(error) => {
                 say(&format!("kiln: no failure is masked: {}", error.message));
                 Ok(Exit::Code(code))
@@ -98,7 +98,7 @@ async fn judged(
     line: &CommandLine,
     changed: &Changed,
     wait: Duration,
-) -> Result<Answer, CliError> {
+) -> Result<GateAnswer, CliError> {
     let heard = told::heard(&line.events, &line.invocation)?;
     let api = Api::new(target)?;
     // Who names none means the one that the tests ran in.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use kiln_ci::events::{Build, Entry, FailedRuns, Limits, Options};
+use kiln_ci::events::{Build, FailedRuns, KeptEvent, Limits, Options};
 use kiln_ci::verdicts::Account;
 use kiln_protos::bep::BuildEvent;
 use prost::Message;
@@ -35,7 +35,7 @@ pub fn heard(events: &Path, invocation: &str) -> Result<Heard, CliError> {
     let mut build = Build::new("", invocation, Limits::default());
     let mut failed_runs = FailedRuns::default();
     while let Some(event) = next(&mut source).map_err(failed)? {
-        build.apply(&Entry::Bazel(Box::new(event)));
+        build.apply(&KeptEvent::Bazel(Box::new(event)));
         build.take_attempts().iter().for_each(|it| failed_runs.take(&it.attempt));
     }
     let facts = build.known();

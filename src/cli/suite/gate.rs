@@ -13,7 +13,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{self, Look, look};
 use crate::config::parse_time;
-use kiln_ci::gate::Answer;
+use kiln_ci::gate::GateAnswer;
 use kiln_web::json::{Gate, GateFailure};
 
 /// Say whether a change may go on in spite of the failures of an invocation.
@@ -80,9 +80,9 @@ impl GateCommand {
 /// For people: the verdict, and each failure with its evidence.
 pub fn report(gate: &Gate) -> String {
     let (word, how) = match gate.verdict {
-        Answer::Green => ("green", Look::Good),
-        Answer::Red => ("red", Look::Bad),
-        Answer::Undecided => ("undecided", Look::Busy),
+        GateAnswer::Green => ("green", Look::Good),
+        GateAnswer::Red => ("red", Look::Bad),
+        GateAnswer::Undecided => ("undecided", Look::Busy),
     };
     let masked = gate.failures.iter().filter(|it| it.masked).count();
     let count = match gate.failures.len() {
@@ -106,9 +106,9 @@ pub fn report(gate: &Gate) -> String {
 
 fn line(failure: &GateFailure) -> String {
     let (sign, how) = match failure.finding.answer() {
-        Answer::Green => ("masked", Look::Good),
-        Answer::Red => ("red", Look::Bad),
-        Answer::Undecided => ("open", Look::Busy),
+        GateAnswer::Green => ("masked", Look::Good),
+        GateAnswer::Red => ("red", Look::Bad),
+        GateAnswer::Undecided => ("open", Look::Busy),
     };
     let owner = failure.quarantine.as_ref().and_then(|it| it.owner.as_deref());
     let owner = owner.map(|it| format!(" (owner: {it})")).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use kiln_cas::records::Write;
 use kiln_ci::CiServices;
-use kiln_ci::gate::Answer;
+use kiln_ci::gate::GateAnswer;
 use kiln_ci::verdicts::{Answers, Question, Told};
 use kiln_deploy::catalog::{self, Catalog, Entry};
 use kiln_deploy::promotion::{
@@ -106,14 +106,15 @@ impl Gates {
             told: self.told(instance, invocation).await?,
         };
         let answered = self.answers.gate(&question, self.tests.clock.now()).await?;
-        let open = answered.outcome.items.iter().filter(|it| it.finding.answer() != Answer::Green);
+        let open =
+            answered.outcome.items.iter().filter(|it| it.finding.answer() != GateAnswer::Green);
         let names: Vec<_> = open.map(|it| it.subject.to_string()).take(MAX_NAMED).collect();
         let incomplete = answered.outcome.incomplete.clone();
         let why = incomplete.unwrap_or_else(|| names.join(", "));
         Ok(match answered.outcome.answer {
-            Answer::Green if !answered.pending => Tests::Green,
-            Answer::Red => Tests::Red(why),
-            Answer::Green | Answer::Undecided => {
+            GateAnswer::Green if !answered.pending => Tests::Green,
+            GateAnswer::Red => Tests::Red(why),
+            GateAnswer::Green | GateAnswer::Undecided => {
                 let why =
                     if why.is_empty() { "not all is known of its build".to_owned() } else { why };
                 Tests::Undecided(why)

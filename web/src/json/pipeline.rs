@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use kiln_ci::model::Time;
 use kiln_ci::pipelines::control::{Head, Listed, Run, Shown, Stands};
-use kiln_ci::pipelines::machine::{Skip, Standing, State, StopWhy};
+use kiln_ci::pipelines::machine::{RunState, Skip, Standing, StopWhy};
 use kiln_ci::pipelines::{Stage, Work, critical_path, needs};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -224,7 +224,7 @@ pub fn pipeline_time(time: Time) -> String {
 }
 
 /// How long a stage takes so far; what waits counts a little, so that the way goes on to the end.
-fn millis(state: &State, at: usize, now: Time) -> u64 {
+fn millis(state: &RunState, at: usize, now: Time) -> u64 {
     let Some(stage) = state.stages.get(at) else { return 0 };
     match (stage.started, &stage.standing) {
         (Some(started), _) => {
@@ -237,7 +237,7 @@ fn millis(state: &State, at: usize, now: Time) -> u64 {
 }
 
 fn stage(
-    state: &State,
+    state: &RunState,
     (at_, plan): (usize, &Stage),
     critical: bool,
     line: Option<&String>,

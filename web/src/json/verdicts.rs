@@ -1,8 +1,8 @@
 //! What gates and the quarantine say, and what they are asked. Durations are in seconds.
 
-use kiln_ci::gate::{Answer, Finding, Item};
+use kiln_ci::gate::{Finding, GateAnswer, Item};
 use kiln_ci::model::Subject;
-use kiln_ci::quarantine::{Actor, Change, Entry, Export, Kind};
+use kiln_ci::quarantine::{Actor, Change, Export, Kind, QuarantinedTest};
 use kiln_ci::verdicts::{Account, Answered, Question, Told};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,7 @@ pub struct Gate {
     pub invocation: String,
     /// `green`, `red` or `undecided`.
     #[schemars(with = "String")]
-    pub verdict: Answer,
+    pub verdict: GateAnswer,
     /// Of `kiln tests gate`.
     pub exit_code: u8,
     /// It may change by itself: shadow runs go on, or attempts are on their way.
@@ -210,8 +210,8 @@ impl From<SubjectName> for Subject {
     }
 }
 
-impl From<&Entry> for QuarantineEntry {
-    fn from(it: &Entry) -> Self {
+impl From<&QuarantinedTest> for QuarantineEntry {
+    fn from(it: &QuarantinedTest) -> Self {
         Self {
             since: nanos(it.since),
             expires: nanos(it.expires),

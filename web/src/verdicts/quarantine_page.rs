@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Html;
 use kiln_ci::model::Subject;
-use kiln_ci::quarantine::{Actor, Entry};
+use kiln_ci::quarantine::{Actor, QuarantinedTest};
 use kiln_ci::verdicts::Masked;
 use maud::{Markup, html};
 
@@ -82,7 +82,7 @@ const NOW: [Column; 6] = [
     Column("Expires", "num"),
 ];
 
-fn entry(of: &Subject, it: &Entry, names: &Names<'_>) -> Line {
+fn entry(of: &Subject, it: &QuarantinedTest, names: &Names<'_>) -> Line {
     let cells = vec![
         subject(of, names),
         html! { bdi { (visible(&it.reason, MAX_REASON)) }

@@ -22,7 +22,8 @@ mod write;
 
 pub use footer::{Block, Footer, MAX_FOOTER, RunsBlock, TAIL, TestsBlock, footer_range};
 pub use read::{
-    Entry, days_of, glances_of, invocations_of, read_all, read_days, runs_of, runs_of_one, tests_of,
+    TestEntry, days_of, glances_of, invocations_of, read_all, read_days, runs_of, runs_of_one,
+    tests_of,
 };
 pub use runs::{Glance, Invocation};
 pub use write::{Written, write, write_days};

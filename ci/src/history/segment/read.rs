@@ -15,14 +15,14 @@ use crate::storage::{self, Damage};
 
 /// A test in a segment, and which runs and days are its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct TestEntry {
     pub test: TestKey,
     pub runs: Range<u64>,
     pub days: Range<u64>,
 }
 
 /// The tests of a block.
-pub fn tests_of(sealed: &[u8], block: &Block) -> Result<Vec<Entry>, Damage> {
+pub fn tests_of(sealed: &[u8], block: &Block) -> Result<Vec<TestEntry>, Damage> {
     let raw = storage::open(TESTS, VERSION, sealed, MAX_BLOCK)?;
     let mut read = In(&raw);
     let (mut runs, mut days) = (read.number()?, read.number()?);
@@ -30,7 +30,7 @@ pub fn tests_of(sealed: &[u8], block: &Block) -> Result<Vec<Entry>, Damage> {
     for _ in 0..bounded(block.count, &read)? {
         let test = get_test(&mut read)?;
         let next = (add(runs, read.number()?)?, add(days, read.number()?)?);
-        entries.push(Entry { test, runs: runs..next.0, days: days..next.1 });
+        entries.push(TestEntry { test, runs: runs..next.0, days: days..next.1 });
         (runs, days) = next;
     }
     read.end()?;
@@ -77,7 +77,7 @@ pub fn runs_of(
     sealed: &[u8],
     cases: Option<&[u8]>,
     block: &Block,
-    tests: &[Entry],
+    tests: &[TestEntry],
     invocation: impl Fn(u64) -> Option<Invocation>,
 ) -> Result<Vec<Attempt>, Damage> {
     let test = |number: u64| {
@@ -92,7 +92,7 @@ pub fn runs_of_one(
     sealed: &[u8],
     cases: Option<&[u8]>,
     block: &Block,
-    test: &Entry,
+    test: &TestEntry,
     invocation: impl Fn(u64) -> Option<Invocation>,
 ) -> Result<Vec<Attempt>, Damage> {
     let all = attempts_of(sealed, cases, block, |_| Some(&test.test), invocation)?;

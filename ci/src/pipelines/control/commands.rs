@@ -14,7 +14,7 @@ use super::keys;
 use super::notes::cut;
 use super::open::Open;
 use crate::model::Time;
-use crate::pipelines::machine::{Input, MAX_RESUMES, Standing, State, StopWhy};
+use crate::pipelines::machine::{Input, MAX_RESUMES, RunState, Standing, StopWhy};
 use crate::pipelines::runner::TaskKey;
 use crate::pipelines::stage::Work;
 
@@ -50,7 +50,7 @@ pub struct Listed {
 /// A run with all that is known of it.
 pub struct Shown {
     pub run: Arc<Run>,
-    pub state: State,
+    pub state: RunState,
     pub now: Time,
     /// What stages do now, by their indexes; known where the run is driven.
     pub lines: BTreeMap<u32, String>,
@@ -170,7 +170,7 @@ fn input(open: &Open, said: &Said, (by, reason): (&str, &str)) -> Result<Input, 
 }
 
 /// The stage of this name, if it asks people; without a name the only one that does.
-fn asking(state: &State, name: Option<&str>) -> Result<u32, ControlError> {
+fn asking(state: &RunState, name: Option<&str>) -> Result<u32, ControlError> {
     let asks = |at: &usize| {
         matches!(state.stages.get(*at).map(|it| &it.standing), Some(Standing::Asking { .. }))
     };
@@ -195,7 +195,7 @@ fn asking(state: &State, name: Option<&str>) -> Result<u32, ControlError> {
     }
 }
 
-fn may_approve(state: &State, stage: u32, by: &String) -> Result<(), ControlError> {
+fn may_approve(state: &RunState, stage: u32, by: &String) -> Result<(), ControlError> {
     let at = usize::try_from(stage).unwrap_or(usize::MAX);
     let (Some(plan), Some(is)) = (state.spec.stages.get(at), state.stages.get(at)) else {
         return Ok(());

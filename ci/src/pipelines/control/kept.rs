@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Time;
 use crate::pipelines::file::Busy;
-use crate::pipelines::machine::{End, Phase, Standing, State};
+use crate::pipelines::machine::{End, Phase, RunState, Standing};
 use crate::pipelines::runner::Source;
 
 /// What a run is; it never changes.
@@ -73,7 +73,7 @@ pub struct Head {
 }
 
 impl Stands {
-    pub fn of(state: &State) -> Self {
+    pub fn of(state: &RunState) -> Self {
         match state.phase {
             Phase::Ended(End::Passed) => Self::Passed,
             Phase::Ended(End::Failed) => Self::Failed,
@@ -112,7 +112,7 @@ impl Stands {
 }
 
 impl Head {
-    pub fn of(state: &State) -> Self {
+    pub fn of(state: &RunState) -> Self {
         let mut head = Self {
             length: state.length,
             stands: Stands::of(state),

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::kept::Run;
 use crate::model::Time;
-use crate::pipelines::machine::{Event, Logged, State, StopWhy};
+use crate::pipelines::machine::{Event, Logged, RunState, StopWhy};
 use crate::verdicts::Note;
 
 /// Characters of a text in the audit log.
@@ -29,7 +29,7 @@ pub fn begun(run: &Run) -> Note {
 }
 
 /// What people said, and how it ended.
-pub fn of_events(run: &Run, state: &State, events: &[Logged]) -> Vec<Note> {
+pub fn of_events(run: &Run, state: &RunState, events: &[Logged]) -> Vec<Note> {
     let name = |stage: &u32| {
         let at = usize::try_from(*stage).ok();
         at.and_then(|at| state.spec.stages.get(at)).map(|it| it.name.as_str()).unwrap_or_default()

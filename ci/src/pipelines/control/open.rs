@@ -8,7 +8,7 @@ use lru::LruCache;
 
 use super::kept::Run;
 use crate::model::Time;
-use crate::pipelines::machine::{Logged, Spec, State};
+use crate::pipelines::machine::{Logged, RunState, Spec};
 use crate::pipelines::stage::Stage;
 
 /// Runs that are kept: the texts of one have 16 MB at most.
@@ -18,7 +18,7 @@ const KEPT: NonZeroUsize = NonZeroUsize::new(8).expect("it is not 0");
 #[derive(Clone)]
 pub struct Open {
     pub run: Arc<Run>,
-    pub state: State,
+    pub state: RunState,
     /// Of the head.
     pub version: u64,
     /// Time of the last event: a clock that goes back is not followed.
@@ -30,7 +30,7 @@ impl Open {
     pub fn new(run: Run, stages: Vec<Stage>) -> Self {
         let timeout = Duration::from_millis(run.timeout_ms);
         let spec = Spec::new(stages, &run.by, timeout, run.most);
-        let state = State::new(Arc::new(spec));
+        let state = RunState::new(Arc::new(spec));
         Self { state, version: 0, last: run.at, run: Arc::new(run) }
     }
 

@@ -15,7 +15,7 @@ use super::store::{MAX_ACTIVE, Store, parts, put};
 use crate::model::Time;
 use crate::pipelines::file::{Busy, Declared, read};
 use crate::pipelines::laid::{Begun, Laid, lay_out};
-use crate::pipelines::machine::{Spec, State};
+use crate::pipelines::machine::{RunState, Spec};
 use crate::pipelines::runner::Source;
 use crate::storage::{Expect, Write};
 
@@ -151,7 +151,7 @@ fn written(run: &Run, laid: Laid) -> Result<Vec<Write>, ControlError> {
         writes.push(Write { key, expect: Expect::Absent, value: Some(value) });
     }
     let timeout = Duration::from_millis(run.timeout_ms);
-    let state = State::new(Arc::new(Spec::new(laid.stages, &run.by, timeout, run.most)));
+    let state = RunState::new(Arc::new(Spec::new(laid.stages, &run.by, timeout, run.most)));
     writes.push(put(keys::head(&run.id), Expect::Absent, &Head::of(&state))?);
     Ok(writes)
 }

@@ -6,7 +6,7 @@ use super::kept::Run;
 use crate::model::Time;
 use crate::pipelines::file::{Reference, fill};
 use crate::pipelines::fill::filled;
-use crate::pipelines::machine::{Running, Standing, State};
+use crate::pipelines::machine::{RunState, Running, Standing};
 use crate::pipelines::runner::{Task, TaskKey};
 use crate::pipelines::stage::Stage;
 
@@ -16,7 +16,7 @@ const MAX_TOLD: usize = 1_000;
 /// The task of an attempt. Errors: in words; the stage has failed.
 pub fn task(
     run: &Run,
-    state: &State,
+    state: &RunState,
     (at, running): (usize, Running),
     now: Time,
 ) -> Result<Task, String> {
@@ -49,7 +49,7 @@ pub fn task(
 }
 
 /// What those before it told: each that is a stage by itself. Nobody may ask the cells of a matrix.
-fn told(state: &State, stage: &Stage) -> BTreeMap<String, BTreeMap<String, String>> {
+fn told(state: &RunState, stage: &Stage) -> BTreeMap<String, BTreeMap<String, String>> {
     let one = |need: &u32| {
         let at = usize::try_from(*need).ok()?;
         let (plan, is) = (state.spec.stages.get(at)?, state.stages.get(at)?);

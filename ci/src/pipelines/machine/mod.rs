@@ -12,5 +12,5 @@ mod tests;
 pub use self::event::{End, Event, Input, Logged, Skip, StopWhy};
 pub use self::group::{Group, GroupFull, MAX_QUEUE};
 pub use self::spec::Spec;
-pub use self::state::{Phase, Running, StageState, Standing, State, Stop};
+pub use self::state::{Phase, RunState, Running, StageState, Standing, Stop};
 pub use self::step::{LOST, MAX_RESUMES, step};

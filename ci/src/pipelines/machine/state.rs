@@ -74,7 +74,7 @@ pub struct StageState {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct RunState {
     pub spec: Arc<Spec>,
     /// Events that happened.
     pub length: u64,
@@ -99,7 +99,7 @@ impl Standing {
     }
 }
 
-impl State {
+impl RunState {
     pub fn new(spec: Arc<Spec>) -> Self {
         let stage = |stage: &Stage| StageState {
             standing: Standing::Waiting,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::event::{End, Event, Input, Logged, Skip, StopWhy};
 use super::spec::index;
-use super::state::{Phase, Standing, State};
+use super::state::{Phase, RunState, Standing};
 use crate::model::Time;
 use crate::pipelines::runner::Outcome;
 use crate::pipelines::stage::{On, Work};
@@ -15,7 +15,7 @@ pub const LOST: Duration = Duration::from_secs(600);
 pub const MAX_RESUMES: u32 = 100;
 
 /// Tells a run something; answers with what happened by that, which has been applied.
-pub fn step(state: &mut State, input: &Input, now: Time) -> Vec<Logged> {
+pub fn step(state: &mut RunState, input: &Input, now: Time) -> Vec<Logged> {
     let mut log = Vec::new();
     let mut stepping = Stepping { state, now, log: &mut log };
     if let Some(event) = stepping.answer(input) {
@@ -26,7 +26,7 @@ pub fn step(state: &mut State, input: &Input, now: Time) -> Vec<Logged> {
 }
 
 struct Stepping<'s> {
-    state: &'s mut State,
+    state: &'s mut RunState,
     now: Time,
     log: &'s mut Vec<Logged>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_ci::flakes::{Signature, Verdict};
-use kiln_ci::gate::{Answer, Failure, Finding, Item, Outcome, Run, gate};
+use kiln_ci::gate::{Failure, Finding, GateAnswer, Item, Outcome, Run, gate};
 use kiln_ci::model::Time;
 
 use super::{Driver, TICK};
@@ -55,7 +55,7 @@ impl Driver {
         }
         let breaks = !self.world.changes[pending.change].broken.is_empty();
         if breaks {
-            self.report.missed += u64::from(outcome.answer == Answer::Green);
+            self.report.missed += u64::from(outcome.answer == GateAnswer::Green);
         } else if !bombed {
             self.count_good(pending, &outcome);
         }
@@ -115,19 +115,19 @@ impl Driver {
         self.report.good += 1;
         self.report.raw_false_red += u64::from(!pending.failures.is_empty());
         let answered = |answer| move |it: &&Item| it.finding.answer() == answer;
-        let mut red = outcome.items.iter().filter(answered(Answer::Red));
+        let mut red = outcome.items.iter().filter(answered(GateAnswer::Red));
         match outcome.answer {
-            Answer::Green => {}
-            Answer::Red if red.all(|it| it.finding == Finding::Edited) => {
+            GateAnswer::Green => {}
+            GateAnswer::Red if red.all(|it| it.finding == Finding::Edited) => {
                 self.report.red_by_edit += 1;
             }
-            Answer::Red => {
+            GateAnswer::Red => {
                 self.report.false_red += 1;
                 self.print_false_red(pending, outcome);
             }
-            Answer::Undecided => {
+            GateAnswer::Undecided => {
                 self.report.undecided += 1;
-                for it in outcome.items.iter().filter(answered(Answer::Undecided)) {
+                for it in outcome.items.iter().filter(answered(GateAnswer::Undecided)) {
                     let why = format!("{:?}", it.finding);
                     *self.report.undecided_why.entry(why).or_default() += 1;
                 }
@@ -138,7 +138,7 @@ impl Driver {
     fn print_false_red(&self, pending: &Pending, outcome: &Outcome) {
         let change = &self.world.changes[pending.change].label;
         for (item, test) in outcome.items.iter().zip(pending.failures.keys()) {
-            if item.finding.answer() == Answer::Red {
+            if item.finding.answer() == GateAnswer::Red {
                 let rate = self.world.tests[*test].rate;
                 println!("{change} is falsely red: {item} (true rate {rate:.3})");
             }

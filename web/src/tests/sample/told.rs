@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kiln_cas::{Digest, DigestFunction};
-use kiln_ci::events::{Build, Entry, Limits, StreamKey, Summary};
+use kiln_ci::events::{Build, KeptEvent, Limits, StreamKey, Summary};
 use kiln_ci::model::Time;
 use kiln_protos::bep::build_event::Payload;
 use kiln_protos::bep::build_event_id::{
@@ -16,9 +16,9 @@ use kiln_protos::bep::{self, TestStatus};
 use crate::WebState;
 use crate::format::now;
 
-fn event(id: Option<Id>, payload: Payload) -> Entry {
+fn event(id: Option<Id>, payload: Payload) -> KeptEvent {
     let id = Some(bep::BuildEventId { id });
-    Entry::Bazel(Box::new(bep::BuildEvent { id, payload: Some(payload), ..Default::default() }))
+    KeptEvent::Bazel(Box::new(bep::BuildEvent { id, payload: Some(payload), ..Default::default() }))
 }
 
 fn configuration() -> Option<ConfigurationId> {
@@ -38,7 +38,7 @@ fn millis() -> i64 {
     now() / 1_000_000
 }
 
-fn started(command: &str) -> Entry {
+fn started(command: &str) -> KeptEvent {
     let it = bep::BuildStarted {
         command: command.into(),
         build_tool_version: "8.4.2".into(),
@@ -49,28 +49,28 @@ fn started(command: &str) -> Entry {
     event(None, Payload::Started(it))
 }
 
-fn command_line(arguments: &[&str]) -> Entry {
+fn command_line(arguments: &[&str]) -> KeptEvent {
     let args = arguments.iter().map(|it| (*it).to_owned()).collect();
     event(None, Payload::UnstructuredCommandLine(bep::UnstructuredCommandLine { args }))
 }
 
-fn metadata(pairs: &[(&str, &str)]) -> Entry {
+fn metadata(pairs: &[(&str, &str)]) -> KeptEvent {
     let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     event(None, Payload::BuildMetadata(bep::BuildMetadata { metadata: pairs.collect() }))
 }
 
-fn options(effective: &[&str]) -> Entry {
+fn options(effective: &[&str]) -> KeptEvent {
     let cmd_line = effective.iter().map(|it| (*it).to_owned()).collect();
     let it = bep::OptionsParsed { cmd_line, ..Default::default() };
     event(None, Payload::OptionsParsed(it))
 }
 
-fn pattern(text: &str) -> Entry {
+fn pattern(text: &str) -> KeptEvent {
     let id = PatternExpandedId { pattern: vec![text.into()] };
     event(Some(Id::Pattern(id)), Payload::Expanded(bep::PatternExpanded::default()))
 }
 
-fn completed(label: &str, success: bool, set: &str) -> Entry {
+fn completed(label: &str, success: bool, set: &str) -> KeptEvent {
     let id = TargetCompletedId {
         label: label.into(),
         configuration: configuration(),
@@ -85,7 +85,7 @@ fn completed(label: &str, success: bool, set: &str) -> Entry {
     event(Some(Id::TargetCompleted(id)), Payload::Completed(it))
 }
 
-fn result(label: &str, attempt: i32, status: TestStatus, files: Vec<bep::File>) -> Entry {
+fn result(label: &str, attempt: i32, status: TestStatus, files: Vec<bep::File>) -> KeptEvent {
     let configuration = configuration();
     let id = TestResultId { label: label.into(), run: 1, shard: 1, attempt, configuration };
     let it = bep::TestResult {
@@ -97,7 +97,7 @@ fn result(label: &str, attempt: i32, status: TestStatus, files: Vec<bep::File>) 
     event(Some(Id::TestResult(id)), Payload::TestResult(it))
 }
 
-fn summary(label: &str, status: TestStatus, attempts: i32) -> Entry {
+fn summary(label: &str, status: TestStatus, attempts: i32) -> KeptEvent {
     let id = TestSummaryId { label: label.into(), configuration: configuration() };
     let it = bep::TestSummary {
         overall_status: status.into(),
@@ -109,7 +109,7 @@ fn summary(label: &str, status: TestStatus, attempts: i32) -> Entry {
     event(Some(Id::TestSummary(id)), Payload::TestSummary(it))
 }
 
-fn finished() -> Entry {
+fn finished() -> KeptEvent {
     let exit_code = bep::build_finished::ExitCode { name: "TESTS_FAILED".into(), code: 3 };
     let finish_time_millis = millis() - 1000;
     let exit_code = Some(exit_code);
@@ -119,7 +119,7 @@ fn finished() -> Entry {
 
 /// Appends events as the service does, and notes the build.
 /// `ago`: milliseconds since they came.
-pub async fn tell(state: &WebState, invocation: &str, ago: i64, entries: &[Entry]) {
+pub async fn tell(state: &WebState, invocation: &str, ago: i64, entries: &[KeptEvent]) {
     let stream = StreamKey {
         build: format!("of {invocation}"),
         invocation: invocation.into(),
@@ -166,7 +166,7 @@ pub async fn passed(state: &WebState, invocation: &str) {
         completed("//app/parser:parser_test", true, "0"),
         summary("//app/parser:parser_test", TestStatus::Passed, 1),
         event(None, Payload::Finished(ended)),
-        Entry::Finished,
+        KeptEvent::Finished,
     ];
     tell(state, invocation, 120_000, &entries).await;
 }
@@ -228,7 +228,7 @@ pub async fn failed(state: &WebState, invocation: &str) {
         ),
         event(None, Payload::BuildToolLogs(bep::BuildToolLogs { log: vec![profile] })),
         finished(),
-        Entry::Finished,
+        KeptEvent::Finished,
     ];
     tell(state, invocation, 60_000, &entries).await;
 }

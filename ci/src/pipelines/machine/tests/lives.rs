@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::world::{MOST, spec, stage};
 use crate::model::Time;
 use crate::pipelines::machine::{
-    End, Event, Input, Logged, Phase, Skip, Spec, Standing, State, StopWhy, step,
+    End, Event, Input, Logged, Phase, RunState, Skip, Spec, Standing, StopWhy, step,
 };
 use crate::pipelines::runner::Outcome;
 use crate::pipelines::stage::{Approval, On, RetryOn, Work};
@@ -25,14 +25,14 @@ fn outcome(kind: u8) -> Outcome {
 
 /// A life: what it is told, by what was drawn.
 struct Life {
-    state: State,
+    state: RunState,
     now: Time,
     log: Vec<Logged>,
 }
 
 impl Life {
     fn new(spec: Arc<Spec>) -> Self {
-        Self { state: State::new(spec), now: Time(1_000), log: Vec::new() }
+        Self { state: RunState::new(spec), now: Time(1_000), log: Vec::new() }
     }
 
     fn tell(&mut self, input: &Input) {
@@ -90,7 +90,7 @@ impl Life {
 }
 
 /// What has to be so whenever something happens.
-fn check(mut state: State, events: &[Logged]) {
+fn check(mut state: RunState, events: &[Logged]) {
     for logged in events {
         match &logged.event {
             Event::Started { stage, attempt } => {
@@ -117,8 +117,8 @@ fn check(mut state: State, events: &[Logged]) {
     }
 }
 
-fn replay(spec: &Arc<Spec>, log: &[Logged]) -> State {
-    let mut state = State::new(spec.clone());
+fn replay(spec: &Arc<Spec>, log: &[Logged]) -> RunState {
+    let mut state = RunState::new(spec.clone());
     log.iter().for_each(|logged| state.apply(logged));
     state
 }
@@ -231,7 +231,7 @@ fn ten_thousand_stages_end() {
     let stages =
         (0..10_000).map(|at| stage(at, if at < 100 { vec![] } else { vec![at as u32 - 100] }));
     let spec = Arc::new(Spec::new(stages.collect(), "ann", Duration::from_secs(1_000_000), 100));
-    let mut state = State::new(spec);
+    let mut state = RunState::new(spec);
     step(&mut state, &Input::Turn, Time(0));
     let mut steps = 0;
     loop {
