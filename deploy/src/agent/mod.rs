@@ -51,5 +51,5 @@ pub use sharing::{
     Shelf,
 };
 pub use source::{GoesOn, Source, SourceError};
-pub use state::{Order, State};
+pub use state::{AgentState, Order};
 pub use work::{Agent, AgentError, Claim, Installed, Point};

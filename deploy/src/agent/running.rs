@@ -11,7 +11,7 @@ use super::disk;
 use super::link::{Health, Link, LinkError, Report, Speaker, Status, short};
 use super::service::Service;
 use super::source::Source;
-use super::state::{Order, State};
+use super::state::{AgentState, Order};
 use super::work::{Agent, AgentError};
 use crate::oci::ContentDigest;
 
@@ -305,7 +305,7 @@ impl<L: Link, S: Source> Running<L, S> {
         // Without it no order is carried out: whoever waits for that has to hear why.
         let (state, unread) = match self.agent.state() {
             Ok(state) => (state, None),
-            Err(error) => (State::default(), Some(short(&causes::chain(&error)))),
+            Err(error) => (AgentState::default(), Some(short(&causes::chain(&error)))),
         };
         let (health, hindered) = {
             let known = self.lock();

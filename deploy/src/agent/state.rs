@@ -14,7 +14,7 @@ pub struct Order {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct State {
+pub struct AgentState {
     /// The newest that was accepted.
     pub generation: Generation,
     /// What it said.

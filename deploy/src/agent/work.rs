@@ -11,7 +11,7 @@ use super::disk::{
 use super::hook::HookError;
 use super::link::short;
 use super::source::{GoesOn, Source, SourceError};
-use super::state::{Order, State};
+use super::state::{AgentState, Order};
 use crate::json::{self, JsonError};
 use crate::oci::ContentDigest;
 use crate::rollouts::machine::Generation;
@@ -134,15 +134,15 @@ impl<S: Source, A: Activation> Agent<S, A> {
         Self { root, source, activation, _lock: lock }
     }
 
-    pub fn state(&self) -> Result<State, AgentError> {
+    pub fn state(&self) -> Result<AgentState, AgentError> {
         let read = read_if_there(&self.root.join(STATE), MAX_STATE);
         match read.map_err(disk("state.json cannot be read"))? {
-            None => Ok(State::default()),
+            None => Ok(AgentState::default()),
             Some(data) => json::read(&data, MAX_STATE).map_err(AgentError::State),
         }
     }
 
-    fn save(&self, state: &State) -> Result<(), AgentError> {
+    fn save(&self, state: &AgentState) -> Result<(), AgentError> {
         let data = json::write(state).map_err(AgentError::State)?;
         write_whole(&self.root.join(STATE), &data).map_err(disk("state.json cannot be written"))
     }
@@ -200,7 +200,7 @@ impl<S: Source, A: Activation> Agent<S, A> {
 
     fn carry_out(
         &self,
-        mut state: State,
+        mut state: AgentState,
         goes_on: &dyn Fn(Point) -> bool,
     ) -> Result<Installed, AgentError> {
         let stop = |point| if goes_on(point) { Ok(()) } else { Err(AgentError::Stopped) };
@@ -289,7 +289,7 @@ impl<S: Source, A: Activation> Agent<S, A> {
 
     fn give_up(
         &self,
-        state: &mut State,
+        state: &mut AgentState,
         error: &(dyn std::error::Error + 'static),
     ) -> Result<(), AgentError> {
         (state.open, state.settled) = (false, state.generation);
@@ -301,7 +301,7 @@ impl<S: Source, A: Activation> Agent<S, A> {
     /// program as well.
     fn go_back(
         &self,
-        mut state: State,
+        mut state: AgentState,
         error: HookError,
         goes_on: GoesOn<'_>,
     ) -> Result<AgentError, AgentError> {
@@ -317,7 +317,7 @@ impl<S: Source, A: Activation> Agent<S, A> {
     }
 
     /// Keeps the version that runs and the one before it.
-    fn prune(&self, state: &State) -> Result<(), AgentError> {
+    fn prune(&self, state: &AgentState) -> Result<(), AgentError> {
         let kept: Vec<_> = [&state.current, &state.previous]
             .into_iter()
             .flatten()

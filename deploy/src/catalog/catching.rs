@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::blocking::Blocking;
-use super::entry::Entry;
+use super::entry::CatalogEntry;
 use super::error::CatalogError;
 use super::older::Older;
 use super::{Catalog, MAX_RECORD, blocking, keys};
@@ -55,7 +55,7 @@ impl Catalog {
         }
         let page = records.list(keys::ENTRIES, progress.after.as_deref(), false, limit).await?;
         for record in &page {
-            let entry: Entry = json::read(&record.value, MAX_RECORD)?;
+            let entry: CatalogEntry = json::read(&record.value, MAX_RECORD)?;
             let name = entry.release.name.clone();
             match self.show_late(entry).await {
                 Ok(shown) => caught.shown += usize::from(shown),
@@ -80,7 +80,7 @@ impl Catalog {
     }
 
     /// `false`: it is there already, or is a release no more.
-    async fn show_late(&self, mut entry: Entry) -> Result<bool, CatalogError> {
+    async fn show_late(&self, mut entry: CatalogEntry) -> Result<bool, CatalogError> {
         let name = entry.release.name.clone();
         let repository = self.repository(&name.repository);
         let is_own = repository.owner().await?.is_some_and(|it| it == entry.instance);
@@ -105,7 +105,7 @@ impl Catalog {
         let event = self.event(&entry, "release.show", WHO, details);
         for _ in 0..TRIES {
             let Some(found) = self.parts.records.get(&key).await? else { return Ok(false) };
-            let now: Entry = json::read(&found.value, MAX_RECORD)?;
+            let now: CatalogEntry = json::read(&found.value, MAX_RECORD)?;
             // What a newer server wrote there beside stays.
             let mut kept: Map<String, Value> = json::read(&found.value, MAX_RECORD)?;
             kept.insert("content".to_owned(), json!(entry.content));
@@ -129,7 +129,7 @@ impl Catalog {
     }
 
     /// With what was signed in cosign's older form, but for the signature of the image: that takes the key.
-    async fn with_older(&self, mut entry: Entry) -> Result<Entry, CatalogError> {
+    async fn with_older(&self, mut entry: CatalogEntry) -> Result<CatalogEntry, CatalogError> {
         let Ok(key) = PublicKey::from_pem(&entry.public_key) else { return Ok(entry) };
         let keys = KeyRing::single("release", key);
         let bundles = self.bundles(&entry).await?;

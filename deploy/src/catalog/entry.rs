@@ -12,7 +12,7 @@ use crate::timestamp::Timestamp;
 /// a server reads what a newer one has written: what it does not know is left alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+pub struct CatalogEntry {
     pub release: Release,
     pub instance: String,
     /// `git+URL@COMMIT`, as whoever made it said.

@@ -8,7 +8,7 @@ use kiln_cas::pins::Pin;
 use serde_json::Value;
 
 use super::blocking::{Blocking, stored};
-use super::entry::{Counts, Entry};
+use super::entry::{CatalogEntry, Counts};
 use super::error::CatalogError;
 use super::held;
 use super::making::signed_by;
@@ -45,7 +45,7 @@ impl Catalog {
         index: Vec<u8>,
         keys: KeyRing,
         who: &str,
-    ) -> Result<Entry, CatalogError> {
+    ) -> Result<CatalogEntry, CatalogError> {
         let store = Blocking::new(self.parts.blobs.clone());
         let (now, instance, made_by) = (self.now(), instance.to_owned(), who.to_owned());
         let read = move || {
@@ -65,7 +65,7 @@ impl Catalog {
         signed_by(existing, &entry.public_key)
     }
 
-    async fn same(&self, entry: &Entry) -> Result<Option<Entry>, CatalogError> {
+    async fn same(&self, entry: &CatalogEntry) -> Result<Option<CatalogEntry>, CatalogError> {
         let release = &entry.release;
         let built = (entry.source.as_deref(), entry.branch.as_deref());
         self.same_or_none(&entry.instance, &release.name, &release.subject, built).await
@@ -84,10 +84,10 @@ struct Imported {
 }
 
 impl Imported {
-    fn entry(self, instance: String, made_by: String) -> Entry {
+    fn entry(self, instance: String, made_by: String) -> CatalogEntry {
         let Self { release, source, branch, level, closure, public_key, content, tags } = self;
         let pin = Pin::fresh_name();
-        Entry {
+        CatalogEntry {
             release,
             instance,
             source,

@@ -4,7 +4,7 @@ use kiln_cas::records::{Expect, RecordsError, Write};
 use kiln_cas::stores::audit::{AuditEvent, AuditLog};
 use serde_json::{Map, Value, json};
 
-use super::entry::{Entry, Rejection};
+use super::entry::{CatalogEntry, Rejection};
 use super::error::CatalogError;
 use super::{Catalog, MAX_RECORD, keys};
 use crate::json;
@@ -21,14 +21,14 @@ impl Catalog {
     /// first of its name.
     pub(super) async fn add(
         &self,
-        entry: &mut Entry,
+        entry: &mut CatalogEntry,
         holds: &[String],
         action: &str,
         who: &str,
     ) -> Result<bool, CatalogError> {
         let shown = self.shown(entry).await?;
         let entry = &*entry;
-        let Entry { release, instance, .. } = entry;
+        let CatalogEntry { release, instance, .. } = entry;
         self.parts.pins.pin_all(&self.pins_of(&entry.pin, &entry.content)?).await?;
         self.repository(&release.name.repository).link(&shown).await?;
         let put =
@@ -62,12 +62,12 @@ impl Catalog {
     /// Says that a release holds content of these hashes.
     pub(super) async fn hold(
         &self,
-        entry: &Entry,
+        entry: &CatalogEntry,
         mut hashes: Vec<String>,
     ) -> Result<(), CatalogError> {
         hashes.sort();
         hashes.dedup();
-        let Entry { release, instance, .. } = entry;
+        let CatalogEntry { release, instance, .. } = entry;
         let manifest = release.subject.digest.hex();
         let write = |it: &String| Write {
             key: keys::holds(instance, it, &release.name, manifest),
@@ -82,7 +82,7 @@ impl Catalog {
 
     pub(super) fn event(
         &self,
-        entry: &Entry,
+        entry: &CatalogEntry,
         action: &str,
         who: &str,
         details: Value,
@@ -96,7 +96,7 @@ impl Catalog {
         }
     }
 
-    pub(super) async fn unpin(&self, entry: &Entry) -> Result<(), CatalogError> {
+    pub(super) async fn unpin(&self, entry: &CatalogEntry) -> Result<(), CatalogError> {
         let pins = self.pins_of(&entry.pin, &entry.content)?;
         Ok(self.parts.pins.unpin_all(&pins).await?)
     }
@@ -108,7 +108,7 @@ impl Catalog {
         name: &ReleaseName,
         reason: &str,
         who: &str,
-    ) -> Result<Entry, CatalogError> {
+    ) -> Result<CatalogEntry, CatalogError> {
         let reason = reason.trim();
         if reason.is_empty() || reason.chars().count() > MAX_REASON {
             return Err(CatalogError::Reason(MAX_REASON));
@@ -117,7 +117,7 @@ impl Catalog {
         loop {
             let found = self.parts.records.get(&key).await?;
             let found = found.ok_or_else(|| CatalogError::NoRelease(name.clone()))?;
-            let mut entry: Entry = json::read(&found.value, MAX_RECORD)?;
+            let mut entry: CatalogEntry = json::read(&found.value, MAX_RECORD)?;
             if entry.rejected.is_some() {
                 return Ok(entry);
             }

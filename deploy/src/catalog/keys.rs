@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `releases/entry/{instance}/{name}` | a release ([`Entry`](super::Entry)) |
+//! | `releases/entry/{instance}/{name}` | a release ([`CatalogEntry`](super::CatalogEntry)) |
 //! | `releases/holds/{instance}/{content}/{name}@{manifest}` | empty: the release of this name holds this content, if that is its manifest |
 //! | `releases/attached/{instance}/{name}/{manifest}` | what was signed of it since ([`Attached`](super::entry::Attached)) |
 //! | `releases/gone/{instance}/{name}` | which content the name stood for |

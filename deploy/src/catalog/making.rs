@@ -7,7 +7,7 @@ use kiln_cas::records::{Expect, Write};
 
 use super::blocking::Blocking;
 use super::content::Form;
-use super::entry::{Draft, Entry, Rejection};
+use super::entry::{CatalogEntry, Draft, Rejection};
 use super::error::CatalogError;
 use super::older::reference;
 use super::outputs::{Finder, Outputs, Wanted};
@@ -46,7 +46,7 @@ pub enum Prepared {
     /// With what is to be signed; the server asks itself for that when it signs.
     Draft(Box<Draft>, Vec<Vec<u8>>),
     /// The same content under the same name.
-    Existing(Box<Entry>),
+    Existing(Box<CatalogEntry>),
 }
 
 /// Files that a draft names beside its blobs: its record holds both.
@@ -137,7 +137,7 @@ impl Catalog {
         reference(&self.parts.builder, name.repository.as_str())
     }
 
-    async fn existing(&self, draft: &Draft) -> Result<Option<Entry>, CatalogError> {
+    async fn existing(&self, draft: &Draft) -> Result<Option<CatalogEntry>, CatalogError> {
         let release = &draft.release;
         let built = (draft.source.as_deref(), draft.branch.as_deref());
         self.same_or_none(&draft.instance, &release.name, &release.subject, built).await
@@ -150,7 +150,7 @@ impl Catalog {
         name: &ReleaseName,
         subject: &Descriptor,
         built: (Option<&str>, Option<&str>),
-    ) -> Result<Option<Entry>, CatalogError> {
+    ) -> Result<Option<CatalogEntry>, CatalogError> {
         let Some(entry) = self.find(instance, name).await? else {
             return self.was_same(instance, name, subject).await;
         };
@@ -174,7 +174,7 @@ impl Catalog {
         instance: &str,
         name: &ReleaseName,
         subject: &Descriptor,
-    ) -> Result<Option<Entry>, CatalogError> {
+    ) -> Result<Option<CatalogEntry>, CatalogError> {
         let gone = self.parts.records.get(&keys::gone(instance, name)).await?;
         let was = gone.and_then(|it| std::str::from_utf8(&it.value).ok()?.parse().ok());
         match was.filter(|it| *it != subject.digest) {
@@ -184,7 +184,7 @@ impl Catalog {
     }
 
     /// Signs with the server's key what was prepared for it, and makes it visible.
-    pub async fn sign_here(&self, draft: Draft, who: &str) -> Result<Entry, CatalogError> {
+    pub async fn sign_here(&self, draft: Draft, who: &str) -> Result<CatalogEntry, CatalogError> {
         let key = self.parts.key.clone().ok_or(CatalogError::NoKey)?;
         self.finish(draft, key, who).await
     }
@@ -196,7 +196,7 @@ impl Catalog {
         draft: &str,
         signed: (PublicKey, Vec<Vec<u8>>),
         who: &str,
-    ) -> Result<Entry, CatalogError> {
+    ) -> Result<CatalogEntry, CatalogError> {
         let draft = self.waiting(instance, draft).await?;
         let (key, signatures) = signed;
         let wanted = draft.statements.len() + 1;
@@ -229,7 +229,7 @@ impl Catalog {
         draft: Draft,
         signer: Arc<dyn Signer>,
         who: &str,
-    ) -> Result<Entry, CatalogError> {
+    ) -> Result<CatalogEntry, CatalogError> {
         let public_key = signer.public_key().to_pem().map_err(|_| CatalogError::Stopped)?;
         if let Some(existing) = self.existing(&draft).await? {
             return signed_by(existing, &public_key);
@@ -262,7 +262,7 @@ impl Catalog {
         signed: Signed,
         public_key: String,
         who: &str,
-    ) -> Result<Entry, CatalogError> {
+    ) -> Result<CatalogEntry, CatalogError> {
         let mut release = draft.release.clone();
         release.attestations.extend(signed.attestations);
         // What is signed elsewhere may come an hour after it was prepared: it is there from now on.
@@ -274,7 +274,7 @@ impl Catalog {
         if content.len() > MAX_BLOBS {
             return Err(CatalogError::TooMany(MAX_BLOBS));
         }
-        Ok(Entry {
+        Ok(CatalogEntry {
             release,
             instance: draft.instance.clone(),
             source: draft.source.clone(),
@@ -292,7 +292,7 @@ impl Catalog {
 }
 
 /// The release that is there, if this key signed it: whoever signs with another one is not to think that he did.
-pub(super) fn signed_by(existing: Entry, key: &str) -> Result<Entry, CatalogError> {
+pub(super) fn signed_by(existing: CatalogEntry, key: &str) -> Result<CatalogEntry, CatalogError> {
     if existing.public_key.trim() == key.trim() {
         return Ok(existing);
     }

@@ -44,7 +44,7 @@ use crate::timestamp::Timestamp;
 
 pub use catching::CaughtUp;
 pub use content::Form;
-pub use entry::{Counts, Draft, Entry, Rejection, Unsigned};
+pub use entry::{CatalogEntry, Counts, Draft, Rejection, Unsigned};
 pub use error::CatalogError;
 pub use files::{OutputFile, OutputNode, ToldFile, is_same};
 pub use making::{Asked, By, Prepared};

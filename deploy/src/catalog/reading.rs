@@ -7,14 +7,14 @@ use kiln_cas::records::RecordsError;
 use kiln_cas::{Digest, DigestFunction};
 
 use super::blocking::Blocking;
-use super::entry::Entry;
+use super::entry::CatalogEntry;
 use super::error::CatalogError;
 use super::{Catalog, MAX_RECORD, blocking, keys};
 use crate::executions::{RecordId, record};
 use crate::json;
 use crate::oci::{ContentDigest, Descriptor, Document, Manifest};
 use crate::provenance::{
-    ActionRecord, CLOSURE_INDEX_TYPE, Difference, Entry as Line, SLSA_PREDICATE, Side, read_index,
+    ActionRecord, CLOSURE_INDEX_TYPE, ClosureEntry, Difference, SLSA_PREDICATE, Side, read_index,
     read_part,
 };
 use crate::releases::{CLOSURE_ARTIFACT_TYPE, ReleaseName};
@@ -66,7 +66,11 @@ impl BlobOpener {
     }
 
     /// The lines of the closure's list, one after the other.
-    fn closure(&self, entry: &Entry, each: &mut dyn FnMut(Line)) -> Result<(), CatalogError> {
+    fn closure(
+        &self,
+        entry: &CatalogEntry,
+        each: &mut dyn FnMut(ClosureEntry),
+    ) -> Result<(), CatalogError> {
         let list = |it| CatalogError::Provenance(crate::provenance::ProvenanceError::List(it));
         for attestation in &entry.release.attestations {
             if attestation.artifact_type.as_deref() != Some(CLOSURE_ARTIFACT_TYPE) {
@@ -86,7 +90,7 @@ impl BlobOpener {
     }
 
     /// What was signed about the release, as bundles; verified by nobody yet.
-    fn bundles(&self, entry: &Entry) -> Result<Vec<Vec<u8>>, CatalogError> {
+    fn bundles(&self, entry: &CatalogEntry) -> Result<Vec<Vec<u8>>, CatalogError> {
         let mut bundles = Vec::new();
         for attestation in &entry.release.attestations {
             if attestation.artifact_type.as_deref() != Some(BUNDLE_TYPE) {
@@ -103,7 +107,7 @@ impl BlobOpener {
     /// The predicate of a kind that was signed about the release, verified with the key that is noted.
     fn predicate(
         &self,
-        entry: &Entry,
+        entry: &CatalogEntry,
         kind: &str,
     ) -> Result<Option<serde_json::Value>, CatalogError> {
         let Ok(key) = PublicKey::from_pem(&entry.public_key) else { return Ok(None) };
@@ -121,12 +125,16 @@ impl Catalog {
         &self,
         instance: &str,
         name: &ReleaseName,
-    ) -> Result<Option<Entry>, CatalogError> {
+    ) -> Result<Option<CatalogEntry>, CatalogError> {
         let found = self.parts.records.get(&keys::entry(instance, name)).await?;
         Ok(found.map(|it| json::read(&it.value, MAX_RECORD)).transpose()?)
     }
 
-    pub async fn get(&self, instance: &str, name: &ReleaseName) -> Result<Entry, CatalogError> {
+    pub async fn get(
+        &self,
+        instance: &str,
+        name: &ReleaseName,
+    ) -> Result<CatalogEntry, CatalogError> {
         let found = self.find(instance, name).await?;
         found.ok_or_else(|| CatalogError::NoRelease(name.clone()))
     }
@@ -136,7 +144,7 @@ impl Catalog {
         &self,
         instance: &str,
         manifest: &ContentDigest,
-    ) -> Result<Vec<Entry>, CatalogError> {
+    ) -> Result<Vec<CatalogEntry>, CatalogError> {
         let prefix = keys::holders(instance, manifest.hex());
         let listed = self.parts.records.list(&prefix, None, false, MAX_ORIGINS).await?;
         let mut found = Vec::new();
@@ -157,7 +165,7 @@ impl Catalog {
         instance: &str,
         after: Option<&ReleaseName>,
         limit: usize,
-    ) -> Result<Vec<Entry>, CatalogError> {
+    ) -> Result<Vec<CatalogEntry>, CatalogError> {
         let (prefix, after) = (keys::entries(instance), after.map(|it| keys::entry(instance, it)));
         let found = self.parts.records.list(&prefix, after.as_deref(), false, limit).await?;
         let read = |it: &kiln_cas::records::Record| json::read(&it.value, MAX_RECORD);
@@ -170,7 +178,7 @@ impl Catalog {
         while found.len() < limit {
             let page = self.parts.records.list(keys::ENTRIES, after.as_deref(), false, 1).await?;
             let Some(record) = page.first() else { break };
-            let entry: Entry = json::read(&record.value, MAX_RECORD)?;
+            let entry: CatalogEntry = json::read(&record.value, MAX_RECORD)?;
             // Behind all releases of the instance: no name has such a letter.
             after = Some(format!("{}~", keys::entries(&entry.instance)));
             found.push(entry.instance);
@@ -179,13 +187,13 @@ impl Catalog {
     }
 
     /// Must be called within a Tokio runtime.
-    pub fn opener(&self, entry: &Entry) -> BlobOpener {
+    pub fn opener(&self, entry: &CatalogEntry) -> BlobOpener {
         let store = Blocking::new(self.parts.blobs.clone());
         BlobOpener { store, sizes: entry.content.iter().cloned().collect() }
     }
 
     /// The bundles that are kept about a release.
-    pub async fn bundles(&self, entry: &Entry) -> Result<Vec<Vec<u8>>, CatalogError> {
+    pub async fn bundles(&self, entry: &CatalogEntry) -> Result<Vec<Vec<u8>>, CatalogError> {
         let (opener, entry) = (self.opener(entry), entry.clone());
         blocking(move || opener.bundles(&entry)).await
     }
@@ -193,7 +201,7 @@ impl Catalog {
     /// The provenance that was signed.
     pub async fn provenance(
         &self,
-        entry: &Entry,
+        entry: &CatalogEntry,
     ) -> Result<Option<serde_json::Value>, CatalogError> {
         let (opener, entry) = (self.opener(entry), entry.clone());
         blocking(move || opener.predicate(&entry, SLSA_PREDICATE)).await
@@ -202,10 +210,10 @@ impl Catalog {
     /// Lines of the closure's list behind `skip` others, and whether there are more.
     pub async fn closure(
         &self,
-        entry: &Entry,
+        entry: &CatalogEntry,
         skip: usize,
         limit: usize,
-    ) -> Result<(Vec<Line>, bool), CatalogError> {
+    ) -> Result<(Vec<ClosureEntry>, bool), CatalogError> {
         let (opener, entry) = (self.opener(entry), entry.clone());
         blocking(move || {
             let (mut lines, mut count) = (Vec::new(), 0_usize);
@@ -221,7 +229,11 @@ impl Catalog {
     }
 
     /// What the closure of `new` has that the one of `old` has not, and the other way round.
-    pub async fn difference(&self, old: &Entry, new: &Entry) -> Result<Difference, CatalogError> {
+    pub async fn difference(
+        &self,
+        old: &CatalogEntry,
+        new: &CatalogEntry,
+    ) -> Result<Difference, CatalogError> {
         let (openers, entries) = ([self.opener(old), self.opener(new)], [old.clone(), new.clone()]);
         blocking(move || {
             let [mut one, mut two] = [Side::default(), Side::default()];
@@ -240,7 +252,7 @@ impl Catalog {
         let mut found = Origins::default();
         for (name, manifest) in named {
             let entry = self.find(instance, &name).await?;
-            let same = |it: &Entry| it.release.subject.digest.hex() == manifest;
+            let same = |it: &CatalogEntry| it.release.subject.digest.hex() == manifest;
             let Some(entry) = entry.filter(same) else { continue };
             if entry.rejected.is_some() {
                 found.rejected.push(name.clone());

@@ -9,7 +9,7 @@ use kiln_cas::records::{Expect, MAX_BATCH, Record, RecordsError, Write};
 use kiln_cas::stores::audit::{AuditEvent, AuditLog};
 use serde_json::json;
 
-use super::entry::{Attached, Entry};
+use super::entry::{Attached, CatalogEntry};
 use super::error::CatalogError;
 use super::showing::tags;
 use super::{Catalog, MAX_RECORD, keys};
@@ -39,7 +39,7 @@ impl Catalog {
     ) -> Result<bool, CatalogError> {
         let key = keys::entry(instance, name);
         let Some(record) = self.parts.records.get(&key).await? else { return Ok(false) };
-        let entry: Entry = json::read(&record.value, MAX_RECORD)?;
+        let entry: CatalogEntry = json::read(&record.value, MAX_RECORD)?;
         if entry.release.subject.digest != *digest {
             return Ok(false);
         }
@@ -74,7 +74,7 @@ impl Catalog {
     }
 
     /// The writes that take it from the registry.
-    async fn hide_writes(&self, entry: &Entry) -> Result<Vec<Write>, CatalogError> {
+    async fn hide_writes(&self, entry: &CatalogEntry) -> Result<Vec<Write>, CatalogError> {
         let name = &entry.release.name;
         let repository = self.repository(&name.repository);
         if repository.owner().await?.is_none_or(|it| it != entry.instance) {
@@ -103,7 +103,7 @@ impl Catalog {
     /// Whether another release of the repository has it.
     async fn is_held_besides(
         &self,
-        entry: &Entry,
+        entry: &CatalogEntry,
         digest: &ContentDigest,
     ) -> Result<bool, CatalogError> {
         let (instance, own) = (&entry.instance, &entry.release.name);

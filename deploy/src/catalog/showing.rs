@@ -7,7 +7,7 @@ use kiln_cas::SharedBlobStore;
 use kiln_cas::records::Write;
 
 use super::blocking::{Blocking, stored};
-use super::entry::Entry;
+use super::entry::CatalogEntry;
 use super::error::CatalogError;
 use super::{Catalog, blocking};
 use crate::oci::{
@@ -44,7 +44,7 @@ impl Catalog {
     }
 
     /// Reads what is to be shown, and adds the list of all that is about the release.
-    pub(super) async fn shown(&self, entry: &mut Entry) -> Result<Vec<Shown>, CatalogError> {
+    pub(super) async fn shown(&self, entry: &mut CatalogEntry) -> Result<Vec<Shown>, CatalogError> {
         let roots = std::iter::once(&entry.release.subject).chain(&entry.release.attestations);
         let roots: Vec<_> = roots.chain(entry.tags.iter().map(|(_, it)| it)).cloned().collect();
         let store = Blocking::new(self.parts.blobs.clone());
@@ -81,7 +81,7 @@ impl Catalog {
     /// The writes that show a release, for the one that makes it visible.
     pub(super) async fn show_writes(
         &self,
-        entry: &Entry,
+        entry: &CatalogEntry,
         shown: &[Shown],
     ) -> Result<Vec<Write>, CatalogError> {
         let name = &entry.release.name;
@@ -94,7 +94,10 @@ impl Catalog {
     }
 
     /// The write that takes the version's tag away; nothing where the registry does not have the release.
-    pub(super) async fn untag_write(&self, entry: &Entry) -> Result<Option<Write>, CatalogError> {
+    pub(super) async fn untag_write(
+        &self,
+        entry: &CatalogEntry,
+    ) -> Result<Option<Write>, CatalogError> {
         let name = &entry.release.name;
         let repository = self.repository(&name.repository);
         let is_own = repository.owner().await?.is_some_and(|it| it == entry.instance);
@@ -112,7 +115,7 @@ fn stands_for_digests(tag: &Tag) -> bool {
 }
 
 /// Tags of a release beside its version.
-pub fn tags(entry: &Entry) -> impl Iterator<Item = (Tag, &Descriptor)> {
+pub fn tags(entry: &CatalogEntry) -> impl Iterator<Item = (Tag, &Descriptor)> {
     entry.tags.iter().filter_map(|(tag, it)| Some((tag.parse().ok()?, it)))
 }
 

@@ -4,7 +4,7 @@
 use kiln_cas::pins::Pin;
 use kiln_cas::records::{Expect, Write};
 
-use super::entry::{Attached, Entry};
+use super::entry::{Attached, CatalogEntry};
 use super::error::CatalogError;
 use super::showing::put;
 use super::{Catalog, PINS, keys, sized};
@@ -79,7 +79,7 @@ impl Catalog {
     /// such write follows are removed as those of releases are.
     async fn attach(
         &self,
-        entry: &Entry,
+        entry: &CatalogEntry,
         (envelope, predicate): (&[u8], &str),
     ) -> Result<Vec<Write>, CatalogError> {
         let release = &entry.release;
@@ -109,7 +109,7 @@ impl Catalog {
 
     fn attach_writes(
         &self,
-        entry: &Entry,
+        entry: &CatalogEntry,
         attached: &Attached,
         repository: &ReleasedRepository,
         (list, shown): (&Descriptor, [Shown; 2]),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::list::{Entry, Executed};
+use super::list::{ClosureEntry, Executed};
 
 /// Differences that are told one by one; all are counted.
 const MAX_TOLD: usize = 1000;
@@ -83,15 +83,15 @@ pub enum ChangeKind {
 
 impl Side {
     /// Takes an entry of the closure's list.
-    pub fn add(&mut self, entry: Entry) {
+    pub fn add(&mut self, entry: ClosureEntry) {
         match entry {
-            Entry::Source { path, digest } => drop(self.sources.insert(path, digest)),
-            Entry::Missing { .. } => {}
-            Entry::Written { action, outputs, .. } => {
+            ClosureEntry::Source { path, digest } => drop(self.sources.insert(path, digest)),
+            ClosureEntry::Missing { .. } => {}
+            ClosureEntry::Written { action, outputs, .. } => {
                 let name = ActionName::new(String::new(), String::new(), &outputs);
                 self.actions.insert(name, Facts { action, ran: None });
             }
-            Entry::Executed(executed) => self.add_executed(*executed),
+            ClosureEntry::Executed(executed) => self.add_executed(*executed),
         }
     }
 

@@ -51,7 +51,7 @@ pub struct Part {
     rename_all_fields = "camelCase",
     deny_unknown_fields
 )]
-pub enum Entry {
+pub enum ClosureEntry {
     Executed(Box<Executed>),
     /// A client wrote this result: it was not built here.
     Written {
@@ -140,7 +140,7 @@ fn moment(nanoseconds: i64) -> Timestamp {
     Timestamp::from_unix(nanoseconds.div_euclid(1_000_000_000))
 }
 
-impl Entry {
+impl ClosureEntry {
     /// What is written of something that was found.
     pub fn of(found: &Found) -> Self {
         match found {
@@ -198,7 +198,7 @@ impl<'a> ListWriter<'a> {
         Self { sink, open: Vec::new(), entries: 0, parts: Vec::new() }
     }
 
-    pub fn add(&mut self, entry: &Entry) -> Result<(), ListError> {
+    pub fn add(&mut self, entry: &ClosureEntry) -> Result<(), ListError> {
         serde_json::to_writer(&mut self.open, entry).map_err(JsonError::Unwritable)?;
         self.open.push(b'\n');
         self.entries += 1;
@@ -239,7 +239,11 @@ pub fn read_index(data: &[u8]) -> Result<ClosureIndex, ListError> {
 }
 
 /// Reads a part, checks that it is the one that the index names, and hands out its entries.
-pub fn read_part(data: &[u8], part: &Part, each: &mut dyn FnMut(Entry)) -> Result<(), ListError> {
+pub fn read_part(
+    data: &[u8],
+    part: &Part,
+    each: &mut dyn FnMut(ClosureEntry),
+) -> Result<(), ListError> {
     let found = digest_of(data);
     if found != part.digest || data.len() != part.size {
         return Err(ListError::Changed { expected: part.digest.clone(), found });
@@ -271,15 +275,15 @@ impl ClosureIndex {
 
 impl Closure {
     /// Counts an entry of a list.
-    pub fn count(&mut self, entry: &Entry) {
+    pub fn count(&mut self, entry: &ClosureEntry) {
         match entry {
-            Entry::Executed(_) => self.actions += 1,
-            Entry::Written { .. } => {
+            ClosureEntry::Executed(_) => self.actions += 1,
+            ClosureEntry::Written { .. } => {
                 self.actions += 1;
                 self.written += 1;
             }
-            Entry::Source { .. } => self.sources += 1,
-            Entry::Missing { .. } => self.missing += 1,
+            ClosureEntry::Source { .. } => self.sources += 1,
+            ClosureEntry::Missing { .. } => self.missing += 1,
         }
     }
 }

@@ -19,8 +19,8 @@ pub use closure::{Archive, Closure, ClosureError, Found, Limits, Listing, Root, 
 pub use diff::{Change, ChangeKind, Changes, Difference, Side};
 pub use level::{Isolation, Level, SignedBy, level};
 pub use list::{
-    CLOSURE_INDEX_TYPE, CLOSURE_PART_TYPE, ClosureIndex, Entry, Executed, ListError, ListWriter,
-    Part, PartSink, read_index, read_part,
+    CLOSURE_INDEX_TYPE, CLOSURE_PART_TYPE, ClosureEntry, ClosureIndex, Executed, ListError,
+    ListWriter, Part, PartSink, read_index, read_part,
 };
 pub use packages::{Package, PackageKind, Packages};
 pub use record::{

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::closure::{Archive, Closure, ClosureError, Found, Limits, Root, walk};
 use super::level::{Isolation, Level, SignedBy, level};
-use super::list::{CLOSURE_INDEX_TYPE, Entry, ListError, ListWriter, PartSink};
+use super::list::{CLOSURE_INDEX_TYPE, ClosureEntry, ListError, ListWriter, PartSink};
 use super::packages::{Package, Packages};
 use super::record::Origin;
 use super::revision::{Claimed, Revision};
@@ -117,7 +117,7 @@ pub fn provenance<A: Archive>(
     let mut list = ListWriter::new(sink);
     let closure = walk(archive, roots, limits, &mut |found| {
         seen.count(&found);
-        list.add(&Entry::of(&found)).map_err(|it| ClosureError::Sink(Box::new(it)))
+        list.add(&ClosureEntry::of(&found)).map_err(|it| ClosureError::Sink(Box::new(it)))
     })?;
     seen.isolation.miss(archive.unrecorded());
     let (index, index_digest) = list.finish(&closure)?;

@@ -27,18 +27,18 @@ pub enum Code {
 
 #[derive(Debug, Serialize)]
 pub struct ErrorDocument<'a> {
-    errors: [Entry<'a>; 1],
+    errors: [ErrorEntry<'a>; 1],
 }
 
 #[derive(Debug, Serialize)]
-struct Entry<'a> {
+struct ErrorEntry<'a> {
     code: Code,
     message: &'a str,
 }
 
 impl<'a> ErrorDocument<'a> {
     pub fn new(code: Code, message: &'a str) -> Self {
-        Self { errors: [Entry { code, message }] }
+        Self { errors: [ErrorEntry { code, message }] }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use kiln_cas::records::SharedRecords;
 
 use super::{Fate, Held, Rules, Stays, retain, standing};
-use crate::catalog::{Catalog, CatalogError, Entry};
+use crate::catalog::{Catalog, CatalogEntry, CatalogError};
 use crate::oci::ContentDigest;
 use crate::promotion::{PromotionError, Seen};
 use crate::releases::ReleaseName;
@@ -139,7 +139,7 @@ impl Collector {
     }
 }
 
-fn held(entry: Entry, rollouts: &BTreeMap<String, Vec<Stays>>) -> Held {
+fn held(entry: CatalogEntry, rollouts: &BTreeMap<String, Vec<Stays>>) -> Held {
     let needed = rollouts.get(&entry.release.subject.digest.to_string());
     Held {
         needed: needed.cloned().unwrap_or_default(),

@@ -55,7 +55,7 @@ struct Listed {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
-enum Answer {
+enum OrderAnswer {
     Told(Accepted),
     Stale(Generation),
 }
@@ -145,9 +145,9 @@ impl Targets for Command {
             rollout: &order.rollout,
         };
         match self.ask(&request).await? {
-            Answer::Told(Accepted::Accepted) => Ok(Told::Accepted),
-            Answer::Stale(newer) if newer > order.generation => Ok(Told::Stale(newer)),
-            Answer::Stale(older) => {
+            OrderAnswer::Told(Accepted::Accepted) => Ok(Told::Accepted),
+            OrderAnswer::Stale(newer) if newer > order.generation => Ok(Told::Stale(newer)),
+            OrderAnswer::Stale(older) => {
                 Err(format!("it says {older:?} is newer than what it was told").into())
             }
         }

@@ -92,12 +92,12 @@ pub enum KeyRingError {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Policy {
-    keys: Vec<Entry>,
+    keys: Vec<KeyEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Entry {
+struct KeyEntry {
     name: String,
     public_key: String,
     #[serde(default)]
@@ -193,7 +193,7 @@ impl KeyRing {
             return Ok(Self::single(name, key));
         }
         let policy: Policy = json::read(text.as_bytes(), MAX_POLICY_BYTES)?;
-        Self::new(policy.keys.into_iter().map(Entry::read).collect::<Result<_, _>>()?)
+        Self::new(policy.keys.into_iter().map(KeyEntry::read).collect::<Result<_, _>>()?)
     }
 
     /// The keys that a signature with this name of its key can be by; without a name all of them.
@@ -209,7 +209,7 @@ impl KeyRing {
     }
 }
 
-impl Entry {
+impl KeyEntry {
     fn read(self) -> Result<TrustedKey, KeyRingError> {
         let key = PublicKey::from_pem(&self.public_key)
             .map_err(|source| KeyRingError::Key { name: self.name.clone(), source })?;

@@ -34,7 +34,7 @@ enum Request<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
-enum Answer {
+enum SplitAnswer {
     Applied(Now),
     Stale(Generation),
 }
@@ -59,9 +59,9 @@ impl CommandTraffic {
     async fn set_split(&self, place: &Place, split: &Split) -> Result<Applied, TrafficError> {
         check(place, split, MOST)?;
         match self.ask(&Request::Set { place, split }).await? {
-            Answer::Applied(Now::Now) => Ok(Applied::Now),
-            Answer::Stale(newer) if newer > split.generation => Ok(Applied::Stale(newer)),
-            Answer::Stale(older) => {
+            SplitAnswer::Applied(Now::Now) => Ok(Applied::Now),
+            SplitAnswer::Stale(newer) if newer > split.generation => Ok(Applied::Stale(newer)),
+            SplitAnswer::Stale(older) => {
                 let text = format!("{older:?} is not newer than what it was told");
                 Err(TrafficError::Answer(text))
             }

@@ -8,7 +8,7 @@ use kiln_cas::records::Write;
 use kiln_ci::CiServices;
 use kiln_ci::gate::GateAnswer;
 use kiln_ci::verdicts::{Answers, Question, Told};
-use kiln_deploy::catalog::{self, Catalog, Entry};
+use kiln_deploy::catalog::{self, Catalog, CatalogEntry};
 use kiln_deploy::promotion::{
     Arrival, Clock, Known, PartError, Releases, ShowPlaces, SignSummary, TestGate, Tests,
     VSA_PREDICATE, Verdict,
@@ -28,7 +28,7 @@ pub struct Catalogued {
     pub instance: String,
 }
 
-fn known(entry: Entry) -> Known {
+fn known(entry: CatalogEntry) -> Known {
     let rejected = entry.rejected.map(|it| Verdict { by: it.by, at: it.at, reason: it.reason });
     let release = entry.release;
     Known {

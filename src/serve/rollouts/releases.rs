@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use kiln_deploy::catalog::{Catalog, Entry};
+use kiln_deploy::catalog::{Catalog, CatalogEntry};
 use kiln_deploy::oci::ContentDigest;
 use kiln_deploy::promotion::{Actor, Facts, Keeper, Known, PartError, PromotionError, Say, Tests};
 use kiln_deploy::releases::ReleaseName;
@@ -38,7 +38,10 @@ impl Listed {
     }
 
     /// What the list has of it. `Ok(Err)`: why it is refused, in words.
-    async fn found(&self, release: &ReleaseName) -> Result<Result<Entry, String>, PartError> {
+    async fn found(
+        &self,
+        release: &ReleaseName,
+    ) -> Result<Result<CatalogEntry, String>, PartError> {
         let Some(entry) = self.catalog.find(&self.instance(), release).await? else {
             return Ok(Err(format!("there is no release {release}")));
         };
@@ -75,7 +78,7 @@ impl Listed {
     }
 
     /// Whether keys that are trusted have signed where it comes from.
-    async fn signed(&self, entry: &Entry) -> Result<Result<(), String>, PartError> {
+    async fn signed(&self, entry: &CatalogEntry) -> Result<Result<(), String>, PartError> {
         let bundles = self.catalog.bundles(entry).await?;
         let release = &entry.release;
         let known = Known {

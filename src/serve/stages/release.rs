@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_ci::pipelines::{Ended, Release, RunnerError, RunnerFault, Source, Task};
-use kiln_deploy::catalog::{Asked, By, Catalog, CatalogError, Entry, Form, Prepared, Wanted};
+use kiln_deploy::catalog::{
+    Asked, By, Catalog, CatalogEntry, CatalogError, Form, Prepared, Wanted,
+};
 use kiln_deploy::executions::Executions;
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::provenance::{Revision, ToldRevision};
@@ -85,7 +87,7 @@ impl ReleaseStages {
         })
     }
 
-    async fn made(&self, asked: Asked, who: &str) -> Result<Entry, CatalogError> {
+    async fn made(&self, asked: Asked, who: &str) -> Result<CatalogEntry, CatalogError> {
         match Box::pin(self.catalog.prepare(asked, By::Server)).await? {
             Prepared::Existing(entry) => Ok(*entry),
             Prepared::Draft(draft, _) => Box::pin(self.catalog.sign_here(*draft, who)).await,
@@ -93,7 +95,7 @@ impl ReleaseStages {
     }
 }
 
-fn ended(instance: &str, entry: &Entry) -> Ended {
+fn ended(instance: &str, entry: &CatalogEntry) -> Ended {
     let (name, digest) = (entry.release.name.to_string(), entry.release.digest().to_string());
     let link = format!("/releases/{name}?instance={instance}");
     let told = [("release".to_owned(), name), ("digest".to_owned(), digest)];

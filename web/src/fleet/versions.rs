@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_deploy::catalog::Entry;
+use kiln_deploy::catalog::CatalogEntry;
 use kiln_deploy::fleet::Listed;
 use kiln_deploy::oci::ContentDigest;
 
@@ -15,7 +15,7 @@ pub fn instance(state: &WebState) -> String {
 }
 
 /// A release that is this version, and that nobody has rejected.
-pub async fn release(state: &WebState, version: &ContentDigest) -> Result<Entry, WebError> {
+pub async fn release(state: &WebState, version: &ContentDigest) -> Result<CatalogEntry, WebError> {
     let found = state.releases.of_manifest(&instance(state), version).await?;
     let is_rejected = !found.is_empty();
     found.into_iter().find(|it| it.rejected.is_none()).ok_or_else(|| {

@@ -289,8 +289,8 @@ pub struct Maker {
     pub enforced: Vec<String>,
 }
 
-impl From<&catalog::Entry> for Release {
-    fn from(it: &catalog::Entry) -> Self {
+impl From<&catalog::CatalogEntry> for Release {
+    fn from(it: &catalog::CatalogEntry) -> Self {
         let release = &it.release;
         let blob = |(digest, size): &(kiln_deploy::oci::ContentDigest, u64)| ReleaseBlob {
             digest: digest.to_string(),

@@ -1,7 +1,7 @@
 //! Rollouts, as programs see them.
 
 use kiln_deploy::rollouts::control::{Listed, Looked, Rollout, Series, Shown, phase, words};
-use kiln_deploy::rollouts::machine::{End, Event, Logged, Phase, State};
+use kiln_deploy::rollouts::machine::{End, Event, Logged, Phase, RolloutState};
 use kiln_deploy::rollouts::parts::Target;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -297,7 +297,7 @@ fn reverted(log: &[Logged]) -> Option<f64> {
 }
 
 /// When the time alone may change something.
-fn next(state: &State) -> Option<u64> {
+fn next(state: &RolloutState) -> Option<u64> {
     if state.paused.is_some() {
         return None;
     }
@@ -308,7 +308,7 @@ fn next(state: &State) -> Option<u64> {
     }
 }
 
-fn told(state: &State, targets: &[Target]) -> Vec<RolloutTarget> {
+fn told(state: &RolloutState, targets: &[Target]) -> Vec<RolloutTarget> {
     let target = |(id, target): (&u32, &kiln_deploy::rollouts::machine::Target)| {
         let name = usize::try_from(*id).ok().and_then(|at| targets.get(at));
         let standing = match target {

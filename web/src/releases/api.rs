@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query as Arguments, State};
-use kiln_deploy::catalog::Entry;
+use kiln_deploy::catalog::CatalogEntry;
 use kiln_deploy::releases::ReleaseName;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -73,7 +73,7 @@ pub async fn seen(
     caller: &Caller,
     instance: &str,
     name: &str,
-) -> Result<Entry, WebError> {
+) -> Result<CatalogEntry, WebError> {
     caller.may_read(&*state.access, instance)?;
     Ok(state.releases.get(instance, &self::name(name)?).await?)
 }
@@ -91,7 +91,7 @@ pub async fn list(
     let last = found.last().filter(|_| found.len() == limit);
     let next_after = last.map(|it| it.release.name.to_string());
     // What each is made of is said of one alone.
-    let brief = |it: &Entry| Release { content: Vec::new(), ..Release::from(it) };
+    let brief = |it: &CatalogEntry| Release { content: Vec::new(), ..Release::from(it) };
     Ok(Json(Releases { releases: found.iter().map(brief).collect(), next_after }))
 }
 

@@ -3,8 +3,8 @@
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Arguments, State};
 use axum::response::Html;
-use kiln_deploy::catalog::Entry;
-use kiln_deploy::provenance::Entry as Line;
+use kiln_deploy::catalog::CatalogEntry;
+use kiln_deploy::provenance::ClosureEntry;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -69,7 +69,7 @@ fn none() -> Markup {
     }
 }
 
-fn address(entry: &Entry) -> String {
+fn address(entry: &CatalogEntry) -> String {
     let name = encode(&entry.release.name.to_string(), true);
     match entry.instance.as_str() {
         "" => format!("/releases/{name}"),
@@ -77,7 +77,7 @@ fn address(entry: &Entry) -> String {
     }
 }
 
-fn row(entry: &Entry) -> Markup {
+fn row(entry: &CatalogEntry) -> Markup {
     let release = &entry.release;
     html! {
         tr {
@@ -116,7 +116,7 @@ pub async fn page(
     Ok(layout::page(Place::Releases, &title, state.version, &body))
 }
 
-fn tiles(entry: &Entry) -> Markup {
+fn tiles(entry: &CatalogEntry) -> Markup {
     let counts = &entry.closure;
     let size: u64 = entry.content.iter().map(|(_, size)| size).sum();
     html! {
@@ -129,7 +129,7 @@ fn tiles(entry: &Entry) -> Markup {
     }
 }
 
-fn facts(entry: &Entry) -> Markup {
+fn facts(entry: &CatalogEntry) -> Markup {
     let release = &entry.release;
     html! {
         section.panel { dl.pairs.facts {
@@ -144,7 +144,7 @@ fn facts(entry: &Entry) -> Markup {
     }
 }
 
-fn level(entry: &Entry) -> Markup {
+fn level(entry: &CatalogEntry) -> Markup {
     html! {
         section.panel {
             header { h2 { "Why level " (entry.level.build_level) } }
@@ -156,7 +156,7 @@ fn level(entry: &Entry) -> Markup {
     }
 }
 
-fn closure(entry: &Entry, lines: &[Line], skip: usize, more: bool) -> Markup {
+fn closure(entry: &CatalogEntry, lines: &[ClosureEntry], skip: usize, more: bool) -> Markup {
     let at = address(entry);
     let join = if at.contains('?') { '&' } else { '?' };
     html! {
@@ -181,9 +181,9 @@ fn hash(digest: &str) -> String {
     abbreviated(digest.rsplit(':').next().unwrap_or_default())
 }
 
-fn closure_row(line: &Line) -> Markup {
+fn closure_row(line: &ClosureEntry) -> Markup {
     match line {
-        Line::Executed(it) => {
+        ClosureEntry::Executed(it) => {
             let outputs = it.outputs.keys().take(3).map(String::as_str).collect::<Vec<_>>();
             html! { tr {
                 td { span.chip.hit { (short(&it.mnemonic, 40)) } }
@@ -192,22 +192,22 @@ fn closure_row(line: &Line) -> Markup {
                 td.wide { (visible(&outputs.join(", "), 200)) " " code { (hash(&it.action)) } }
             } }
         }
-        Line::Written { action, by, outputs, .. } => html! { tr {
+        ClosureEntry::Written { action, by, outputs, .. } => html! { tr {
             td { span.chip.failed { "written" } }
             td.wide { (visible(by, 200)) }
             td { "not built here" }
             td.wide { (visible(&outputs.keys().take(3).cloned().collect::<Vec<_>>().join(", "), 200)) " " code { (hash(action)) } }
         } },
-        Line::Source { path, digest } => html! { tr {
+        ClosureEntry::Source { path, digest } => html! { tr {
             td { span.chip.merged { "source" } } td.wide { (visible(path, 200)) } td { "uploaded" } td { code { (hash(digest)) } }
         } },
-        Line::Missing { path, directory } => html! { tr {
+        ClosureEntry::Missing { path, directory } => html! { tr {
             td { span.chip.failed { "missing" } } td.wide { (visible(path, 200)) } td { "not in the store any more" } td { code { (hash(directory)) } }
         } },
     }
 }
 
-fn content(entry: &Entry) -> Markup {
+fn content(entry: &CatalogEntry) -> Markup {
     html! {
         section.panel { details {
             summary { h2 { "Content" } span.dim { (counted(entry.content.len() as u64, "blob")) } }

@@ -8,7 +8,7 @@ use kiln_protos::events::Execution;
 use kiln_protos::reapi::{self, ActionResult};
 use prost::Message as _;
 
-use super::super::{CatalogError, Entry, ToldFile, Wanted};
+use super::super::{CatalogEntry, CatalogError, ToldFile, Wanted};
 use super::rig::House;
 use crate::executions::tests::rig::{action, add_directory, content, executed};
 use crate::oci::{Document, LayerError, MANIFEST_TYPE};
@@ -60,7 +60,7 @@ fn add_link(made: &mut Execution, path: &str, target: &str) {
 }
 
 /// What is in the layer: paths, and what they are.
-async fn layer(house: &House, made: &Entry) -> BTreeMap<String, String> {
+async fn layer(house: &House, made: &CatalogEntry) -> BTreeMap<String, String> {
     let opener = house.catalog.opener(made);
     let subject = made.release.subject.clone();
     let read = move || {

@@ -15,7 +15,7 @@ use self::rig::{House, trusting};
 use super::{By, CatalogError, Form, Prepared, ToldFile, Wanted, keys};
 use crate::executions::tests::rig::{DAY, content, executed, hit};
 use crate::oci::DirectoryLayout;
-use crate::provenance::Entry as Line;
+use crate::provenance::ClosureEntry;
 use crate::releases::{DirectoryExport, Expected, export, verify};
 use crate::signing::{KeyRing, PublicKey, Scheme, Signer as _, SigningKey, TrustedKey};
 use crate::timestamp::Timestamp;
@@ -45,8 +45,8 @@ async fn a_release_is_exported_and_verified_without_the_server() {
     let kinds: Vec<_> = lines
         .iter()
         .map(|it| match it {
-            Line::Executed(it) => it.target.clone(),
-            Line::Source { path, .. } => path.clone(),
+            ClosureEntry::Executed(it) => it.target.clone(),
+            ClosureEntry::Source { path, .. } => path.clone(),
             _ => String::new(),
         })
         .collect();

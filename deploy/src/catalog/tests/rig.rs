@@ -7,7 +7,9 @@ use kiln_cas::Digest;
 use kiln_cas::pins::Pins;
 use kiln_protos::events::Execution;
 
-use super::super::{Asked, By, Catalog, CatalogError, CatalogParts, Entry, Form, Prepared, Wanted};
+use super::super::{
+    Asked, By, Catalog, CatalogEntry, CatalogError, CatalogParts, Form, Prepared, Wanted,
+};
 use crate::executions::tests::rig::{Rig, content, executed, later, wire};
 use crate::provenance::{Revision, Source};
 use crate::signing::{KeyRing, PublicKey, Scheme, SigningKey};
@@ -106,11 +108,11 @@ impl House {
         }
     }
 
-    pub async fn create(&self, name: &str, invocation: &str) -> Result<Entry, CatalogError> {
+    pub async fn create(&self, name: &str, invocation: &str) -> Result<CatalogEntry, CatalogError> {
         self.make(self.asked(name, invocation)).await
     }
 
-    pub async fn make(&self, asked: Asked) -> Result<Entry, CatalogError> {
+    pub async fn make(&self, asked: Asked) -> Result<CatalogEntry, CatalogError> {
         match self.catalog.prepare(asked, By::Server).await? {
             Prepared::Existing(entry) => Ok(*entry),
             Prepared::Draft(draft, _) => self.catalog.sign_here(*draft, "somebody").await,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Map;
 
 use super::rig::House;
-use crate::catalog::{Arrival, CatalogError, Entry};
+use crate::catalog::{Arrival, CatalogEntry, CatalogError};
 use crate::executions::tests::rig::DAY;
 use crate::oci::{ContentDigest, Document, Index, MANIFEST_TYPE, Manifest, Reference, Repository};
 use crate::promotion::{How, Placed, World};
@@ -107,7 +107,7 @@ fn kinds(index: &Index) -> Vec<String> {
     kinds
 }
 
-fn keys(entry: &Entry) -> KeyRing {
+fn keys(entry: &CatalogEntry) -> KeyRing {
     let key = PublicKey::from_pem(&entry.public_key).unwrap();
     KeyRing::new(vec![TrustedKey::always("key", key)]).unwrap()
 }
@@ -224,7 +224,7 @@ async fn no_version_takes_the_tags_of_what_was_signed() {
     house.create("team/app:sha256", "two").await.unwrap();
 }
 
-fn envelope(entry: &Entry) -> Vec<u8> {
+fn envelope(entry: &CatalogEntry) -> Vec<u8> {
     let subject = ResourceDescriptor::new("app", "sha256", entry.release.subject.digest.hex());
     let statement = Statement::new(vec![subject], "https://a/summary", Map::new()).unwrap();
     let (key, _) = SigningKey::generate(Scheme::EcdsaP256).unwrap();
@@ -232,7 +232,7 @@ fn envelope(entry: &Entry) -> Vec<u8> {
 }
 
 /// A promotion, as far as the registry has to do with it.
-async fn arrive(house: &House, entry: &Entry, before: Option<&Entry>) {
+async fn arrive(house: &House, entry: &CatalogEntry, before: Option<&CatalogEntry>) {
     let signed = envelope(entry);
     let arrival = Arrival {
         environment: "prod",
@@ -288,7 +288,7 @@ async fn the_tag_of_an_environment_follows_its_pointer() {
     assert_eq!(registry.referrers(one.release.digest()).await.len(), 5 + 3);
 }
 
-fn standing(entry: &Entry) -> World {
+fn standing(entry: &CatalogEntry) -> World {
     let current = Placed {
         release: entry.release.name.clone(),
         digest: entry.release.digest().clone(),
@@ -313,7 +313,7 @@ async fn what_nothing_keeps_goes_and_what_stands_somewhere_stays() {
         house.rig.now.fetch_add(2_000_000_000, Ordering::Relaxed);
         made.push(house.create(&format!("team/app:{name}"), invocation).await.unwrap());
     }
-    let [old, live, new, again]: [Entry; 4] = made.try_into().unwrap();
+    let [old, live, new, again]: [CatalogEntry; 4] = made.try_into().unwrap();
     arrive(&house, &old, None).await;
     arrive(&house, &live, Some(&old)).await;
     let world = serde_json::to_vec(&standing(&live)).unwrap();
@@ -374,7 +374,7 @@ async fn what_nothing_keeps_goes_and_what_stands_somewhere_stays() {
     assert_eq!(registry.referrers(new.release.digest()).await.len(), 9);
     let pins = house.pins.list("release", None, 10_000).await.unwrap();
     assert!(pins.iter().all(|it| it.name != old.pin));
-    let own = |entry: &Entry| pins.iter().filter(|it| it.name == entry.pin).count();
+    let own = |entry: &CatalogEntry| pins.iter().filter(|it| it.name == entry.pin).count();
     assert_eq!((own(&live), own(&new)), (live.content.len(), new.content.len()));
     let swept = house.rig.records.list("releases/holds/", None, false, 10_000).await.unwrap();
     assert!(swept.iter().all(|it| !it.key.contains("team/app:1.0")));

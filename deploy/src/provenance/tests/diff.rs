@@ -1,12 +1,12 @@
 //! What differs between two closures.
 
-use super::super::{ChangeKind, Difference, Entry, Limits, Side, walk};
+use super::super::{ChangeKind, ClosureEntry, Difference, Limits, Side, walk};
 use super::fake::{Fake, root};
 
 fn side(fake: &Fake) -> Side {
     let mut side = Side::default();
     walk(fake, &[root("out/app", "app")], Limits::default(), &mut |found| {
-        side.add(Entry::of(&found));
+        side.add(ClosureEntry::of(&found));
         Ok(())
     })
     .unwrap();

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::list::{Entry, ListError, ListWriter, Part, read_index, read_part};
+use super::super::list::{ClosureEntry, ListError, ListWriter, Part, read_index, read_part};
 use super::super::{Closure, ClosureIndex};
 
-fn source(number: usize) -> Entry {
+fn source(number: usize) -> ClosureEntry {
     let path = format!("{number}/{}", "long".repeat(100));
-    Entry::Source { path, digest: format!("sha256:{number:064}") }
+    ClosureEntry::Source { path, digest: format!("sha256:{number:064}") }
 }
 
 /// The index and the parts of a list of sources.

@@ -40,7 +40,7 @@ pub struct Pushed {
 }
 
 /// What is about to be visible.
-struct Entry<'a> {
+struct NewManifest<'a> {
     repository: &'a Repository,
     digest: ContentDigest,
     stored: StoredManifest,
@@ -86,7 +86,7 @@ impl Registry {
             (subject.digest.clone(), stored_referrer(&descriptor, &document, &content))
         });
         let subject = stored.subject.clone();
-        let entry = Entry { repository: push.repository, digest, stored, referrer, tags };
+        let entry = NewManifest { repository: push.repository, digest, stored, referrer, tags };
         self.show(&entry).await?;
         Ok(Pushed { digest: entry.digest, subject })
     }
@@ -139,7 +139,7 @@ impl Registry {
     }
 
     /// Makes a manifest visible, and pins what its tags need.
-    async fn show(&self, entry: &Entry<'_>) -> Result<(), RegistryError> {
+    async fn show(&self, entry: &NewManifest<'_>) -> Result<(), RegistryError> {
         for _ in 0..TRIES {
             match self.try_show(entry).await {
                 Err(RegistryError::Records(error)) if is_conflict(&error) => {
@@ -154,8 +154,8 @@ impl Registry {
         Err(RegistryError::Busy)
     }
 
-    async fn try_show(&self, entry: &Entry<'_>) -> Result<(), RegistryError> {
-        let Entry { repository, digest, stored, referrer, tags } = entry;
+    async fn try_show(&self, entry: &NewManifest<'_>) -> Result<(), RegistryError> {
+        let NewManifest { repository, digest, stored, referrer, tags } = entry;
         let key = keys::manifest(repository, digest);
         let known = self.record(&key).await?;
         let before = known.as_ref().map(|it| read::<StoredManifest>(&it.value)).transpose()?;
@@ -216,7 +216,7 @@ impl Registry {
     }
 
     /// Whether it is about something that is pinned, or something about it is.
-    async fn is_about_kept(&self, entry: &Entry<'_>) -> Result<bool, RegistryError> {
+    async fn is_about_kept(&self, entry: &NewManifest<'_>) -> Result<bool, RegistryError> {
         let mut related: Vec<ContentDigest> = entry.stored.subject.iter().cloned().collect();
         related.extend(self.about(entry.repository, &entry.digest, REFERRERS_ASKED).await?);
         let keys: Vec<_> = related.iter().map(|it| keys::manifest(entry.repository, it)).collect();

@@ -10,7 +10,7 @@ use super::fold::Fold;
 use super::kept::{Good, Head, Rollout};
 use super::store::{MAX_EVENTS, put};
 use super::{Control, drill, keys, notice, scheduled};
-use crate::rollouts::machine::{End, Event, Input, Logged, Millis, State, decide};
+use crate::rollouts::machine::{End, Event, Input, Logged, Millis, RolloutState, decide};
 use crate::rollouts::parts::Target;
 
 /// Events of one record.
@@ -19,7 +19,7 @@ const BATCH: usize = 2_000;
 /// A rollout whose log was read.
 pub struct Open {
     pub rollout: Arc<Rollout>,
-    pub state: State,
+    pub state: RolloutState,
     version: Version,
     /// Time of the last event: a clock that goes back is not followed.
     last: Millis,
@@ -170,7 +170,7 @@ impl Control {
 }
 
 /// A log that is too long means that something flaps: it is reverted, and what only describes is dropped.
-fn bounded(state: &State, input: &Input) -> Input {
+fn bounded(state: &RolloutState, input: &Input) -> Input {
     match input {
         Input::Tick | Input::Blind | Input::Observed(..) | Input::Fleet(_)
             if state.length >= MAX_EVENTS && state.is_forward() =>

@@ -8,7 +8,7 @@ use super::error::ControlError;
 use super::kept::{Head, Looked, Rollout};
 use super::locks::check_reason;
 use super::{Control, notice};
-use crate::rollouts::machine::{Input, Logged, Millis, Phase, State};
+use crate::rollouts::machine::{Input, Logged, Millis, Phase, RolloutState};
 use crate::rollouts::parts::{Standing, Target};
 use crate::rollouts::plan::is_name;
 
@@ -46,7 +46,7 @@ pub struct Shown {
     /// The server's clock, by which all times here are.
     pub now: Millis,
     pub rollout: Rollout,
-    pub state: State,
+    pub state: RolloutState,
     /// The last events, and the number of the first of them.
     pub log: Vec<Logged>,
     pub first: u64,
@@ -68,7 +68,7 @@ impl Command {
     }
 
     /// What it means to a rollout as it is. Errors: why it means nothing, in words.
-    fn input(self, state: &State, by: &By) -> Result<Input, String> {
+    fn input(self, state: &RolloutState, by: &By) -> Result<Input, String> {
         let said = format!("{}: {}", by.name, by.reason);
         if !state.is_forward() {
             return Err("it is reverted or over already".to_owned());

@@ -10,7 +10,7 @@ use super::kept::Rollout;
 use super::scheduled::Missed;
 use super::store::put;
 use super::{Control, keys};
-use crate::rollouts::machine::{End, Event, Logged, Millis, Spec, State, Why};
+use crate::rollouts::machine::{End, Event, Logged, Millis, RolloutState, Spec, Why};
 use crate::rollouts::parts::Place;
 use crate::rollouts::plan::{self, Declared};
 
@@ -61,7 +61,7 @@ pub fn shortened(mut spec: Spec, budget: Millis) -> Spec {
 }
 
 /// What a drill came to, where these events end it.
-pub fn judged(rollout: &Rollout, before: &State, events: &[Logged]) -> Option<Drill> {
+pub fn judged(rollout: &Rollout, before: &RolloutState, events: &[Logged]) -> Option<Drill> {
     let budget = rollout.drill?;
     let end = events.iter().find_map(|logged| match logged.event {
         Event::Ended(end) => Some((end, logged.at)),

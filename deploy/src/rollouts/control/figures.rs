@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::kept::Rollout;
 use crate::deployments::{Deployments, Fours};
-use crate::rollouts::machine::{End, Event, Logged, Millis, State};
+use crate::rollouts::machine::{End, Event, Logged, Millis, RolloutState};
 
 /// Since the process began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,7 +79,12 @@ impl Counters {
     }
 
     /// Takes in what was appended to a rollout that was in the state `before`, and what that has become.
-    pub fn count(&self, rollout: &Rollout, events: &[Logged], (before, after): (&State, &State)) {
+    pub fn count(
+        &self,
+        rollout: &Rollout,
+        events: &[Logged],
+        (before, after): (&RolloutState, &RolloutState),
+    ) {
         let (began, phase) = (rollout.at, before.since);
         for logged in events {
             let end = match logged.event {
@@ -107,7 +112,7 @@ impl Counters {
     }
 
     /// What a person took back, or a newer rollout, is neither a change that came nor one that failed.
-    fn deployed(&self, rollout: &Rollout, state: &State, (end, at): (End, Millis)) {
+    fn deployed(&self, rollout: &Rollout, state: &RolloutState, (end, at): (End, Millis)) {
         let environment = &rollout.place.environment;
         let since = |from: Millis| at.saturating_sub(from);
         let is_bad = state.why.as_ref().is_some_and(|why| why.blames_release());

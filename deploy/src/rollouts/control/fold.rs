@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lru::LruCache;
 
 use super::kept::Rollout;
-use crate::rollouts::machine::{Logged, Millis, State};
+use crate::rollouts::machine::{Logged, Millis, RolloutState};
 
 /// Rollouts of which something is kept: one of 20,000 targets is some 10 MB.
 const KEPT: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 0");
@@ -15,14 +15,14 @@ const KEPT: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 0");
 #[derive(Debug, Clone)]
 pub struct Fold {
     pub rollout: Arc<Rollout>,
-    pub state: State,
+    pub state: RolloutState,
     /// Time of the last event.
     pub last: Millis,
 }
 
 impl Fold {
     pub fn new(rollout: Rollout) -> Self {
-        Self { state: State::new(rollout.spec.clone()), rollout: Arc::new(rollout), last: 0 }
+        Self { state: RolloutState::new(rollout.spec.clone()), rollout: Arc::new(rollout), last: 0 }
     }
 
     pub fn take(&mut self, logged: &Logged) {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::kept::Rollout;
 use super::{Control, notice};
 use crate::oci::ContentDigest;
-use crate::rollouts::machine::{Desired, Effect, Generation, Outcome, Shift, State, TargetId};
+use crate::rollouts::machine::{
+    Desired, Effect, Generation, Outcome, RolloutState, Shift, TargetId,
+};
 use crate::rollouts::parts::{Applied, Member, Order, Pool, Side, Split, Target, Told};
 use crate::rollouts::plan::Declared;
 
@@ -98,7 +100,7 @@ impl Hand {
 }
 
 /// Who serves which part of the requests.
-pub fn pools(shift: Shift, state: &State, targets: &[Target]) -> Vec<Pool> {
+pub fn pools(shift: Shift, state: &RolloutState, targets: &[Target]) -> Vec<Pool> {
     let touched = &state.targets;
     let (mut canary, mut baseline) = (Vec::new(), Vec::new());
     for (id, target) in (0..).zip(targets) {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::judge::Verdict;
 use crate::releases::ReleaseName;
-use crate::rollouts::machine::{Millis, Phase, Spec, State};
+use crate::rollouts::machine::{Millis, Phase, RolloutState, Spec};
 use crate::rollouts::parts::Place;
 
 /// What a rollout is, from its start on.
@@ -77,7 +77,7 @@ pub struct Head {
 }
 
 impl Head {
-    pub(super) fn of(state: &State, now: Millis) -> Self {
+    pub(super) fn of(state: &RolloutState, now: Millis) -> Self {
         Self {
             length: state.length,
             phase: phase(state.phase),

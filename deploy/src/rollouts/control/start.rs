@@ -13,7 +13,7 @@ use super::store::{Store, delete, put};
 use super::{Control, keys, notice};
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
-use crate::rollouts::machine::{Event, Logged, State};
+use crate::rollouts::machine::{Event, Logged, RolloutState};
 use crate::rollouts::parts::{Place, Standing, Target};
 
 const TRIES: usize = 16;
@@ -107,7 +107,7 @@ impl Control {
         (mut writes, overridden): (Vec<Write>, Option<AuditEvent>),
     ) -> Result<bool, ControlError> {
         let started = Logged { at: rollout.at, event: Event::Started };
-        let mut state = State::new(rollout.spec.clone());
+        let mut state = RolloutState::new(rollout.spec.clone());
         state.apply(&started);
         writes.push(put(keys::run(&rollout.id), Expect::Absent, rollout)?);
         let head = Head::of(&state, rollout.at);

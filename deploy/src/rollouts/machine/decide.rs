@@ -3,7 +3,7 @@
 use super::event::{Effect, EffectId, End, Event, Why};
 use super::forward::{next_step, promoted, tick};
 use super::spec::{Generation, Millis, Running, TargetId};
-use super::state::{Phase, State};
+use super::state::{Phase, RolloutState};
 use super::waves::wave;
 use crate::judge::Verdict;
 
@@ -60,7 +60,7 @@ pub enum Input {
 }
 
 /// The events that follow. They belong together: all of them are appended, or none.
-pub fn decide(state: &State, input: &Input, now: Millis) -> Vec<Event> {
+pub fn decide(state: &RolloutState, input: &Input, now: Millis) -> Vec<Event> {
     match input {
         Input::Start if state.length == 0 => vec![Event::Started],
         _ if state.length == 0 => Vec::new(),
@@ -94,11 +94,11 @@ pub fn decide(state: &State, input: &Input, now: Millis) -> Vec<Event> {
 }
 
 /// A rollback is never rolled back, and what has ended has ended.
-fn back(state: &State, why: Why) -> Vec<Event> {
+fn back(state: &RolloutState, why: Why) -> Vec<Event> {
     if state.is_forward() { vec![Event::RollbackBegan(why)] } else { Vec::new() }
 }
 
-fn result(state: &State, id: EffectId, outcome: &Outcome) -> Vec<Event> {
+fn result(state: &RolloutState, id: EffectId, outcome: &Outcome) -> Vec<Event> {
     // It is known already, or does not matter any more.
     let Some(effect) = state.pending.get(&id) else { return Vec::new() };
     let done = Event::Done(id);
@@ -129,7 +129,7 @@ fn result(state: &State, id: EffectId, outcome: &Outcome) -> Vec<Event> {
     [done].into_iter().chain(follows).collect()
 }
 
-fn judged(state: &State, verdict: Verdict, breach: bool, why: &str) -> Vec<Event> {
+fn judged(state: &RolloutState, verdict: Verdict, breach: bool, why: &str) -> Vec<Event> {
     if !matches!(state.phase, Phase::Baking(_) | Phase::Soaking) {
         return Vec::new();
     }
@@ -153,7 +153,7 @@ fn judged(state: &State, verdict: Verdict, breach: bool, why: &str) -> Vec<Event
 }
 
 /// Who has given up is told again sooner, and as often as others.
-fn failed(state: &State, id: TargetId, now: Millis) -> Vec<Event> {
+fn failed(state: &RolloutState, id: TargetId, now: Millis) -> Vec<Event> {
     let limits = &state.spec.limits;
     let Some(target) = state.targets.get(&id) else { return Vec::new() };
     let soon = now < target.asked.saturating_add(limits.settle / 4);
@@ -166,7 +166,7 @@ fn failed(state: &State, id: TargetId, now: Millis) -> Vec<Event> {
     }
 }
 
-fn observed(state: &State, id: TargetId, running: &Running, now: Millis) -> Vec<Event> {
+fn observed(state: &RolloutState, id: TargetId, running: &Running, now: Millis) -> Vec<Event> {
     let Some(target) = state.targets.get(&id) else { return Vec::new() };
     let mut events = Vec::new();
     if target.running.as_ref() != Some(running) {

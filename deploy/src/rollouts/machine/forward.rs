@@ -2,12 +2,12 @@
 
 use super::event::{Effect, End, Event, Shift, Why};
 use super::spec::Millis;
-use super::state::{Phase, State};
+use super::state::{Phase, RolloutState};
 use super::target::Target;
 use super::waves::returning;
 
 /// The beginning of a step: at its gate, where it has one.
-pub fn next_step(state: &State, step: usize) -> Event {
+pub fn next_step(state: &RolloutState, step: usize) -> Event {
     match state.spec.steps.get(step) {
         None => Event::SoakBegan,
         Some(next) if next.gate => Event::GateBegan(step),
@@ -16,7 +16,7 @@ pub fn next_step(state: &State, step: usize) -> Event {
 }
 
 /// What the judge lets go on.
-pub fn promoted(state: &State) -> Vec<Event> {
+pub fn promoted(state: &RolloutState) -> Vec<Event> {
     match state.phase {
         Phase::Baking(step) => vec![next_step(state, step + 1)],
         Phase::Soaking => vec![Event::Ended(End::Succeeded)],
@@ -25,7 +25,7 @@ pub fn promoted(state: &State) -> Vec<Event> {
 }
 
 /// `sees`: how targets are was found out after they were told.
-pub fn tick(state: &State, now: Millis, sees: bool) -> Vec<Event> {
+pub fn tick(state: &RolloutState, now: Millis, sees: bool) -> Vec<Event> {
     if state.is_forward()
         && let Some(why) = failing(state, now)
     {
@@ -40,7 +40,7 @@ pub fn tick(state: &State, now: Millis, sees: bool) -> Vec<Event> {
 }
 
 /// Targets that do not run what they were told within the time: they are told again, or given up.
-fn told_again(state: &State, now: Millis) -> Vec<Event> {
+fn told_again(state: &RolloutState, now: Millis) -> Vec<Event> {
     // After the end only who is heard of is told (`Input::Observed`).
     if matches!(state.phase, Phase::Ended(_)) {
         return Vec::new();
@@ -64,7 +64,7 @@ fn told_again(state: &State, now: Millis) -> Vec<Event> {
 }
 
 /// Why a rollout cannot go on, paused or not.
-fn failing(state: &State, now: Millis) -> Option<Why> {
+fn failing(state: &RolloutState, now: Millis) -> Option<Why> {
     // A baseline that does not start anew is no fault of the release, and takes nothing away from it.
     let new = state.targets.iter().filter(|(_, target)| target.was_new);
     if let Some((id, _)) = new.clone().find(|(_, target)| target.is_stuck()) {
@@ -78,7 +78,7 @@ fn failing(state: &State, now: Millis) -> Option<Why> {
     (state.paused.is_none() && now >= state.deadline).then_some(Why::Deadline)
 }
 
-fn progress(state: &State, now: Millis) -> Option<Event> {
+fn progress(state: &RolloutState, now: Millis) -> Option<Event> {
     let limits = &state.spec.limits;
     let passed = |time: Millis| now >= state.since.saturating_add(time);
     let judged = || {
@@ -115,7 +115,7 @@ fn progress(state: &State, now: Millis) -> Option<Event> {
 }
 
 /// What follows, once the requests are split as they have to be before it.
-fn shifted(state: &State, follows: Event) -> Option<Event> {
+fn shifted(state: &RolloutState, follows: Event) -> Option<Event> {
     let asked = |shift: Shift| {
         let of = |effect: &Effect| matches!(effect, Effect::Shift(it, _) if *it == shift);
         state.pending.values().any(of)

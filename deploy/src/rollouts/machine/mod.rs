@@ -22,5 +22,5 @@ pub use decide::{Input, Outcome, decide};
 pub use event::{Effect, EffectId, End, Event, Logged, Shift, Why};
 pub use lock::{Held, Lock, Locks, Lost};
 pub use spec::{Desired, Generation, Limits, Millis, Running, Spec, StepSpec, TargetId, Version};
-pub use state::{Phase, State};
+pub use state::{Phase, RolloutState};
 pub use target::Target;

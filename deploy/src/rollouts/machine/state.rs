@@ -24,7 +24,7 @@ pub enum Phase {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct RolloutState {
     pub spec: Arc<Spec>,
     pub phase: Phase,
     /// When the phase began, without the time that it was paused.
@@ -56,7 +56,7 @@ pub struct State {
     pub pending: BTreeMap<EffectId, Effect>,
 }
 
-impl State {
+impl RolloutState {
     /// Before anything happened.
     pub fn new(spec: Arc<Spec>) -> Self {
         Self {

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use super::event::{Effect, Event};
 use super::spec::{Millis, StepSpec, TargetId, Version};
-use super::state::{Phase, State};
+use super::state::{Phase, RolloutState};
 use super::target::Target;
 
-impl State {
+impl RolloutState {
     /// Whether targets are told a few at a time, or only after requests were split.
     pub(super) fn is_gradual(&self) -> bool {
         self.spec.unavailable.is_some() || self.spec.beside
@@ -88,7 +88,7 @@ fn fitting(
 }
 
 /// The next targets of a step, where no more than so many may be down. `down`: of those that were told nothing.
-pub fn wave(state: &State, down: &[TargetId]) -> Vec<Event> {
+pub fn wave(state: &RolloutState, down: &[TargetId]) -> Vec<Event> {
     let (Phase::Applying(step), None) = (state.phase, state.paused) else { return Vec::new() };
     let Some(allowed) = state.spec.unavailable else { return Vec::new() };
     let untold = state.untold(step);
@@ -110,7 +110,7 @@ pub fn wave(state: &State, down: &[TargetId]) -> Vec<Event> {
 }
 
 /// The next targets that return. Whoever reverts goes on however many are down: at least one is told at a time.
-pub fn returning(state: &State, now: Millis) -> Option<Event> {
+pub fn returning(state: &RolloutState, now: Millis) -> Option<Event> {
     let owed = state.owed();
     if owed.is_empty() {
         return None;

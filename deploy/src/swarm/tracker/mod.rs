@@ -6,4 +6,4 @@ mod seeding;
 mod swarm;
 
 pub use sample::{Crowd, FORGOTTEN, Known};
-pub use swarm::{Answer, Ask, Swarm};
+pub use swarm::{Ask, Swarm, TrackerAnswer};

@@ -34,7 +34,7 @@ pub struct Ask<'a, P> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer<P> {
+pub struct TrackerAnswer<P> {
     /// Name, how it is reached, and whether it is near.
     pub peers: Vec<(String, P, bool)>,
     /// Pieces that may be fetched from the origin.
@@ -54,7 +54,7 @@ impl<P: Clone> Swarm<P> {
         Self { crowd: Crowd::default(), seeding: Seeding::new(pieces) }
     }
 
-    pub fn answer(&mut self, ask: &Ask<'_, P>, now: Millis, rng: &mut Rng) -> Answer<P> {
+    pub fn answer(&mut self, ask: &Ask<'_, P>, now: Millis, rng: &mut Rng) -> TrackerAnswer<P> {
         if let Some(peer) = ask.peer.cloned() {
             let near = ask.near.to_owned();
             self.crowd.hear(ask.name, Known { near, has: ask.has, heard: now, peer }, now);
@@ -62,7 +62,7 @@ impl<P: Clone> Swarm<P> {
         self.seeding.seeded(ask.name, ask.seeded, now);
         if ask.has >= self.seeding.pieces() {
             self.seeding.close(ask.name);
-            return Answer { peers: Vec::new(), grants: Vec::new(), again: SEED_EVERY };
+            return TrackerAnswer { peers: Vec::new(), grants: Vec::new(), again: SEED_EVERY };
         }
         let most = match self.crowd.len() {
             few if few <= FEW => FEW,
@@ -73,6 +73,6 @@ impl<P: Clone> Swarm<P> {
         let sample = self.crowd.sample(ask.name, ask.near, now, rng);
         let peers = sample.into_iter().map(|(name, it, near)| (name.to_owned(), it.clone(), near));
         let again = ASK_EVERY.max(self.crowd.len() as u64 / ASKED);
-        Answer { peers: peers.collect(), grants, again }
+        TrackerAnswer { peers: peers.collect(), grants, again }
     }
 }

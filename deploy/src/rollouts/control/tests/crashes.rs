@@ -7,7 +7,7 @@ use tokio::time::advance;
 
 use super::rig::{DECLARED, METRIC, Rig, digest};
 use crate::rollouts::control::{Driver, LEASE, keys};
-use crate::rollouts::machine::{End, Event, Phase, State};
+use crate::rollouts::machine::{End, Event, Phase, RolloutState};
 
 /// Drives to the end, whatever fails; whoever fails forgets everything.
 async fn drive(rig: &Rig, id: &str) -> Phase {
@@ -57,7 +57,7 @@ async fn killed(at: usize, after: bool, good: bool) -> bool {
     assert_eq!(rig.changes(), if good { [1, 1, 1, 1] } else { [2, 0, 0, 0] }, "{place}");
     let shown = rig.control.show(&one.id).await.unwrap();
     let log = shown.log;
-    assert_eq!(State::replay(shown.rollout.spec.clone(), &log), shown.state, "{place}");
+    assert_eq!(RolloutState::replay(shown.rollout.spec.clone(), &log), shown.state, "{place}");
     let count = |wanted: fn(&Event) -> bool| log.iter().filter(|it| wanted(&it.event)).count();
     assert_eq!(count(|it| matches!(it, Event::Ended(_))), 1, "{place}");
     assert_eq!(count(|it| matches!(it, Event::Locked(_))), 1, "{place}");

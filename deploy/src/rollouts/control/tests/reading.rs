@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::rig::{DECLARED, Rig};
 use crate::rollouts::control::{By, Command};
-use crate::rollouts::machine::{Phase, State};
+use crate::rollouts::machine::{Phase, RolloutState};
 
 #[tokio::test]
 async fn of_a_long_log_only_what_is_new_is_read() {
@@ -26,7 +26,7 @@ async fn of_a_long_log_only_what_is_new_is_read() {
     assert_eq!(other.open(&one.id).await.unwrap().state, state);
     assert_eq!(reads(), 0, "nothing is new");
     let lines = rig.control.store.tail(&one.id, state.length, usize::MAX).await.unwrap().1;
-    assert_eq!(State::replay(one.spec.clone(), &lines), state);
+    assert_eq!(RolloutState::replay(one.spec.clone(), &lines), state);
     let (first, last) = rig.control.store.tail(&one.id, state.length, 7).await.unwrap();
     assert_eq!((first, &last[..]), (state.length - 7, &lines[lines.len() - 7..]));
 

@@ -4,14 +4,14 @@
 use std::collections::HashMap;
 
 use super::world::{CALM, LOCK_TIME, To, World};
-use crate::rollouts::machine::{EffectId, Event, Input, Logged, Millis, State, decide};
+use crate::rollouts::machine::{EffectId, Event, Input, Logged, Millis, RolloutState, decide};
 
 /// After which an effect that nobody answered is sent again.
 const RESEND: Millis = 20_000;
 
 pub struct Controller {
     pub id: usize,
-    state: Option<State>,
+    state: Option<RolloutState>,
     sent: HashMap<EffectId, Millis>,
     inbox: Vec<Input>,
     asleep_until: Millis,
@@ -26,7 +26,7 @@ impl Controller {
         self.inbox.push(input);
     }
 
-    pub fn state(&self) -> Option<&State> {
+    pub fn state(&self) -> Option<&RolloutState> {
         self.state.as_ref()
     }
 
@@ -55,7 +55,7 @@ impl Controller {
             return;
         }
         if self.state.is_none() {
-            self.state = Some(State::replay(world.spec.clone(), &world.log));
+            self.state = Some(RolloutState::replay(world.spec.clone(), &world.log));
             self.sent.clear();
         }
         let mut inputs = std::mem::take(&mut self.inbox);

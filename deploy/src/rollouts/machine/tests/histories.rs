@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::judge::Verdict;
 use crate::rollouts::machine::{
-    Effect, EffectId, End, Event, Input, Limits, Logged, Millis, Outcome, Phase, Running, Shift,
-    Spec, State, StepSpec, Why, decide,
+    Effect, EffectId, End, Event, Input, Limits, Logged, Millis, Outcome, Phase, RolloutState,
+    Running, Shift, Spec, StepSpec, Why, decide,
 };
 
 pub const MINUTE: Millis = 60_000;
@@ -39,7 +39,7 @@ pub fn spec(gates: [bool; 2]) -> Arc<Spec> {
 
 /// A rollout whose effects are all carried out at once, and whose targets obey.
 pub struct Told {
-    pub state: State,
+    pub state: RolloutState,
     pub now: Millis,
     pub log: Vec<Logged>,
     verdict: Verdict,
@@ -54,7 +54,7 @@ impl Told {
     }
 
     pub fn of(spec: Arc<Spec>) -> Self {
-        let state = State::new(spec);
+        let state = RolloutState::new(spec);
         let (log, done, silent) = (Vec::new(), Vec::new(), Vec::new());
         let mut told = Self { state, now: 0, log, verdict: Verdict::Promote, done, silent };
         told.tell(&Input::Start);
@@ -120,7 +120,7 @@ fn a_good_release_comes_to_all_targets_and_is_watched_to_the_end() {
     assert_eq!(told.state.phase, Phase::Ended(End::Succeeded));
     assert_eq!(told.applied(), [(0, "new"), (1, "new"), (2, "new")]);
     assert_eq!(told.done.iter().filter(|effect| **effect == Effect::Unlock(7)).count(), 1);
-    assert_eq!(State::replay(spec([false, false]), &told.log), told.state);
+    assert_eq!(RolloutState::replay(spec([false, false]), &told.log), told.state);
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_rollback_without_an_end_calls_a_person_however_seldom_the_clock_ticks() {
 
 #[test]
 fn what_is_not_verified_touches_nothing() {
-    let mut state = State::new(spec([false, false]));
+    let mut state = RolloutState::new(spec([false, false]));
     state.apply(&Logged { at: 0, event: Event::Started });
     let refused = Input::Result(EffectId(0, 0), Outcome::Refused("no signature".to_owned()));
     for event in decide(&state, &refused, 1) {
@@ -261,7 +261,7 @@ fn what_is_not_verified_touches_nothing() {
 
 #[test]
 fn who_is_overtaken_says_nothing_more() {
-    let mut state = State::new(spec([false, false]));
+    let mut state = RolloutState::new(spec([false, false]));
     for event in [Event::Started, Event::Verified, Event::Locked(7), Event::StepBegan(0)] {
         state.apply(&Logged { at: 0, event });
     }

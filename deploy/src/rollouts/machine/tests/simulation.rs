@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::controller::Controller;
 use super::world::{CALM, World};
 use crate::rollouts::machine::{
-    End, Event, Input, Limits, Millis, Phase, Shift, Spec, State, StepSpec,
+    End, Event, Input, Limits, Millis, Phase, RolloutState, Shift, Spec, StepSpec,
 };
 
 const TICK: Millis = 5_000;
@@ -114,7 +114,7 @@ fn run(seed: u64) -> Ran {
             controllers[at].run(&mut world);
         }
         rival(&mut world, seed);
-        let state = State::replay(spec.clone(), &world.log);
+        let state = RolloutState::replay(spec.clone(), &world.log);
         let calm = world.now > CALM && matches!(state.phase, Phase::Ended(_));
         if calm
             && state.pending.is_empty()
@@ -138,7 +138,7 @@ fn rival(world: &mut World, seed: u64) {
 }
 
 fn check(seed: u64, world: &World, controllers: &[Controller; 2]) -> Ran {
-    let state = State::replay(world.spec.clone(), &world.log);
+    let state = RolloutState::replay(world.spec.clone(), &world.log);
     let Phase::Ended(end) = state.phase else {
         panic!("seed {seed}: it did not end: {:?} since {}", state.phase, state.since);
     };
@@ -183,7 +183,7 @@ fn check(seed: u64, world: &World, controllers: &[Controller; 2]) -> Ran {
 /// No wave takes away more targets than may be down at once.
 fn waves(seed: u64, world: &World) {
     let Some(allowed) = world.spec.unavailable else { return };
-    let mut state = State::new(world.spec.clone());
+    let mut state = RolloutState::new(world.spec.clone());
     for (number, logged) in world.log.iter().enumerate() {
         if let Event::WaveBegan(ids) = &logged.event {
             let away = world.away_at.get(&number).cloned().unwrap_or_default();

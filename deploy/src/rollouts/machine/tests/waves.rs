@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::histories::{MINUTE, Told, shifts, spec};
 use crate::rollouts::machine::{
-    Effect, End, Event, Input, Logged, Phase, Running, Shift, Spec, State, StepSpec, TargetId, Why,
-    decide,
+    Effect, End, Event, Input, Logged, Phase, RolloutState, Running, Shift, Spec, StepSpec,
+    TargetId, Why, decide,
 };
 
 fn of(change: impl FnOnce(&mut Spec)) -> Arc<Spec> {
@@ -18,7 +18,7 @@ fn of(change: impl FnOnce(&mut Spec)) -> Arc<Spec> {
 
 /// A rollout in its first step, whose targets settle when they are told to.
 struct Stepwise {
-    state: State,
+    state: RolloutState,
     now: u64,
 }
 
@@ -32,7 +32,7 @@ impl Stepwise {
             fresh: Vec::new(),
         }];
         let spec = of(|spec| (spec.steps, spec.unavailable) = (steps, Some(allowed)));
-        let mut one = Self { state: State::new(spec), now: 0 };
+        let mut one = Self { state: RolloutState::new(spec), now: 0 };
         for event in [Event::Started, Event::Verified, Event::Locked(7), Event::StepBegan(0)] {
             one.state.apply(&Logged { at: 0, event });
         }
@@ -212,7 +212,7 @@ fn requests_are_switched_back_before_any_target_is_restarted() {
 
 #[test]
 fn a_balancer_that_does_not_answer_holds_a_return_up_for_a_while_only() {
-    let mut state = State::new(beside());
+    let mut state = RolloutState::new(beside());
     let events = [Event::Started, Event::Verified, Event::Locked(7), Event::StepBegan(0)];
     for event in events {
         state.apply(&Logged { at: 0, event });
