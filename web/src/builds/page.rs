@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::compare;
 use super::open::running;
-use super::progress::{Progress, State as BuildState};
+use super::progress::{BuildPhase, Progress};
 use super::rows;
 use super::told::{self, Told};
 use super::unknown::no_build;
@@ -135,14 +135,14 @@ pub async fn page(
 fn ending(progress: &Progress) -> Markup {
     html! {
         @match progress.state {
-            BuildState::Lost => section.panel.alarm {
+            BuildPhase::Lost => section.panel.alarm {
                 header { h2 { (counted(progress.lost, "action")) " of it will never end" } }
                 p.quiet { "The server that ran it was stopped, or its queue was lost. What had ended before is below; build again for the rest." }
             },
-            BuildState::Cancelled => section.panel.slim {
+            BuildPhase::Cancelled => section.panel.slim {
                 p.quiet { "The last of its actions was stopped: the build was cancelled, or its client went away." }
             },
-            BuildState::Running | BuildState::Idle => {},
+            BuildPhase::Running | BuildPhase::Idle => {},
         }
     }
 }
@@ -152,7 +152,7 @@ fn tiles(build: &BuildSummary, progress: &Progress) -> Markup {
     let (run_ns, queue_ns) = (counts.run_ns + progress.run_ns, counts.queue_ns + progress.queue_ns);
     let elapsed = rows::elapsed(build, progress);
     let speed_up = run_ns as f64 / elapsed.max(1) as f64;
-    let runs = progress.state == BuildState::Running;
+    let runs = progress.state == BuildPhase::Running;
     html! {
         dl.tiles {
             (parts::tile("Cache hit rate", &rows::rate(counts), &html! {

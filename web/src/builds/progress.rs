@@ -12,7 +12,7 @@ const LOST_AFTER: i64 = 3_600_000_000_000;
 const LIVELY: i64 = 30_000_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum BuildPhase {
     /// Something runs or waits.
     Running,
     /// All that has begun has ended.
@@ -23,7 +23,7 @@ pub enum State {
     Lost,
 }
 
-impl State {
+impl BuildPhase {
     pub fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -36,7 +36,7 @@ impl State {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    pub state: State,
+    pub state: BuildPhase,
     /// Requests that wait or run.
     pub open: u64,
     /// Requests that will never end.
@@ -76,12 +76,13 @@ impl Progress {
         let gone = open > 0 && listed == 0 && silent > LOST_AFTER;
         let (lost, open) = if gone { (lost + open, 0) } else { (lost, open) };
         let state = match () {
-            () if open > 0 || listed > 0 => State::Running,
-            () if lost > 0 => State::Lost,
-            () if build.is_cancelled => State::Cancelled,
-            () => State::Idle,
+            () if open > 0 || listed > 0 => BuildPhase::Running,
+            () if lost > 0 => BuildPhase::Lost,
+            () if build.is_cancelled => BuildPhase::Cancelled,
+            () => BuildPhase::Idle,
         };
-        let is_lively = state == State::Running || (silent < LIVELY && state == State::Idle);
+        let is_lively =
+            state == BuildPhase::Running || (silent < LIVELY && state == BuildPhase::Idle);
         let (queue_ns, run_ns) = (0, 0);
         Self { state, open: open.max(listed as u64), lost, queue_ns, run_ns, is_lively }
     }
@@ -118,14 +119,14 @@ mod tests {
             let build = BuildSummary { is_cancelled, active_at, ..BuildSummary::default() };
             Progress::judge(&build, counts, listed, now).state
         };
-        assert_eq!(state(false, (0, 2), 2, now), State::Running);
-        assert_eq!(state(true, (0, 1), 0, now - LIVELY), State::Running);
-        assert_eq!(state(true, (0, 0), 0, now), State::Cancelled);
-        assert_eq!(state(true, (3, 0), 0, now), State::Lost);
-        assert_eq!(state(false, (0, 3), 0, now - LOST_AFTER - 1), State::Lost);
-        assert_eq!(state(false, (0, 3), 1, now - LOST_AFTER - 1), State::Running);
-        assert_eq!(state(false, (0, 0), 0, now - LIVELY), State::Idle);
+        assert_eq!(state(false, (0, 2), 2, now), BuildPhase::Running);
+        assert_eq!(state(true, (0, 1), 0, now - LIVELY), BuildPhase::Running);
+        assert_eq!(state(true, (0, 0), 0, now), BuildPhase::Cancelled);
+        assert_eq!(state(true, (3, 0), 0, now), BuildPhase::Lost);
+        assert_eq!(state(false, (0, 3), 0, now - LOST_AFTER - 1), BuildPhase::Lost);
+        assert_eq!(state(false, (0, 3), 1, now - LOST_AFTER - 1), BuildPhase::Running);
+        assert_eq!(state(false, (0, 0), 0, now - LIVELY), BuildPhase::Idle);
         // Begun in this moment, and not heard of in the journal yet.
-        assert_eq!(state(false, (0, 0), 1, now), State::Running);
+        assert_eq!(state(false, (0, 0), 1, now), BuildPhase::Running);
     }
 }

@@ -4,7 +4,7 @@ use kiln_ci::events::Summary;
 use kiln_scheduler::journal::{BuildSummary, Counts, between};
 use maud::{Markup, html};
 
-use super::progress::{Progress, State};
+use super::progress::{BuildPhase, Progress};
 use super::told_list;
 use crate::design::chart;
 use crate::design::rows::{self as table, Column, Line};
@@ -15,12 +15,12 @@ use crate::format::{abbreviated, count, now, percent, short};
 pub fn progress(progress: &Progress) -> Markup {
     html! {
         @match progress.state {
-            State::Running => span.chip.running { (count(progress.open)) " open" },
-            State::Cancelled => span.chip.cancelled { "cancelled" },
-            State::Lost => span.chip.failed title="The server that knew them is gone." {
+            BuildPhase::Running => span.chip.running { (count(progress.open)) " open" },
+            BuildPhase::Cancelled => span.chip.cancelled { "cancelled" },
+            BuildPhase::Lost => span.chip.failed title="The server that knew them is gone." {
                 (count(progress.lost)) " lost"
             },
-            State::Idle => {},
+            BuildPhase::Idle => {},
         }
     }
 }
@@ -74,7 +74,7 @@ fn outcome(row: &Row) -> Markup {
     html! {
         @match (told, row.progress.state) {
             (Some(told), _) => (told_list::outcome(told)),
-            (None, State::Idle) => span.dim title="Only build events say how a build ended." { "–" },
+            (None, BuildPhase::Idle) => span.dim title="Only build events say how a build ended." { "–" },
             (None, _) => (progress(&row.progress)),
         }
     }
@@ -83,7 +83,7 @@ fn outcome(row: &Row) -> Markup {
 /// Nanoseconds from the first request to the last answer, or to now.
 pub fn elapsed(build: &BuildSummary, progress: &Progress) -> u64 {
     match progress.state {
-        State::Running => between(build.first_at, now()),
+        BuildPhase::Running => between(build.first_at, now()),
         _ => build.elapsed_ns(),
     }
 }
