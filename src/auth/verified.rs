@@ -15,7 +15,7 @@ const PARTS: usize = 16;
 /// A token's place: a keyed hash, so that neither memory nor time spent tells tokens.
 pub type Key = [u8; 32];
 
-struct Entry {
+struct VerifiedToken {
     access: Arc<Access>,
     /// Seconds since the Unix epoch, exclusive.
     until: i64,
@@ -23,7 +23,7 @@ struct Entry {
 
 pub struct Verified {
     secret: [u8; 32],
-    parts: [Mutex<LruCache<Key, Entry>>; PARTS],
+    parts: [Mutex<LruCache<Key, VerifiedToken>>; PARTS],
 }
 
 impl Verified {
@@ -48,10 +48,10 @@ impl Verified {
 
     pub fn insert(&self, key: Key, access: Arc<Access>, until: i64) {
         let mut part = self.part(&key).lock().unwrap_or_else(PoisonError::into_inner);
-        part.put(key, Entry { access, until });
+        part.put(key, VerifiedToken { access, until });
     }
 
-    fn part(&self, key: &Key) -> &Mutex<LruCache<Key, Entry>> {
+    fn part(&self, key: &Key) -> &Mutex<LruCache<Key, VerifiedToken>> {
         &self.parts[usize::from(key[0]) % PARTS]
     }
 }

@@ -45,7 +45,7 @@ pub struct Tree {
 }
 
 #[derive(Serialize)]
-struct Entry {
+struct TreeEntry {
     path: String,
     /// `file`, `directory`, `symlink`.
     kind: &'static str,
@@ -170,7 +170,7 @@ fn child_digest(
 struct Listing<'a> {
     known: &'a HashMap<Digest, Directory>,
     depth: usize,
-    entries: Vec<Entry>,
+    entries: Vec<TreeEntry>,
     is_cut: bool,
 }
 
@@ -190,7 +190,7 @@ impl Listing<'_> {
         for child in &directory.directories {
             let digest = child_digest(child, digest.function)?;
             let path = format!("{path}{}/", child.name);
-            self.entries.push(Entry {
+            self.entries.push(TreeEntry {
                 path: path.clone(),
                 kind: "directory",
                 hash: Some(digest.hex()),
@@ -208,9 +208,9 @@ impl Listing<'_> {
     }
 }
 
-fn file_entry(path: &str, file: &reapi::FileNode) -> Entry {
+fn file_entry(path: &str, file: &reapi::FileNode) -> TreeEntry {
     let digest = file.digest.clone().unwrap_or_default();
-    Entry {
+    TreeEntry {
         path: format!("{path}{}", file.name),
         kind: "file",
         hash: Some(digest.hash),
@@ -220,8 +220,8 @@ fn file_entry(path: &str, file: &reapi::FileNode) -> Entry {
     }
 }
 
-fn link_entry(path: &str, link: &reapi::SymlinkNode) -> Entry {
-    Entry {
+fn link_entry(path: &str, link: &reapi::SymlinkNode) -> TreeEntry {
+    TreeEntry {
         path: format!("{path}{}", link.name),
         kind: "symlink",
         hash: None,
@@ -231,7 +231,7 @@ fn link_entry(path: &str, link: &reapi::SymlinkNode) -> Entry {
     }
 }
 
-fn lines(entries: &[Entry], is_cut: bool) -> String {
+fn lines(entries: &[TreeEntry], is_cut: bool) -> String {
     let (mut files, mut directories, mut total) = (0, 0, 0);
     let mut text = String::new();
     for entry in entries {

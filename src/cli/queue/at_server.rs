@@ -5,7 +5,7 @@ use std::time::Duration;
 use kiln_ci::queue::Branch;
 use kiln_ci::queue::serving::Request;
 
-use super::state::State;
+use super::state::QueueDirectory;
 use crate::cli::api::{self, Api, read};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
@@ -22,7 +22,7 @@ const COMMIT: usize = 12;
 const PATIENCE: Duration = Duration::from_secs(6);
 const LOOK: Duration = Duration::from_millis(200);
 
-fn address(state: &State) -> Result<String, CliError> {
+fn address(state: &QueueDirectory) -> Result<String, CliError> {
     Ok(format!("/merge-queues/{}", encode(state.name()?.as_str(), false)))
 }
 
@@ -49,7 +49,7 @@ fn said(queue: &str, request: &Request) -> Result<MergeSay, CliError> {
 /// Leaves a request, and waits a little for what becomes of it.
 pub async fn ask(
     target: &Target,
-    state: &State,
+    state: &QueueDirectory,
     request: &Request,
     json: bool,
 ) -> Result<Exit, CliError> {
@@ -100,7 +100,7 @@ pub async fn forget(
 
 pub async fn list(
     target: &Target,
-    state: &State,
+    state: &QueueDirectory,
     ended: usize,
     json: bool,
 ) -> Result<Exit, CliError> {
@@ -157,7 +157,7 @@ fn listed(it: &MergeQueueShown) -> String {
 
 pub async fn change(
     target: &Target,
-    state: &State,
+    state: &QueueDirectory,
     branch: &Branch,
     json: bool,
 ) -> Result<Exit, CliError> {

@@ -6,7 +6,7 @@ use kiln_ci::queue::{Branch, USUAL_PRIORITY};
 use kiln_ci::services::Clock;
 
 use super::at_server;
-use super::state::{State, System, branch, told};
+use super::state::{QueueDirectory, System, branch, told};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text;
@@ -17,7 +17,7 @@ use crate::cli::text;
 #[derive(Debug, Args)]
 pub struct Add {
     #[command(flatten)]
-    state: State,
+    state: QueueDirectory,
     /// The branch, without refs/heads/
     #[arg(long, value_name = "BRANCH", value_parser = branch, value_hint = ValueHint::Other)]
     branch: Branch,
@@ -33,7 +33,7 @@ pub struct Add {
 #[derive(Debug, Args)]
 pub struct Remove {
     #[command(flatten)]
-    state: State,
+    state: QueueDirectory,
     /// The branch, without refs/heads/
     #[arg(long, value_name = "BRANCH", value_parser = branch, value_hint = ValueHint::Other)]
     branch: Branch,
@@ -46,7 +46,7 @@ pub struct Remove {
 #[derive(Debug, Args)]
 pub struct Pause {
     #[command(flatten)]
-    state: State,
+    state: QueueDirectory,
     /// Why, for whoever looks
     #[arg(long, value_name = "TEXT", default_value = "by hand", value_hint = ValueHint::Other)]
     reason: String,
@@ -59,7 +59,7 @@ pub struct Pause {
 #[derive(Debug, Args)]
 pub struct Resume {
     #[command(flatten)]
-    state: State,
+    state: QueueDirectory,
     /// For programs
     #[arg(long)]
     json: bool,
@@ -87,7 +87,12 @@ impl Forget {
     }
 }
 
-async fn ask(state: &State, request: Request, json: bool, done: &str) -> Result<Exit, CliError> {
+async fn ask(
+    state: &QueueDirectory,
+    request: Request,
+    json: bool,
+    done: &str,
+) -> Result<Exit, CliError> {
     state.desk()?.ask(&request, System.now()).await.map_err(told)?;
     match json {
         true => text::print_json(&serde_json::json!({ "asked": request }))?,

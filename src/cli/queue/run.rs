@@ -13,7 +13,7 @@ use kiln_ci::queue::{Branch, Mode, Options};
 use tokio_util::sync::CancellationToken;
 
 use super::remote::{self, Remote, Servers};
-use super::state::{State, System, branch, told};
+use super::state::{QueueDirectory, System, branch, told};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::process::settings;
 use crate::cli::signals::Signals;
@@ -48,7 +48,7 @@ and writes what the change affects to the file KILN_QUEUE_IMPACT; with --indepen
 target moved.")]
 pub struct Run {
     #[command(flatten)]
-    state: State,
+    state: QueueDirectory,
 
     /// The repository: a URL or a path
     #[arg(long = "repo", value_name = "URL", value_hint = ValueHint::Other)]

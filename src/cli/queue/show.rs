@@ -8,7 +8,7 @@ use kiln_ci::services::Clock;
 use serde_json::json;
 
 use super::at_server;
-use super::state::{State, System, branch, told};
+use super::state::{QueueDirectory, System, branch, told};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{self, Table};
@@ -21,7 +21,7 @@ const SHOWN: usize = 80;
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
-    state: State,
+    state: QueueDirectory,
     /// Changes that have left
     #[arg(long, value_name = "N", default_value_t = 20)]
     ended: usize,
@@ -34,7 +34,7 @@ pub struct List {
 #[derive(Debug, Args)]
 pub struct Show {
     #[command(flatten)]
-    state: State,
+    state: QueueDirectory,
     /// The branch, without refs/heads/
     #[arg(long, value_name = "BRANCH", value_parser = branch, value_hint = ValueHint::Other)]
     branch: Branch,
@@ -47,7 +47,7 @@ pub struct Show {
 #[derive(Debug, Args)]
 pub struct Explain {
     #[command(flatten)]
-    state: State,
+    state: QueueDirectory,
     /// The branch, without refs/heads/
     #[arg(long, value_name = "BRANCH", value_parser = branch, value_hint = ValueHint::Other)]
     branch: Branch,

@@ -14,7 +14,7 @@ use kiln_ci::storage::{FileRecords, Records};
 use crate::cli::error::CliError;
 
 #[derive(Debug, Args)]
-pub struct State {
+pub struct QueueDirectory {
     /// The directory in which a queue on this machine keeps its state, its clone and its trees; --server on the
     /// command line means one at a server
     #[arg(long = "state", env = "KILN_QUEUE_STATE", value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -25,7 +25,7 @@ pub struct State {
     pub queue: String,
 }
 
-impl State {
+impl QueueDirectory {
     pub fn name(&self) -> Result<LaneName, CliError> {
         LaneName::new(&self.queue).map_err(told)
     }

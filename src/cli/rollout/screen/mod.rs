@@ -80,7 +80,7 @@ pub async fn watch(api: &Api, id: &str) -> Result<Exit, CliError> {
     }
 }
 
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<RolloutShown, CliError>> + 'a>>;
+type RolloutAnswer<'a> = Pin<Box<dyn Future<Output = Result<RolloutShown, CliError>> + 'a>>;
 
 async fn look(api: &Api, path: &str) -> Result<RolloutShown, CliError> {
     tokio::time::sleep(PACE).await;
@@ -97,7 +97,7 @@ async fn say(
 }
 
 /// The answer to what was said; never, where nothing was.
-async fn answered(saying: &mut Option<Answer<'_>>) -> Result<RolloutShown, CliError> {
+async fn answered(saying: &mut Option<RolloutAnswer<'_>>) -> Result<RolloutShown, CliError> {
     match saying {
         Some(answer) => answer.await,
         None => std::future::pending().await,
@@ -112,8 +112,8 @@ async fn followed(api: &Api, path: &str, first: RolloutShown) -> Result<Left, Cl
     let mut keys = Keys::read();
     let (looks, mut screen) = (looks(), Screen::new(first));
     let (mut read, mut silent) = (Instant::now(), 0);
-    let mut asked: Answer<'_> = Box::pin(look(api, path));
-    let mut saying: Option<Answer<'_>> = None;
+    let mut asked: RolloutAnswer<'_> = Box::pin(look(api, path));
+    let mut saying: Option<RolloutAnswer<'_>> = None;
     loop {
         screen.age = read.elapsed();
         shown.draw(&screen, looks).map_err(failed)?;
