@@ -2,11 +2,11 @@
 
 use kiln_deploy::oci::Algorithm;
 
-use crate::registry::client::{ALGORITHMS, Answer, REPOSITORY, Registry, bytes, with};
+use crate::registry::client::{ALGORITHMS, REPOSITORY, Registry, RegistryResponse, bytes, with};
 
 const PART: usize = 1500;
 
-fn patch(registry: &Registry, location: &str, first: usize, part: &[u8]) -> Answer {
+fn patch(registry: &Registry, location: &str, first: usize, part: &[u8]) -> RegistryResponse {
     let range = format!("{first}-{}", first + part.len() - 1);
     registry.send("PATCH", location, &[("content-range", &range)], part)
 }
@@ -17,7 +17,7 @@ fn put(
     algorithm: Algorithm,
     data: &[u8],
     part: Option<(usize, &[u8])>,
-) -> Answer {
+) -> RegistryResponse {
     let put = with(location, &format!("digest={}", algorithm.digest(data)));
     match part {
         None => registry.send("PUT", &put, &[], &[]),

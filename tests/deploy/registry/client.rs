@@ -20,13 +20,13 @@ pub struct Registry {
     pub authorization: Option<String>,
 }
 
-pub struct Answer {
+pub struct RegistryResponse {
     pub status: u16,
     headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl RegistryResponse {
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
@@ -77,11 +77,17 @@ impl Registry {
         Self { server: Server::spawn(command, &data), dir, authorization: None }
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> RegistryResponse {
         self.send("GET", path, &[], &[])
     }
 
-    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> RegistryResponse {
         let length = body.len().to_string();
         let mut all = vec![("content-length", length.as_str())];
         all.extend_from_slice(headers);
@@ -89,7 +95,7 @@ impl Registry {
     }
 
     /// Sends a body without saying how long it is.
-    pub fn stream(&self, method: &str, path: &str, chunks: &[&[u8]]) -> Answer {
+    pub fn stream(&self, method: &str, path: &str, chunks: &[&[u8]]) -> RegistryResponse {
         let mut body = Vec::new();
         for chunk in chunks {
             write!(body, "{:x}\r\n", chunk.len()).unwrap();
@@ -100,7 +106,13 @@ impl Registry {
         self.exchange(method, path, &[("transfer-encoding", "chunked")], &body)
     }
 
-    fn exchange(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> RegistryResponse {
         let mut stream = self.open(method, path, headers);
         // A server that refuses early may not take all.
         let _ = stream.write_all(body);
@@ -151,7 +163,7 @@ impl Registry {
         reference: &str,
         kind: &str,
         data: &[u8],
-    ) -> Answer {
+    ) -> RegistryResponse {
         let path = format!("/v2/{repository}/manifests/{reference}");
         self.send("PUT", &path, &[("content-type", kind)], data)
     }
@@ -206,7 +218,7 @@ impl Registry {
     }
 }
 
-pub fn read_answer(stream: &mut TcpStream, method: &str) -> Answer {
+pub fn read_answer(stream: &mut TcpStream, method: &str) -> RegistryResponse {
     let mut data = Vec::new();
     // What came before an end that was not clean is looked at all the same.
     let _ = stream.read_to_end(&mut data);
@@ -216,7 +228,7 @@ pub fn read_answer(stream: &mut TcpStream, method: &str) -> Answer {
     let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
     let headers = lines.filter_map(|line| line.split_once(':'));
     let headers = headers.map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
-    let mut answer = Answer {
+    let mut answer = RegistryResponse {
         status: status.expect("a status"),
         headers: headers.collect(),
         body: data[end + 4..].to_vec(),

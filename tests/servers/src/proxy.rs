@@ -45,11 +45,11 @@ pub struct Proxy {
 
 struct Shared {
     upstream: String,
-    state: Mutex<State>,
+    state: Mutex<ProxyState>,
     closed: Condvar,
 }
 
-struct State {
+struct ProxyState {
     plan: Plan,
     log: Vec<Request>,
     closing: bool,
@@ -60,7 +60,7 @@ impl Proxy {
     pub fn start(upstream: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = State { plan: Box::new(|_| None), log: Vec::new(), closing: false };
+        let state = ProxyState { plan: Box::new(|_| None), log: Vec::new(), closing: false };
         let shared = Arc::new(Shared {
             upstream: upstream.to_owned(),
             state: state.into(),
@@ -110,7 +110,7 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProxyState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -180,7 +180,7 @@ impl Shared {
     /// Returns after this time, or when the proxy goes.
     fn wait(&self, time: Option<Duration>) {
         let time = time.unwrap_or(Duration::MAX);
-        let closing = |state: &mut State| !state.closing;
+        let closing = |state: &mut ProxyState| !state.closing;
         drop(self.closed.wait_timeout_while(self.state(), time, closing));
     }
 }

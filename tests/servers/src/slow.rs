@@ -20,7 +20,7 @@ pub enum Way {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct State {
+struct SlowProxyState {
     way: Way,
     /// Connections that were made before the last of these are closed.
     cuts: u64,
@@ -31,7 +31,7 @@ struct State {
 /// Passes connections on to a port of this machine. Ends when dropped.
 pub struct SlowProxy {
     address: SocketAddr,
-    state: watch::Sender<State>,
+    state: watch::Sender<SlowProxyState>,
 }
 
 impl SlowProxy {
@@ -39,7 +39,7 @@ impl SlowProxy {
     pub async fn start(target: u16, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (state, seen) = watch::channel(State { way: Way::Through, cuts: 0, target });
+        let (state, seen) = watch::channel(SlowProxyState { way: Way::Through, cuts: 0, target });
         tokio::spawn(accept(listener, delay, seen));
         Self { address, state }
     }
@@ -63,14 +63,14 @@ impl SlowProxy {
     }
 }
 
-async fn accept(listener: TcpListener, delay: Duration, state: watch::Receiver<State>) {
+async fn accept(listener: TcpListener, delay: Duration, state: watch::Receiver<SlowProxyState>) {
     let mut dropped = state.clone();
     loop {
         let client = tokio::select! {
             accepted = listener.accept() => accepted.unwrap().0,
             Err(_) = dropped.changed() => return,
         };
-        let State { way, target, .. } = *state.borrow();
+        let SlowProxyState { way, target, .. } = *state.borrow();
         if way == Way::Refused {
             continue;
         }
@@ -88,7 +88,7 @@ async fn pass(
     mut from: OwnedReadHalf,
     to: OwnedWriteHalf,
     delay: Duration,
-    mut state: watch::Receiver<State>,
+    mut state: watch::Receiver<SlowProxyState>,
     answers: bool,
 ) {
     let born = state.borrow().cuts;
