@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 #[derive(Clone)]
 pub struct Events;
 
-type Answer = Result<PublishBuildToolEventStreamResponse, Status>;
+type Acknowledgement = Result<PublishBuildToolEventStreamResponse, Status>;
 
 #[tonic::async_trait]
 impl PublishBuildEvent for Events {
@@ -25,7 +25,7 @@ impl PublishBuildEvent for Events {
         Ok(Response::new(Empty {}))
     }
 
-    type PublishBuildToolEventStreamStream = Pin<Box<dyn Stream<Item = Answer> + Send>>;
+    type PublishBuildToolEventStreamStream = Pin<Box<dyn Stream<Item = Acknowledgement> + Send>>;
 
     async fn publish_build_tool_event_stream(
         &self,

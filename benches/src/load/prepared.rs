@@ -11,7 +11,7 @@ pub struct Prepared {
     pub large: bool,
     pub filled: u64,
     pub hits: Option<Arc<Hits>>,
-    pub execution: State,
+    pub execution: Executions,
 }
 
 /// Actions with a result in the cache, and the result that each of them must have.
@@ -22,7 +22,7 @@ pub struct Hits {
 
 /// What is known about a target's executions.
 #[derive(Default)]
-pub struct State {
+pub struct Executions {
     /// Executions a second, at most so far.
     pub rate: Option<f64>,
 }
