@@ -1,5 +1,5 @@
-//! What one source file says of modules: what it declares, imports and names. No macro is expanded
-//! and no type is known; that is enough to see which file needs which.
+//! What one source file says of modules and types: what it declares, imports and names. No macro is
+//! expanded and no type is known; that is enough to see which file needs which.
 
 use std::collections::{BTreeSet, HashSet};
 use std::iter::Peekable;
@@ -49,6 +49,7 @@ enum Token {
 
 const DEFINES: [&str; 9] =
     ["fn", "struct", "enum", "trait", "type", "const", "static", "union", "macro_rules"];
+const DEFINES_TYPES: [&str; 5] = ["struct", "enum", "union", "type", "trait"];
 /// Words that begin an item, which ends with a semicolon or a block; a field ends with a comma.
 const BEGINS: [&str; 14] = [
     "fn",
@@ -75,6 +76,18 @@ pub fn read(module: &Module, text: &str) -> Source {
         reader.step(&mut source);
     }
     source
+}
+
+/// The name of each type that a text defines, tests and associated types included.
+pub fn types(text: &str) -> Vec<String> {
+    let tokens = tokens(text);
+    let pairs = tokens.windows(2).filter_map(|pair| match pair {
+        [Token::Word(kind), Token::Word(name)] if DEFINES_TYPES.contains(&kind.as_str()) => {
+            Some(name.clone())
+        }
+        _ => None,
+    });
+    pairs.collect()
 }
 
 struct Reader<'a> {
