@@ -61,13 +61,14 @@ pub struct CutOff;
 
 /// Puts calls of type `C` together, each of which is answered with an `O`.
 pub struct Batcher<C, O> {
-    shared: Arc<Shared<C, O>>,
+    shared: Arc<Dispatcher<C, O>>,
     room: Option<Arc<Semaphore>>,
     /// Flights must not end with whoever happened to call first.
     runtime: Handle,
 }
 
-struct Shared<C, O> {
+/// The queue of calls, and what the tasks that carry batches need to work it off.
+struct Dispatcher<C, O> {
     run: Run<C, O>,
     rules: Rules<C>,
     queue: Mutex<Queue<C, O>>,
@@ -95,7 +96,7 @@ impl<C: Send + 'static, O: Send + 'static> Batcher<C, O> {
         let rules = rules.into();
         let room = rules.limits.waiting.map(|waiting| Arc::new(Semaphore::new(waiting)));
         let queue = Queue { waiting: VecDeque::new(), flights: 0 };
-        let shared = Shared { run: Box::new(run), rules, queue: queue.into() };
+        let shared = Dispatcher { run: Box::new(run), rules, queue: queue.into() };
         Self { shared: Arc::new(shared), room, runtime: Handle::current() }
     }
 
@@ -116,7 +117,7 @@ impl<C: Send + 'static, O: Send + 'static> Batcher<C, O> {
     }
 }
 
-impl<C, O> Shared<C, O> {
+impl<C, O> Dispatcher<C, O> {
     fn queue(&self) -> MutexGuard<'_, Queue<C, O>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,7 +161,7 @@ impl<C, O> Shared<C, O> {
 /// A place among the flights. It is given back also where its task is cut off; when that was the
 /// last one, those who wait are told.
 struct Flight<C, O> {
-    shared: Arc<Shared<C, O>>,
+    shared: Arc<Dispatcher<C, O>>,
     ended: bool,
 }
 
@@ -177,7 +178,7 @@ impl<C, O> Drop for Flight<C, O> {
     }
 }
 
-async fn fly<C, O>(shared: Arc<Shared<C, O>>) {
+async fn fly<C, O>(shared: Arc<Dispatcher<C, O>>) {
     let mut flight = Flight { shared, ended: false };
     loop {
         let shared = &flight.shared;

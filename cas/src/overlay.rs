@@ -43,8 +43,8 @@ pub enum OverlayError {
     Outside(String),
 }
 
-/// What stands under a name.
-enum Entry {
+/// What stands under a name in a tree.
+enum TreeNode {
     File(reapi::FileNode),
     Link(reapi::SymlinkNode),
     /// A directory as it is in the store.
@@ -52,7 +52,7 @@ enum Entry {
     Open(Entries),
 }
 
-type Entries = BTreeMap<String, Entry>;
+type Entries = BTreeMap<String, TreeNode>;
 type Later<'s, T> = Pin<Box<dyn Future<Output = Result<T, OverlayError>> + Send + 's>>;
 
 /// Puts one tree together. Only what differs from what is stored is read and written.
@@ -72,17 +72,17 @@ impl<'a> Overlay<'a> {
     /// The root of trees that are laid over each other, each over those before it: directories are merged, and anything
     /// else hides what is below it. No tree at all is an empty directory.
     pub async fn lay(&mut self, roots: &[Digest]) -> Result<Digest, OverlayError> {
-        let mut all = Entry::Open(Entries::new());
+        let mut all = TreeNode::Open(Entries::new());
         for root in roots {
             all = match all {
-                Entry::Open(entries) if entries.is_empty() => Entry::Stored(*root),
-                below => self.merge(below, Entry::Stored(*root), 0).await?,
+                TreeNode::Open(entries) if entries.is_empty() => TreeNode::Stored(*root),
+                below => self.merge(below, TreeNode::Stored(*root), 0).await?,
             };
         }
         match all {
-            Entry::Open(entries) => self.put(entries, 0).await,
-            Entry::Stored(root) => Ok(root),
-            Entry::File(_) | Entry::Link(_) => Err(OverlayError::Large),
+            TreeNode::Open(entries) => self.put(entries, 0).await,
+            TreeNode::Stored(root) => Ok(root),
+            TreeNode::File(_) | TreeNode::Link(_) => Err(OverlayError::Large),
         }
     }
 
@@ -96,7 +96,7 @@ impl<'a> Overlay<'a> {
         // What is in one of them as well is there already when it comes.
         for output in &result.output_directories {
             if let Some(stored) = self.stored(output).await? {
-                insert(&mut root, directory, &output.path, Entry::Stored(stored))?;
+                insert(&mut root, directory, &output.path, TreeNode::Stored(stored))?;
             }
         }
         for output in &result.output_files {
@@ -105,12 +105,12 @@ impl<'a> Overlay<'a> {
                 is_executable: output.is_executable,
                 ..Default::default()
             };
-            insert(&mut root, directory, &output.path, Entry::File(node))?;
+            insert(&mut root, directory, &output.path, TreeNode::File(node))?;
         }
         for output in &result.output_symlinks {
             let target = output.target.clone();
             let node = reapi::SymlinkNode { target, ..Default::default() };
-            insert(&mut root, directory, &output.path, Entry::Link(node))?;
+            insert(&mut root, directory, &output.path, TreeNode::Link(node))?;
         }
         match root.is_empty() {
             true => Ok(None),
@@ -146,11 +146,12 @@ impl<'a> Overlay<'a> {
         if self.directories > MAX_DIRECTORIES { Err(OverlayError::Large) } else { Ok(()) }
     }
 
-    fn merge(&mut self, below: Entry, over: Entry, depth: usize) -> Later<'_, Entry> {
+    fn merge(&mut self, below: TreeNode, over: TreeNode, depth: usize) -> Later<'_, TreeNode> {
         Box::pin(async move {
-            let is_directory = |it: &Entry| matches!(it, Entry::Stored(_) | Entry::Open(_));
+            let is_directory =
+                |it: &TreeNode| matches!(it, TreeNode::Stored(_) | TreeNode::Open(_));
             match (&below, &over) {
-                (Entry::Stored(one), Entry::Stored(other)) if one == other => return Ok(over),
+                (TreeNode::Stored(a), TreeNode::Stored(b)) if a == b => return Ok(over),
                 _ if is_directory(&below) && is_directory(&over) => {}
                 _ => return Ok(over),
             }
@@ -165,14 +166,14 @@ impl<'a> Overlay<'a> {
                 };
                 merged.insert(name, entry);
             }
-            Ok(Entry::Open(merged))
+            Ok(TreeNode::Open(merged))
         })
     }
 
-    async fn open(&mut self, entry: Entry) -> Result<Entries, OverlayError> {
+    async fn open(&mut self, entry: TreeNode) -> Result<Entries, OverlayError> {
         let digest = match entry {
-            Entry::Open(entries) => return Ok(entries),
-            Entry::Stored(digest) if !digest.is_empty_blob() => digest,
+            TreeNode::Open(entries) => return Ok(entries),
+            TreeNode::Stored(digest) if !digest.is_empty_blob() => digest,
             _ => return Ok(Entries::new()),
         };
         self.count()?;
@@ -184,10 +185,10 @@ impl<'a> Overlay<'a> {
         let mut entries = Entries::new();
         for node in directory.directories {
             let digest = Digest::from_wire(&node.digest.unwrap_or_default(), self.function)?;
-            entries.insert(node.name, Entry::Stored(digest));
+            entries.insert(node.name, TreeNode::Stored(digest));
         }
-        let files = directory.files.into_iter().map(|it| (it.name.clone(), Entry::File(it)));
-        let links = directory.symlinks.into_iter().map(|it| (it.name.clone(), Entry::Link(it)));
+        let files = directory.files.into_iter().map(|it| (it.name.clone(), TreeNode::File(it)));
+        let links = directory.symlinks.into_iter().map(|it| (it.name.clone(), TreeNode::Link(it)));
         entries.extend(files.chain(links));
         Ok(entries)
     }
@@ -202,16 +203,16 @@ impl<'a> Overlay<'a> {
             let mut directory = reapi::Directory::default();
             for (name, entry) in entries {
                 let digest = match entry {
-                    Entry::File(node) => {
+                    TreeNode::File(node) => {
                         directory.files.push(reapi::FileNode { name, ..node });
                         continue;
                     }
-                    Entry::Link(node) => {
+                    TreeNode::Link(node) => {
                         directory.symlinks.push(reapi::SymlinkNode { name, ..node });
                         continue;
                     }
-                    Entry::Stored(digest) => digest,
-                    Entry::Open(entries) => self.put(entries, depth + 1).await?,
+                    TreeNode::Stored(digest) => digest,
+                    TreeNode::Open(entries) => self.put(entries, depth + 1).await?,
                 };
                 let digest = Some(digest.to_wire());
                 directory.directories.push(reapi::DirectoryNode { name, digest });
@@ -234,7 +235,7 @@ fn insert(
     root: &mut Entries,
     directory: &str,
     path: &str,
-    entry: Entry,
+    entry: TreeNode,
 ) -> Result<(), OverlayError> {
     let names = names(directory, path)?;
     let Some((last, parents)) = names.split_last() else {
@@ -242,13 +243,13 @@ fn insert(
     };
     let mut at = root;
     for name in parents {
-        let child = at.entry((*name).to_owned()).or_insert_with(|| Entry::Open(Entries::new()));
+        let child = at.entry((*name).to_owned()).or_insert_with(|| TreeNode::Open(Entries::new()));
         match child {
-            Entry::Stored(_) => return Ok(()),
-            Entry::File(_) | Entry::Link(_) => *child = Entry::Open(Entries::new()),
-            Entry::Open(_) => {}
+            TreeNode::Stored(_) => return Ok(()),
+            TreeNode::File(_) | TreeNode::Link(_) => *child = TreeNode::Open(Entries::new()),
+            TreeNode::Open(_) => {}
         }
-        let Entry::Open(entries) = child else { return Ok(()) };
+        let TreeNode::Open(entries) = child else { return Ok(()) };
         at = entries;
     }
     at.insert((*last).to_owned(), entry);
@@ -280,9 +281,9 @@ mod tests {
 
     const FUNCTION: DigestFunction = DigestFunction::Blake3;
 
-    fn file(text: &str) -> Entry {
+    fn file(text: &str) -> TreeNode {
         let digest = Some(FUNCTION.digest(text.as_bytes()).to_wire());
-        Entry::File(reapi::FileNode { digest, ..Default::default() })
+        TreeNode::File(reapi::FileNode { digest, ..Default::default() })
     }
 
     async fn tree(store: &MemoryBlobStore, paths: &[(&str, &str)]) -> Digest {
@@ -298,13 +299,13 @@ mod tests {
         let (mut open, mut found) = (vec![(String::new(), root)], Vec::new());
         let mut overlay = Overlay::new(store, FUNCTION);
         while let Some((path, digest)) = open.pop() {
-            for (name, entry) in overlay.open(Entry::Stored(digest)).await.unwrap() {
+            for (name, entry) in overlay.open(TreeNode::Stored(digest)).await.unwrap() {
                 let path = format!("{path}/{name}");
                 match entry {
-                    Entry::Stored(digest) => open.push((path, digest)),
-                    Entry::File(node) => found.push((path, node.digest.unwrap().hash)),
-                    Entry::Link(node) => found.push((path, node.target)),
-                    Entry::Open(_) => unreachable!(),
+                    TreeNode::Stored(digest) => open.push((path, digest)),
+                    TreeNode::File(node) => found.push((path, node.digest.unwrap().hash)),
+                    TreeNode::Link(node) => found.push((path, node.target)),
+                    TreeNode::Open(_) => unreachable!(),
                 }
             }
         }

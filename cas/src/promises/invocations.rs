@@ -24,7 +24,7 @@ const SKEW: u32 = 2;
 /// The invocations that clients name in their requests. Clones share it.
 #[derive(Clone)]
 pub struct Invocations {
-    shared: Arc<Shared>,
+    shared: Arc<InvocationRegistry>,
 }
 
 impl fmt::Debug for Invocations {
@@ -33,7 +33,8 @@ impl fmt::Debug for Invocations {
     }
 }
 
-struct Shared {
+/// The table of known invocations, shared by all clones of [`Invocations`] and each [`Presence`].
+struct InvocationRegistry {
     clock: Clock,
     /// Seconds after its last request until an invocation counts as over.
     quiet: u32,
@@ -79,7 +80,7 @@ pub struct Run {
 /// A request of an invocation that is under way: while it is, the invocation runs.
 pub struct Presence {
     invocation: Arc<Invocation>,
-    shared: Arc<Shared>,
+    shared: Arc<InvocationRegistry>,
 }
 
 impl Presence {
@@ -103,7 +104,7 @@ impl Invocations {
         let quiet = u32::try_from(min_lease.as_secs()).unwrap_or(u32::MAX);
         let began = clock.now();
         let (known, unreported) = (RwLock::default(), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { clock, quiet, began, known, unreported }) }
+        Self { shared: Arc::new(InvocationRegistry { clock, quiet, began, known, unreported }) }
     }
 
     /// Begins a request of this invocation. `None`: it has no name.
@@ -188,13 +189,13 @@ impl Default for Invocations {
 }
 
 impl Known {
-    fn running(&self, shared: &Shared) -> impl Iterator<Item = &Arc<Invocation>> {
+    fn running(&self, shared: &InvocationRegistry) -> impl Iterator<Item = &Arc<Invocation>> {
         let (now, quiet) = (shared.clock.now(), shared.quiet);
         self.by_id.values().filter(move |invocation| invocation.runs(now, quiet))
     }
 
     /// The invocation of this id, new if it is not known.
-    fn enter(&mut self, id: &[u8], shared: &Shared) -> &Arc<Invocation> {
+    fn enter(&mut self, id: &[u8], shared: &InvocationRegistry) -> &Arc<Invocation> {
         let now = shared.clock.now();
         if !self.by_id.contains_key(id) {
             self.by_id.retain(|_, invocation| invocation.runs(now, shared.quiet));

@@ -25,10 +25,10 @@ const MAX_ROUNDS: u32 = 32;
 /// A Redis server or cluster. Clones share its connections.
 #[derive(Clone)]
 pub struct Redis {
-    inner: Arc<Inner>,
+    inner: Arc<RedisInner>,
 }
 
-struct Inner {
+struct RedisInner {
     config: RedisConfig,
     topology: Arc<Topology>,
     counts: Arc<Counts>,
@@ -57,7 +57,7 @@ impl Redis {
         for warning in warnings {
             tracing::warn!(redis = topology.names(), "{warning}");
         }
-        Ok(Self { inner: Arc::new(Inner { config, topology, counts }) })
+        Ok(Self { inner: Arc::new(RedisInner { config, topology, counts }) })
     }
 
     /// The key `rest` among those that a script may use together: all with the same `tag` are
@@ -162,7 +162,7 @@ impl Redis {
         channels: Vec<String>,
         ping: Duration,
     ) -> Result<Subscription, RedisError> {
-        let Inner { config, topology, .. } = &*self.inner;
+        let RedisInner { config, topology, .. } = &*self.inner;
         Subscription::start(topology.clone(), config.timeout, channels, ping).await
     }
 }

@@ -17,10 +17,10 @@ const WORDS: usize = 2;
 /// A Lua script that runs as one step on the server. It is sent by its hash, and loaded before
 /// its first use on a connection; a server that has forgotten it since gets it again.
 #[derive(Debug, Clone)]
-pub struct Script(Arc<Inner>);
+pub struct Script(Arc<ScriptDefinition>);
 
 #[derive(Debug, Clone)]
-struct Inner {
+struct ScriptDefinition {
     name: &'static str,
     source: Cow<'static, str>,
     sha1: String,
@@ -63,12 +63,12 @@ impl Script {
 
     fn made(name: &'static str, source: Cow<'static, str>, library: Option<Library>) -> Self {
         let sha1 = sha1(&source);
-        Self(Arc::new(Inner { name, source, sha1, library, idempotent: false }))
+        Self(Arc::new(ScriptDefinition { name, source, sha1, library, idempotent: false }))
     }
 
     /// The same script, which may run twice.
     pub fn repeatable(&self) -> Self {
-        Self(Arc::new(Inner { idempotent: true, ..Inner::clone(&self.0) }))
+        Self(Arc::new(ScriptDefinition { idempotent: true, ..ScriptDefinition::clone(&self.0) }))
     }
 
     pub fn name(&self) -> &'static str {

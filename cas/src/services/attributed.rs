@@ -47,7 +47,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answer<S::Future>;
+    type Future = AttributedFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -55,18 +55,18 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let presence = invocation_id(request.headers(), |id| self.invocations.begin(id));
-        Answer { inner: self.inner.call(request), presence, streams: self.streams }
+        AttributedFuture { inner: self.inner.call(request), presence, streams: self.streams }
     }
 }
 
 /// A call until its response begins.
-pub struct Answer<F> {
+pub struct AttributedFuture<F> {
     inner: F,
     presence: Option<Presence>,
     streams: bool,
 }
 
-impl<F> Future for Answer<F>
+impl<F> Future for AttributedFuture<F>
 where
     F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
 {

@@ -33,7 +33,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answer<S::Future>;
+    type Future = DeadlineFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.0.poll_ready(context)
@@ -41,7 +41,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let at = timeout(request.headers()).and_then(|time| Instant::now().checked_add(time));
-        Answer { inner: self.0.call(request), alarm: at.map(Alarm::new) }
+        DeadlineFuture { inner: self.0.call(request), alarm: at.map(Alarm::new) }
     }
 }
 
@@ -86,12 +86,12 @@ impl Alarm {
 }
 
 /// The call until its response begins.
-pub struct Answer<F> {
+pub struct DeadlineFuture<F> {
     inner: F,
     alarm: Option<Alarm>,
 }
 
-impl<F> Future for Answer<F>
+impl<F> Future for DeadlineFuture<F>
 where
     F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
 {
@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    type Inner = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type SlowFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     /// Answers after a while; then the body sends a frame, and another after the same time.
     #[derive(Clone)]
@@ -168,13 +168,13 @@ mod tests {
     impl Service<Request<()>> for Slow {
         type Response = Response<Body>;
         type Error = Infallible;
-        type Future = Inner;
+        type Future = SlowFuture;
 
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
             Poll::Ready(Ok(()))
         }
 
-        fn call(&mut self, _: Request<()>) -> Inner {
+        fn call(&mut self, _: Request<()>) -> SlowFuture {
             let time = self.0;
             Box::pin(async move {
                 tokio::time::sleep(time).await;

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::log::sidecar::SidecarEntry;
 use super::log::{Key, LogOptions, LogStore, Put, segment, sidecar};
 use crate::digest::DigestFunction;
 use crate::promises::Times;
@@ -48,7 +49,7 @@ pub fn segment_prefix(id: u32) -> [u8; segment::PREFIX as usize] {
 
 /// A sidecar with a checksum that matches. Entries: seed of the key, offset, length.
 pub fn sidecar(id: u32, covered: u64, entries: &[([u8; 3], u32, u32)]) -> Vec<u8> {
-    let entry = |(seed, offset, length): &([u8; 3], u32, u32)| sidecar::Entry {
+    let entry = |(seed, offset, length): &([u8; 3], u32, u32)| SidecarEntry {
         key: key(seed),
         offset: *offset,
         length: *length,

@@ -12,21 +12,23 @@ const HASHING: &str = "hash a blob";
 pub const BATCH: usize = 512 << 10;
 
 pub struct StreamHasher {
-    state: State,
+    state: HashingState,
     batch: Vec<Bytes>,
     batched: usize,
 }
 
-enum State {
-    Here(Hasher),
-    Away(JoinHandle<Hasher>),
-    /// The thread that had the state is gone.
+enum HashingState {
+    /// No batch is being hashed.
+    Idle(Hasher),
+    /// A batch is hashed on another thread, which gives the hasher back.
+    Busy(JoinHandle<Hasher>),
+    /// The hasher is gone: the thread that had it panicked, or the call that waited for it was dropped.
     Lost,
 }
 
 impl StreamHasher {
     pub fn new(function: DigestFunction) -> Self {
-        Self { state: State::Here(function.hasher()), batch: Vec::new(), batched: 0 }
+        Self { state: HashingState::Idle(function.hasher()), batch: Vec::new(), batched: 0 }
     }
 
     pub async fn update(&mut self, data: Bytes) -> Result<(), StoreError> {
@@ -38,7 +40,7 @@ impl StreamHasher {
         let mut hasher = self.settled().await?;
         let batch = std::mem::take(&mut self.batch);
         self.batched = 0;
-        self.state = State::Away(tokio::task::spawn_blocking(move || {
+        self.state = HashingState::Busy(tokio::task::spawn_blocking(move || {
             batch.iter().for_each(|piece| hasher.update(piece));
             hasher
         }));
@@ -53,10 +55,12 @@ impl StreamHasher {
     }
 
     async fn settled(&mut self) -> Result<Hasher, StoreError> {
-        match std::mem::replace(&mut self.state, State::Lost) {
-            State::Here(hasher) => Ok(hasher),
-            State::Away(task) => task.await.map_err(|error| StoreError::failed(HASHING, error)),
-            State::Lost => Err(StoreError::Io {
+        match std::mem::replace(&mut self.state, HashingState::Lost) {
+            HashingState::Idle(hasher) => Ok(hasher),
+            HashingState::Busy(task) => {
+                task.await.map_err(|error| StoreError::failed(HASHING, error))
+            }
+            HashingState::Lost => Err(StoreError::Io {
                 context: HASHING.to_owned(),
                 reason: "it failed before".into(),
             }),

@@ -27,11 +27,11 @@ pub struct MemoryBlobStore {
 
 #[derive(Default)]
 struct Contents {
-    blobs: HashMap<Digest, Entry>,
+    blobs: HashMap<Digest, StoredBlob>,
     used: u64,
 }
 
-struct Entry {
+struct StoredBlob {
     data: Bytes,
     accessed: u32,
     leased_until: u32,
@@ -73,12 +73,12 @@ impl MemoryBlobStore {
         }
         contents.make_room(digest.size, self.max_size, now)?;
         contents.used += digest.size;
-        contents.blobs.insert(*digest, Entry { data, accessed: now, leased_until });
+        contents.blobs.insert(*digest, StoredBlob { data, accessed: now, leased_until });
         Ok(())
     }
 }
 
-impl Entry {
+impl StoredBlob {
     fn promise(&mut self, now: u32, until: u32) {
         self.accessed = now;
         self.leased_until = self.leased_until.max(until);

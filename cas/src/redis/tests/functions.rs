@@ -6,9 +6,9 @@ use super::super::Redis;
 use super::{add_and_count, alone, cluster, connect};
 
 /// The sum, and how many calls the script knows of.
-type Answer = (u64, u64);
+type SumAndCalls = (u64, u64);
 
-async fn call(redis: &Redis, name: &str, number: u64) -> Answer {
+async fn call(redis: &Redis, name: &str, number: u64) -> SumAndCalls {
     let key = redis.key("test", "counter");
     redis.query(add_and_count(name).call(&[&key]).arg(number)).await.unwrap()
 }
@@ -75,7 +75,7 @@ async fn each_node_of_a_cluster_has_the_function() {
         let key = redis.key(&format!("t{number}"), "counter");
         add_and_count("one").call(&[&key]).arg(number)
     });
-    let answers: Vec<Answer> = redis.query_many(calls.collect()).await.unwrap();
+    let answers: Vec<SumAndCalls> = redis.query_many(calls.collect()).await.unwrap();
     assert_eq!(
         answers.iter().map(|(sum, _)| *sum).collect::<Vec<_>>(),
         (0..200).collect::<Vec<_>>()

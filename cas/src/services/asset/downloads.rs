@@ -54,9 +54,10 @@ pub enum Failure {
 
 type Outcome = Result<Digest, Failure>;
 
-pub struct Downloads(Arc<Shared>);
+pub struct Downloads(Arc<AssetDownloader>);
 
-struct Shared {
+/// Shared by [`Downloads`] and the tasks that download.
+struct AssetDownloader {
     records: SharedRecords,
     allowed: Arc<Allowed>,
     headers: CallerHeaders,
@@ -87,7 +88,7 @@ impl Downloads {
     pub fn new(config: FetchConfig, max_blob_size: u64, records: SharedRecords) -> Self {
         let FetchConfig { allowed, headers, directory, max_size } = config;
         let max_blob = if max_blob_size == 0 { u64::MAX } else { max_blob_size };
-        Self(Arc::new(Shared {
+        Self(Arc::new(AssetDownloader {
             records,
             allowed: Arc::new(allowed),
             headers,
@@ -167,7 +168,7 @@ impl Downloads {
     }
 }
 
-impl Shared {
+impl AssetDownloader {
     fn under_way(&self) -> MutexGuard<'_, HashMap<String, UnderWay>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,7 +15,7 @@ use super::downloads::{Failure, Job};
 use super::names::Names;
 use super::qualifiers::Wanted;
 use super::service::AssetService;
-use super::stored::{Kind, StoredAsset};
+use super::stored::{AssetKind, StoredAsset};
 use super::time::{nanoseconds, now, timestamp};
 use crate::access::Right;
 use crate::blob::SharedBlobStore;
@@ -50,7 +50,7 @@ impl Fetch for AssetService {
         self.guard.check(&caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let names = Names::new(
-            Kind::Blob,
+            AssetKind::Blob,
             &request.instance_name,
             &request.uris,
             &request.qualifiers,
@@ -98,7 +98,7 @@ impl Fetch for AssetService {
         self.guard.check(&caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let names = Names::new(
-            Kind::Directory,
+            AssetKind::Directory,
             &request.instance_name,
             &request.uris,
             &request.qualifiers,
@@ -148,13 +148,15 @@ impl AssetService {
         Ok(None)
     }
 
-    async fn is_complete(&self, kind: Kind, digest: Digest) -> Result<bool, Status> {
+    async fn is_complete(&self, kind: AssetKind, digest: Digest) -> Result<bool, Status> {
         match kind {
-            Kind::Blob => {
+            AssetKind::Blob => {
                 let missing = self.blobs.find_missing(&[digest]).await;
                 Ok(missing.map_err(|error| store_status("uris", &error))?.is_empty())
             }
-            Kind::Directory => Ok(complete::first_missing(&self.blobs, digest).await?.is_none()),
+            AssetKind::Directory => {
+                Ok(complete::first_missing(&self.blobs, digest).await?.is_none())
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use kiln_protos::asset::Qualifier;
 use tonic::Status;
 
 use super::qualifiers::{HTTP_HEADER, HTTP_HEADER_URL};
-use super::stored::Kind;
+use super::stored::AssetKind;
 use crate::digest::DigestFunction;
 
 /// What the keys of assets begin with.
@@ -15,7 +15,7 @@ const MAX_URIS: usize = 64;
 const MAX_URI: usize = 8192;
 
 pub struct Names<'a> {
-    pub kind: Kind,
+    pub kind: AssetKind,
     pub instance: &'a str,
     pub uris: &'a [String],
     /// Sorted.
@@ -25,7 +25,7 @@ pub struct Names<'a> {
 
 impl<'a> Names<'a> {
     pub fn new(
-        kind: Kind,
+        kind: AssetKind,
         instance: &'a str,
         uris: &'a [String],
         qualifiers: &'a [Qualifier],
@@ -98,7 +98,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| Qualifier { name: (*name).into(), value: (*value).into() })
                 .collect();
-            let names = Names::new(Kind::Blob, "", uris, &qualifiers, DigestFunction::Sha256);
+            let names = Names::new(AssetKind::Blob, "", uris, &qualifiers, DigestFunction::Sha256);
             names.unwrap().key(index)
         };
         let for_first = [("http_header_url:0:a", "x")];

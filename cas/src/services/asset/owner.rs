@@ -15,9 +15,9 @@ pub fn owner(record: &Record) -> Option<Digest> {
 #[cfg(test)]
 pub fn remembered(blob: &Digest) -> (String, Vec<u8>) {
     use super::names::Names;
-    use super::stored::Kind;
+    use super::stored::AssetKind;
     let uris = [format!("https://example/{}", blob.hex())];
-    let names = Names::new(Kind::Blob, "", &uris, &[], blob.function);
+    let names = Names::new(AssetKind::Blob, "", &uris, &[], blob.function);
     let key = names.map(|names| names.key(0)).unwrap_or_default();
     (key, StoredAsset::new(blob, 0, None).encode().into())
 }

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::complete;
 use super::names::Names;
 use super::service::AssetService;
-use super::stored::{Kind, StoredAsset};
+use super::stored::{AssetKind, StoredAsset};
 use super::time::{nanoseconds, now};
 use crate::access::Right;
 use crate::digest::{Digest, DigestFunction};
@@ -29,7 +29,7 @@ impl Push for AssetService {
         self.guard.check(&caller, Right::WriteResults, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let names = Names::new(
-            Kind::Blob,
+            AssetKind::Blob,
             &request.instance_name,
             &request.uris,
             &request.qualifiers,
@@ -52,7 +52,7 @@ impl Push for AssetService {
         self.guard.check(&caller, Right::WriteResults, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let names = Names::new(
-            Kind::Directory,
+            AssetKind::Directory,
             &request.instance_name,
             &request.uris,
             &request.qualifiers,

@@ -6,12 +6,12 @@ use prost::Message;
 use crate::digest::{Digest, DigestFunction};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum AssetKind {
     Blob,
     Directory,
 }
 
-impl Kind {
+impl AssetKind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Blob => "blob",

@@ -11,7 +11,7 @@ use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
 use crate::promises::Run;
 use crate::stores::indexed::{
-    BlobIndex, Candidate, Entry, Generation, IndexUsage, MemoryIndex, Place, Runs,
+    BlobIndex, Candidate, Generation, IndexEntry, IndexUsage, MemoryIndex, Place, Runs,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Long enough for a few calls on a busy machine.
 const SHORT: Duration = Duration::from_secs(3);
 
-async fn find(index: &dyn BlobIndex, digest: &Digest) -> Option<Entry> {
+async fn find(index: &dyn BlobIndex, digest: &Digest) -> Option<IndexEntry> {
     index.find(&[*digest], Duration::ZERO).await.unwrap()[0]
 }
 
@@ -47,7 +47,7 @@ async fn small_blobs_are_there_at_once_and_pending(index: &dyn BlobIndex) {
     // Again, and twice in one batch: what is known already is left as it is.
     index.put_small(&[blobs[7].clone(), blobs[7].clone()], SECOND).await.unwrap();
     for entry in index.find(&digests, Duration::ZERO).await.unwrap() {
-        let Entry { place, lease } = entry.unwrap();
+        let IndexEntry { place, lease } = entry.unwrap();
         assert_eq!(place, Place::Index);
         assert!(lease >= HOUR - SECOND * 60, "{lease:?}");
     }

@@ -17,7 +17,7 @@ use super::unsynced::Unsynced;
 use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::promises::{ANYBODY, Ruling, Times};
-use crate::stores::log::sidecar;
+use crate::stores::log::sidecar::{self, SidecarEntry};
 use crate::stores::log::{Key, KeyMap};
 
 /// Mode of the files: outputs may be executables, and nobody writes to a stored blob.
@@ -302,7 +302,7 @@ impl LargeFiles {
         let entries: Vec<_> = self
             .index()
             .iter()
-            .map(|(key, slot)| sidecar::Entry {
+            .map(|(key, slot)| SidecarEntry {
                 key: *key,
                 offset: 0,
                 length: 0,

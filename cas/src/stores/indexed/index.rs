@@ -36,7 +36,7 @@ pub enum Place {
 
 /// What the index knows of a present blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct IndexEntry {
     pub place: Place,
     /// How long it is promised from now on.
     pub lease: Duration,
@@ -82,7 +82,7 @@ pub trait BlobIndex: Send + Sync + 'static {
         &self,
         digests: &[Digest],
         lease: Duration,
-    ) -> Result<Vec<Option<Entry>>, StoreError>;
+    ) -> Result<Vec<Option<IndexEntry>>, StoreError>;
 
     /// Returns those of `digests` that the index does not know. Promises nothing.
     async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError>;

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 
 use super::activity::Activity;
 use super::hurry::Hurry;
-use super::index::{BlobIndex, Entry, Generation, Place};
+use super::index::{BlobIndex, Generation, IndexEntry, Place};
 use super::presence::PresenceCache;
 use super::questions::Questions;
 use crate::batch::{Limits, Rules};
@@ -57,7 +57,7 @@ pub struct IndexClient {
     leases: Leases,
     /// Failures of the index that the presence cache has been told of.
     failures: AtomicU64,
-    finds: Questions<Digest, Option<Entry>>,
+    finds: Questions<Digest, Option<IndexEntry>>,
     smalls: Questions<Digest, Option<Bytes>>,
     puts: Questions<(Digest, Bytes), ()>,
     places: Questions<(Digest, Generation), Generation>,
@@ -113,7 +113,7 @@ impl IndexClient {
 
     /// What the index knows of each digest, in order; `None`: it does not know the blob. The
     /// others are promised.
-    pub async fn find(&self, digests: Vec<Digest>) -> Result<Vec<Option<Entry>>, StoreError> {
+    pub async fn find(&self, digests: Vec<Digest>) -> Result<Vec<Option<IndexEntry>>, StoreError> {
         let asked = self.presence.asking();
         self.activity.note();
         let entries = self.finds.ask(digests.clone(), digests.len()).await?;
@@ -217,7 +217,7 @@ impl IndexClient {
     }
 }
 
-fn finds(index: Arc<dyn BlobIndex>, lease: Duration) -> Questions<Digest, Option<Entry>> {
+fn finds(index: Arc<dyn BlobIndex>, lease: Duration) -> Questions<Digest, Option<IndexEntry>> {
     Questions::new(FINDS, move |digests: Vec<Digest>| {
         let index = index.clone();
         Box::pin(async move { index.find(&digests, lease).await })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::epoch::Epochs;
-use super::index::Entry;
+use super::index::IndexEntry;
 use super::index_client::IndexClient;
 use super::pending_elsewhere::PendingElsewhere;
 use super::running::RunningInvocations;
@@ -28,7 +28,7 @@ impl Lookups {
     }
 
     /// Asks the index, which promises what it knows.
-    pub async fn find(&self, digests: Vec<Digest>) -> Result<Vec<Option<Entry>>, StoreError> {
+    pub async fn find(&self, digests: Vec<Digest>) -> Result<Vec<Option<IndexEntry>>, StoreError> {
         self.running.announce().await?;
         let entries = self.client.find(digests.clone()).await?;
         self.elsewhere.note(&digests, &entries).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::index::{BlobIndex, Candidate, Entry, Generation, IndexUsage, Place, Runs};
+use super::index::{BlobIndex, Candidate, Generation, IndexEntry, IndexUsage, Place, Runs};
 use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::error::StoreError;
@@ -17,11 +17,11 @@ use crate::promises::Run;
 const PAGE: usize = 1000;
 
 pub struct MemoryIndex {
-    state: Mutex<State>,
+    state: Mutex<IndexContents>,
     clock: Clock,
 }
 
-struct State {
+struct IndexContents {
     epoch: u64,
     blobs: HashMap<Digest, Record>,
     /// The process that may collect garbage, and until when.
@@ -49,15 +49,15 @@ impl Record {
 
 impl MemoryIndex {
     pub fn new(clock: Clock) -> Self {
-        Self { state: Mutex::new(State::new()), clock }
+        Self { state: Mutex::new(IndexContents::new()), clock }
     }
 
     /// Loses everything.
     pub fn wipe(&self) {
-        *self.state() = State::new();
+        *self.state() = IndexContents::new();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, IndexContents> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -67,7 +67,7 @@ impl MemoryIndex {
     }
 }
 
-impl State {
+impl IndexContents {
     fn new() -> Self {
         Self {
             epoch: fastrand::u64(..),
@@ -84,14 +84,14 @@ impl BlobIndex for MemoryIndex {
         &self,
         digests: &[Digest],
         lease: Duration,
-    ) -> Result<Vec<Option<Entry>>, StoreError> {
+    ) -> Result<Vec<Option<IndexEntry>>, StoreError> {
         let (now, until) = (self.clock.now(), self.after(lease));
         let mut state = self.state();
         let found = digests.iter().map(|digest| {
             let record = state.blobs.get_mut(digest)?;
             record.promise(until);
             let left = record.leased_until.saturating_sub(now);
-            Some(Entry { place: record.place(), lease: Duration::from_secs(left.into()) })
+            Some(IndexEntry { place: record.place(), lease: Duration::from_secs(left.into()) })
         });
         Ok(found.collect())
     }

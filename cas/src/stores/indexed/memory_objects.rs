@@ -22,12 +22,12 @@ const PAGE: usize = 1000;
 /// Clones share it.
 #[derive(Clone)]
 pub struct MemoryObjects {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<StoredObjects>>,
     clock: Clock,
 }
 
 #[derive(Default)]
-struct State {
+struct StoredObjects {
     objects: BTreeMap<String, (Listed, Bytes)>,
     mark: Option<u64>,
 }
@@ -43,7 +43,7 @@ impl MemoryObjects {
         state.objects.values().map(|(listed, _)| (listed.digest, listed.generation)).collect()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StoredObjects> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

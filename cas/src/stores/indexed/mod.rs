@@ -58,7 +58,7 @@ mod writes;
 
 pub use collect::Collected;
 pub use epoch::is_marked;
-pub use index::{BlobIndex, Candidate, Entry, Generation, IndexUsage, Place, Runs};
+pub use index::{BlobIndex, Candidate, Generation, IndexEntry, IndexUsage, Place, Runs};
 pub use memory_index::MemoryIndex;
 pub use memory_objects::MemoryObjects;
 pub use objects::{Listed, Objects, copy_through};

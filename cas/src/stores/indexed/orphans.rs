@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::claim::CollectionClaim;
 use super::epoch::is_marked;
-use super::index::{BlobIndex, Entry, Place};
+use super::index::{BlobIndex, IndexEntry, Place};
 use super::objects::{Listed, Objects};
 use crate::error::StoreError;
 
@@ -96,7 +96,7 @@ impl OrphanCollector {
 }
 
 /// An object of a blob that is pending may be about to become its place.
-fn is_orphan(listed: &Listed, entry: Option<&Entry>) -> bool {
+fn is_orphan(listed: &Listed, entry: Option<&IndexEntry>) -> bool {
     match entry.map(|entry| entry.place) {
         None => true,
         Some(Place::Object(generation)) => generation != listed.generation,

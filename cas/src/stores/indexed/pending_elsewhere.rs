@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::index::{BlobIndex, Entry, Generation, Place};
+use super::index::{BlobIndex, Generation, IndexEntry, Place};
 use super::index_client::IndexClient;
 use super::uploads::Uploads;
 use super::write_behind::WriteBehind;
@@ -63,9 +63,10 @@ impl PendingElsewhere {
     pub async fn note(
         &self,
         digests: &[Digest],
-        entries: &[Option<Entry>],
+        entries: &[Option<IndexEntry>],
     ) -> Result<(), StoreError> {
-        let in_index = |entry: &Option<Entry>| entry.is_some_and(|it| it.place == Place::Index);
+        let in_index =
+            |entry: &Option<IndexEntry>| entry.is_some_and(|it| it.place == Place::Index);
         let found = digests.iter().zip(entries).filter(|(_, entry)| in_index(entry));
         let elsewhere: Vec<_> = found
             .map(|(digest, _)| *digest)

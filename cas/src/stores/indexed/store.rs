@@ -26,10 +26,10 @@ use crate::stores::range::{EmptyWriter, slice};
 /// Clones share it. Its background tasks end with the last clone, or with [`Indexed::close`].
 #[derive(Clone)]
 pub struct Indexed {
-    inner: Arc<Inner>,
+    inner: Arc<IndexedInner>,
 }
 
-struct Inner {
+struct IndexedInner {
     mechanisms: Mechanisms,
     /// Blobs up to this many bytes go through the index.
     small: u64,
@@ -54,7 +54,7 @@ impl Indexed {
             tracing::warn!(error = %chain(&error), "index and object store could not be compared");
         }
         let upkeep = tokio::spawn(mechanisms.upkeep(&options).run(stopped));
-        let inner = Inner {
+        let inner = IndexedInner {
             mechanisms,
             small: options.small,
             patience: options.patience,

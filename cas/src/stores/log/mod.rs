@@ -39,6 +39,7 @@ pub use index::Location;
 use record::{HEADER, Header};
 pub use record::{Key, KeyMap};
 use segment::Segment;
+use sidecar::SidecarEntry;
 
 use crate::error::StoreError;
 use crate::promises::Times;
@@ -81,12 +82,12 @@ pub struct LogStore {
 struct Active {
     segment: Arc<Segment>,
     /// What the segment holds, for its sidecar.
-    entries: Vec<sidecar::Entry>,
+    entries: Vec<SidecarEntry>,
 }
 
 struct Sealed {
     segment: Arc<Segment>,
-    entries: Vec<sidecar::Entry>,
+    entries: Vec<SidecarEntry>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -257,7 +258,7 @@ impl LogStore {
         let offset = active.segment.append(header, value)? as u32;
         self.used.fetch_add(space, Ordering::Relaxed);
         let length = value.len() as u32;
-        active.entries.push(sidecar::Entry { key: *key, offset, length, times });
+        active.entries.push(SidecarEntry { key: *key, offset, length, times });
         Ok(Location { segment: active.segment.id, offset, length })
     }
 
@@ -315,11 +316,7 @@ impl LogStore {
         Ok(())
     }
 
-    fn write_sidecar(
-        &self,
-        segment: &Segment,
-        entries: &[sidecar::Entry],
-    ) -> Result<(), StoreError> {
+    fn write_sidecar(&self, segment: &Segment, entries: &[SidecarEntry]) -> Result<(), StoreError> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         if !segments.contains_key(&segment.id) {
             return Ok(()); // Compacted meanwhile.
@@ -335,10 +332,10 @@ impl LogStore {
     /// that the next start knows them. Nothing may be put during or after it.
     pub fn close(&self) -> Result<(), StoreError> {
         self.sync()?;
-        let mut entries: BTreeMap<u32, Vec<sidecar::Entry>> = BTreeMap::new();
+        let mut entries: BTreeMap<u32, Vec<SidecarEntry>> = BTreeMap::new();
         self.index.for_each(|key, at, times| {
             let Location { offset, length, .. } = at;
-            let entry = sidecar::Entry { key: *key, offset, length, times };
+            let entry = SidecarEntry { key: *key, offset, length, times };
             entries.entry(at.segment).or_default().push(entry);
         });
         let segments: Vec<_> = {

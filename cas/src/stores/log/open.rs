@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::index::{Index, Location};
 use super::segment::{PREFIX, Segment};
+use super::sidecar::SidecarEntry;
 use super::{Active, LogOptions, LogStore, clean, sidecar};
 use crate::error::StoreError;
 use crate::promises::{ANYBODY, Times};
@@ -14,7 +15,7 @@ use crate::promises::{ANYBODY, Times};
 /// What one segment file held.
 struct Loaded {
     segment: Arc<Segment>,
-    entries: Vec<sidecar::Entry>,
+    entries: Vec<SidecarEntry>,
 }
 
 impl LogStore {
@@ -123,7 +124,7 @@ fn load(
     let end = segment.walk(covered, |found| {
         let (offset, length) = (found.offset as u32, found.length);
         if found.live {
-            entries.push(sidecar::Entry { key: found.key, offset, length, times });
+            entries.push(SidecarEntry { key: found.key, offset, length, times });
         }
     })?;
     if end < segment.length() {

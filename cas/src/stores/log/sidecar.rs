@@ -15,10 +15,14 @@ const VERSION: u32 = 1;
 const PREFIX: usize = 8 + 4 + 4 + 8 + 8;
 const ENTRY: usize = KEY + 4 * 4;
 
+/// Where a record lies in its segment, and its times as of when the file was written. The store of large
+/// files keeps times alone: its entries have 0 for offset and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct SidecarEntry {
     pub key: Key,
+    /// Where the record begins: bytes from the start of the segment.
     pub offset: u32,
+    /// Bytes of its value.
     pub length: u32,
     pub times: Times,
 }
@@ -26,7 +30,7 @@ pub struct Entry {
 pub struct Sidecar {
     /// The entries describe the segment up to this offset.
     pub covered: u64,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<SidecarEntry>,
     /// Size of the file.
     pub bytes: u64,
 }
@@ -34,7 +38,7 @@ pub struct Sidecar {
 impl Sidecar {
     /// Whether it can be that of a segment of so many bytes: all records lie within it.
     pub fn fits(&self, length: u64) -> bool {
-        let within = |entry: &Entry| {
+        let within = |entry: &SidecarEntry| {
             u64::from(entry.offset) >= super::segment::PREFIX
                 && u64::from(entry.offset) + space(entry.length.into()) <= self.covered
         };
@@ -49,7 +53,12 @@ pub fn path(dir: &Path, segment: u32) -> PathBuf {
 }
 
 /// Writes the file whole or not at all; returns its size.
-pub fn write(dir: &Path, segment: u32, covered: u64, entries: &[Entry]) -> Result<u64, StoreError> {
+pub fn write(
+    dir: &Path,
+    segment: u32,
+    covered: u64,
+    entries: &[SidecarEntry],
+) -> Result<u64, StoreError> {
     let data = encode(segment, covered, entries);
     let (path, temporary) = (path(dir, segment), dir.join(format!("{segment:08x}.idx.tmp")));
     let result = std::fs::File::create(&temporary)
@@ -63,7 +72,7 @@ pub fn write(dir: &Path, segment: u32, covered: u64, entries: &[Entry]) -> Resul
     Ok(data.len() as u64)
 }
 
-pub fn encode(segment: u32, covered: u64, entries: &[Entry]) -> Vec<u8> {
+pub fn encode(segment: u32, covered: u64, entries: &[SidecarEntry]) -> Vec<u8> {
     let mut data = Vec::with_capacity(PREFIX + entries.len() * ENTRY + 4);
     data.extend_from_slice(&MAGIC);
     data.extend_from_slice(&VERSION.to_le_bytes());
@@ -99,7 +108,7 @@ pub fn read(dir: &Path, segment: u32) -> Option<Sidecar> {
     Some(Sidecar { covered, entries, bytes: data.len() as u64 })
 }
 
-fn decode_entry(bytes: &[u8]) -> Entry {
+fn decode_entry(bytes: &[u8]) -> SidecarEntry {
     let mut key = [0; KEY];
     key.copy_from_slice(&bytes[..KEY]);
     let word = |number: usize| {
@@ -107,7 +116,7 @@ fn decode_entry(bytes: &[u8]) -> Entry {
         u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
     };
     let times = Times { accessed: word(2), leased_until: word(3), holders: ANYBODY };
-    Entry { key: Key(key), offset: word(0), length: word(1), times }
+    SidecarEntry { key: Key(key), offset: word(0), length: word(1), times }
 }
 
 pub fn remove(dir: &Path, segment: u32) -> Result<(), StoreError> {

@@ -22,12 +22,13 @@ const LIMITS: Limits = Limits { batch: 3 << 20, waiting: None, flights: 4 };
 /// What a blob weighs beside its bytes: some 1,000 empty ones fill a call.
 const ITEM: usize = (3 << 20) / 1000;
 
-type Answer<T> = Result<T, StoreError>;
+/// What became of one blob of a batch.
+type BlobResult<T> = Result<T, StoreError>;
 
 /// BatchReadBlobs and BatchUpdateBlobs.
 pub struct SmallBlobs {
-    reads: Batcher<Digest, Answer<Bytes>>,
-    updates: Batcher<(Digest, Bytes), Answer<()>>,
+    reads: Batcher<Digest, BlobResult<Bytes>>,
+    updates: Batcher<(Digest, Bytes), BlobResult<()>>,
 }
 
 impl SmallBlobs {
@@ -56,12 +57,12 @@ impl SmallBlobs {
     }
 
     /// The whole blob, verified.
-    pub async fn read(&self, digest: &Digest) -> Answer<Bytes> {
+    pub async fn read(&self, digest: &Digest) -> BlobResult<Bytes> {
         let weight = usize::try_from(digest.size).unwrap_or(usize::MAX).saturating_add(ITEM);
         self.reads.call(*digest, weight).await.map_err(|_| lost())?
     }
 
-    pub async fn write(&self, digest: &Digest, data: Bytes) -> Answer<()> {
+    pub async fn write(&self, digest: &Digest, data: Bytes) -> BlobResult<()> {
         let weight = data.len() + ITEM;
         self.updates.call((*digest, data), weight).await.map_err(|_| lost())?
     }
@@ -77,14 +78,14 @@ fn lost() -> StoreError {
     StoreError::unavailable("the call that carried the request was lost")
 }
 
-/// What the server said of each blob.
-type Answers<T> = Result<HashMap<Digest, Answer<T>>, StoreError>;
+/// What became of each blob of one call. Errors: of the call as a whole.
+type BatchResult<T> = Result<HashMap<Digest, BlobResult<T>>, StoreError>;
 
 /// The answer to each blob that was asked after.
 fn in_order<'a, T: Clone>(
     asked: impl Iterator<Item = &'a Digest>,
-    answers: &Answers<T>,
-) -> Vec<Answer<T>> {
+    answers: &BatchResult<T>,
+) -> Vec<BlobResult<T>> {
     let answer = |digest| match answers {
         Ok(answers) => answers.get(digest).cloned().unwrap_or_else(|| Err(incomplete())),
         Err(error) => Err(error.clone()),
@@ -96,7 +97,7 @@ fn incomplete() -> StoreError {
     StoreError::unavailable("the server left a blob out of its answer to a batch")
 }
 
-async fn read(client: &Client, asked: &[Digest]) -> Answers<Bytes> {
+async fn read(client: &Client, asked: &[Digest]) -> BatchResult<Bytes> {
     let Some(function) = asked.first().map(|digest| digest.function) else {
         return Ok(HashMap::new());
     };
@@ -126,14 +127,14 @@ async fn read(client: &Client, asked: &[Digest]) -> Answers<Bytes> {
     Ok(answers.collect())
 }
 
-fn verified(digest: Digest, data: Bytes) -> Answer<Bytes> {
+fn verified(digest: Digest, data: Bytes) -> BlobResult<Bytes> {
     match digest.function.digest(&data) {
         actual if actual == digest => Ok(data),
         actual => Err(StoreError::DigestMismatch { expected: digest, actual }),
     }
 }
 
-async fn update(client: &Client, blobs: &[(Digest, Bytes)]) -> Answers<()> {
+async fn update(client: &Client, blobs: &[(Digest, Bytes)]) -> BatchResult<()> {
     let Some(function) = blobs.first().map(|(digest, _)| digest.function) else {
         return Ok(HashMap::new());
     };
@@ -180,7 +181,7 @@ mod tests {
     fn each_digest_gets_its_own_answer_also_where_two_differ_in_their_size_alone() {
         let (digest, data) = blob(1, 5);
         let wrong = Digest { size: 7, ..digest };
-        let answers: Answers<Bytes> = Ok(HashMap::from([
+        let answers: BatchResult<Bytes> = Ok(HashMap::from([
             (digest, verified(digest, data.clone())),
             (wrong, verified(wrong, data.clone())),
         ]));
@@ -189,7 +190,7 @@ mod tests {
         assert!(matches!(answered[0], Err(StoreError::DigestMismatch { .. })), "{answered:?}");
         assert_eq!(answered[1].as_ref().unwrap(), &data);
         assert!(matches!(answered[2], Err(StoreError::Unavailable(_))), "{answered:?}");
-        let failed = in_order(asked.iter(), &Answers::<()>::Err(StoreError::denied("x")));
+        let failed = in_order(asked.iter(), &BatchResult::<()>::Err(StoreError::denied("x")));
         assert!(failed.len() == 3 && failed.iter().all(Result::is_err));
     }
 }

@@ -94,7 +94,7 @@ impl BlobIndex for Counting {
         &self,
         digests: &[Digest],
         lease: Duration,
-    ) -> Result<Vec<Option<Entry>>, StoreError> {
+    ) -> Result<Vec<Option<IndexEntry>>, StoreError> {
         self.count().await;
         self.inner.find(digests, lease).await
     }

@@ -36,14 +36,15 @@ const WARNING_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes small blobs to the object store some time after they became visible.
 pub struct WriteBehind {
-    shared: Arc<Shared>,
+    shared: Arc<BackgroundWrites>,
     hurry: Hurry,
     runtime: Handle,
 }
 
-struct Shared {
+/// Shared by [`WriteBehind`] and the tasks that write its blobs.
+struct BackgroundWrites {
     uploads: Arc<Uploads>,
-    state: Mutex<State>,
+    state: Mutex<WriteProgress>,
     /// Counts what became of blobs.
     changed: watch::Sender<u64>,
     /// The latest round; blobs that pause are tried again when it changes.
@@ -55,7 +56,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct WriteProgress {
     pending: PendingBlobs,
     /// When a blob last reached the object store.
     reached: Option<Instant>,
@@ -70,7 +71,7 @@ pub struct Reservation {
 impl WriteBehind {
     /// Blobs are written on the current runtime until `stop` says true.
     pub fn new(uploads: Arc<Uploads>, hurry: Hurry, stop: watch::Receiver<bool>) -> Self {
-        let shared = Shared {
+        let shared = BackgroundWrites {
             uploads,
             state: Mutex::default(),
             changed: watch::Sender::new(0),
@@ -158,8 +159,8 @@ impl WriteBehind {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl BackgroundWrites {
+    fn state(&self) -> MutexGuard<'_, WriteProgress> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

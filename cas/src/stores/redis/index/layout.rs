@@ -6,7 +6,7 @@ use super::seconds;
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
 use crate::redis::Redis;
-use crate::stores::indexed::{Entry, Generation, Place};
+use crate::stores::indexed::{Generation, IndexEntry, Place};
 
 /// Buckets, which are numbered by the first byte of the hash.
 pub(super) const BUCKETS: usize = 256;
@@ -90,9 +90,9 @@ impl Stored {
     }
 
     /// `now` is a whole second that may be all but over.
-    pub(super) fn entry(self, now: u32) -> Entry {
+    pub(super) fn entry(self, now: u32) -> IndexEntry {
         let left = self.ends.saturating_sub(now).saturating_sub(1);
-        Entry { place: self.place, lease: Duration::from_secs(left.into()) }
+        IndexEntry { place: self.place, lease: Duration::from_secs(left.into()) }
     }
 
     pub(super) fn expired(self, now: u32) -> Duration {
@@ -153,7 +153,7 @@ mod tests {
         let stored = Stored::parse(&[0, 0, 1, 0]).unwrap();
         assert_eq!(
             stored.entry(200),
-            Entry { place: Place::Index, lease: Duration::from_secs(55) }
+            IndexEntry { place: Place::Index, lease: Duration::from_secs(55) }
         );
         assert_eq!(stored.entry(256).lease, Duration::ZERO);
         assert_eq!(stored.expired(256), Duration::ZERO);

@@ -33,7 +33,9 @@ use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::promises::Run;
 use crate::redis::{Call, Redis};
-use crate::stores::indexed::{BlobIndex, Candidate, Entry, Generation, IndexUsage, Place, Runs};
+use crate::stores::indexed::{
+    BlobIndex, Candidate, Generation, IndexEntry, IndexUsage, Place, Runs,
+};
 
 #[derive(Debug, Clone)]
 pub struct RedisBlobIndexOptions {
@@ -127,7 +129,7 @@ impl BlobIndex for RedisBlobIndex {
         &self,
         digests: &[Digest],
         lease: Duration,
-    ) -> Result<Vec<Option<Entry>>, StoreError> {
+    ) -> Result<Vec<Option<IndexEntry>>, StoreError> {
         let groups = self.group_fields(digests);
         let lease = self.lease(lease);
         let find = |(bucket, fields): &Group<'_, Field>| {
