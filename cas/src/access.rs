@@ -1,4 +1,4 @@
-//! What callers want to do, and whoever decides about it.
+//! The rights that a request may need, and the trait that decides whether its caller has them.
 
 use std::sync::Arc;
 
@@ -29,13 +29,13 @@ pub enum Right {
     Administer,
 }
 
-/// Why somebody may not.
+/// Why a caller was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// It is not known who calls; with credentials the answer may be another.
+    /// The caller has not authenticated: the same request with credentials may be allowed.
     #[error("{0}")]
     Unauthenticated(String),
-    /// It is known who calls, and the answer is no.
+    /// The caller has authenticated and lacks the right.
     #[error("{0}")]
     Denied(String),
 }
@@ -48,8 +48,8 @@ pub trait Authorizer: Send + Sync + 'static {
     /// Checks a right in all instances at once.
     fn check_everywhere(&self, caller: &Extensions, right: Right) -> Result<(), Refused>;
 
-    /// Checks whether the caller may speak for hosts of a service: `service/environment`. Of a service it may be told
-    /// nothing else, and no other.
+    /// Checks whether the caller may act as a host (an agent) of `_service`, which is written
+    /// `service/environment`. Where this is not overridden, it needs [`Right::Host`] in all instances.
     fn check_host(&self, caller: &Extensions, _service: &str) -> Result<(), Refused> {
         self.check_everywhere(caller, Right::Host)
     }

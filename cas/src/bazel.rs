@@ -1,19 +1,20 @@
-//! What Bazel calls alike and is not: a test, and the action after it that makes `test.xml` of its log.
-//! Both are its `TestRunner` of the same target.
+//! Tells two actions apart to which Bazel gives the same mnemonic, `TestRunner`, and the same target: the
+//! test itself, and the action after it that makes `test.xml` out of the test's log.
 
 use kiln_protos::reapi;
 
 const TEST: &str = "TestRunner";
-/// What the second is called here.
+/// The name that Kiln shows for the action that makes `test.xml`.
 pub const TEST_XML: &str = "TestRunner (test.xml)";
 
-/// Whether [`tell_apart`] has to see the result.
+/// Whether actions of this mnemonic may be either of the two, so that [`tell_apart`] needs their result.
 pub fn is_test(mnemonic: &str) -> bool {
     mnemonic == TEST
 }
 
-/// What an action of this mnemonic and result is called. A test prints at least where its log begins, also
-/// one that writes `test.xml` itself; what makes that file of a log prints nothing.
+/// The name to show in place of the mnemonic: [`TEST_XML`] for the action that makes `test.xml`; `None`: the
+/// mnemonic is right. That action prints nothing and has `test.xml` as its one output. A test prints at
+/// least the head of its log, even one that writes `test.xml` itself.
 pub fn tell_apart(mnemonic: &str, result: &reapi::ActionResult) -> Option<&'static str> {
     let printed = result.stdout_digest.as_ref().map_or(0, |digest| digest.size_bytes);
     let is_silent = result.stdout_raw.is_empty() && printed == 0;

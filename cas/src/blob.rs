@@ -53,8 +53,8 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Returns when all writes acknowledged before this call survive a power cut.
     async fn sync(&self) -> Result<(), StoreError>;
 
-    /// Returns those of `digests` that are absent. Promises nothing, and uses nothing: what is asked after
-    /// here is evicted as if it had not been. A store that cannot tell names none.
+    /// Returns those of `digests` that are absent. Promises nothing, and does not count as a use: eviction
+    /// takes the blobs as if nobody had asked. A store that cannot tell returns an empty list.
     async fn absent(&self, _digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         Ok(Vec::new())
     }
@@ -66,7 +66,7 @@ pub trait BlobStore: Send + Sync + 'static {
         Err(StoreError::invalid("this store pins nothing"))
     }
 
-    /// Ends that: from now on these are promised for about one lease.
+    /// Takes back the promise of [`BlobStore::pin`]: from now on the blobs are promised for about one lease.
     async fn unpin(&self, _digests: &[Digest]) -> Result<(), StoreError> {
         Err(StoreError::invalid("this store pins nothing"))
     }

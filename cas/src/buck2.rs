@@ -20,8 +20,8 @@ const TEST: &str = "test";
 /// Arguments that are looked at for the program of a test.
 const MAX_ARGUMENTS: usize = 64;
 
-/// Fills in what the client has left open, by a result that is in the cache: nothing says more of its
-/// action there.
+/// [`complete`] for a hit in the action cache. The Command is not read there, so that target and
+/// configuration are told from the paths of the outputs in the result.
 pub fn complete_hit(metadata: &mut reapi::RequestMetadata, result: &reapi::ActionResult) {
     let named = Named {
         output_paths: result.output_files.iter().map(|output| output.path.clone()).collect(),
@@ -32,7 +32,8 @@ pub fn complete_hit(metadata: &mut reapi::RequestMetadata, result: &reapi::Actio
     complete(metadata, &named);
 }
 
-/// Fills in what the client has left open, by the command of its action.
+/// Sets target, configuration and mnemonic from the action's Command, if the client has named neither target
+/// nor mnemonic.
 pub fn complete(metadata: &mut reapi::RequestMetadata, command: &Named) {
     if !metadata.target_id.is_empty() || !metadata.action_mnemonic.is_empty() {
         return;

@@ -77,7 +77,7 @@ impl Digest {
         Self::from_hex(digest.hash.as_bytes(), size, function)
     }
 
-    /// Whether this may be a digest at all, where it is not known of which function: all give 32 bytes.
+    /// Checks hash and size of a digest whose function is not known: the hashes of all functions have 32 bytes.
     pub fn check_shape(digest: &reapi::Digest) -> Result<(), DigestError> {
         decode_hex(digest.hash.as_bytes())
             .ok_or_else(|| DigestError::MalformedHash(digest.hash.clone()))?;
@@ -91,7 +91,8 @@ impl Digest {
         Self::of_any_size(hex, size, function)?.possible()
     }
 
-    /// The same, unless it names no content: the one hash without bytes is that of the empty blob.
+    /// Returns the digest if content can have it. Errors: `Impossible`, where the size is 0 and the hash is not
+    /// that of the empty blob, or the other way round.
     pub fn possible(self) -> Result<Self, DigestError> {
         match (self.size == 0) == (self.hash == empty_hash(self.function)) {
             true => Ok(self),
@@ -99,7 +100,8 @@ impl Digest {
         }
     }
 
-    /// Of a name that says nothing of a size, where `size` stands for that.
+    /// A digest of a hash whose blob may have any size: `size` stands in for a size that is not known, and is not
+    /// checked against the hash. Errors: `MalformedHash`, where `hex` is not 64 lowercase hexadecimal digits.
     pub fn of_any_size(
         hex: &[u8],
         size: u64,

@@ -1,4 +1,4 @@
-//! What can go wrong in storage. gRPC adapters turn it into a status; nothing else knows one.
+//! The errors of storage. Only the gRPC services turn them into statuses.
 //!
 //! An error says in words what users need to know, and keeps the error that caused it as its source:
 //! logs show both (`kiln_net::causes::chain`).
@@ -114,8 +114,8 @@ pub enum StoreError {
     Config(#[source] Reason),
 }
 
-/// How a server says that a blob is over its limit. Its answer has no code of its own for that, and a worker
-/// has to tell it from its own mistakes.
+/// The words in which a server says that a blob is over its limit. gRPC has no status code for that alone, and
+/// a worker has to tell this refusal from errors that it made itself.
 pub const OVER_BLOB_SIZE: &str = "is over max_cas_blob_size_bytes";
 
 /// Size and limit in what [`over_blob_size`] has written.
@@ -132,8 +132,8 @@ pub fn over_blob_size(size: u64, limit: u64) -> String {
 }
 
 impl StoreError {
-    /// What went wrong, without the words that say of which kind it is: for those who have said
-    /// already what could not be done.
+    /// The message without the words that say of which kind the error is, for callers whose own message
+    /// says already what could not be done.
     pub fn reason(&self) -> String {
         match self {
             Self::Unavailable(reason) | Self::Denied(reason) | Self::Invalid(reason) => {

@@ -23,23 +23,25 @@ impl Events {
         }
     }
 
-    /// A request has reached its end.
+    /// Tells subscribers that an execution has ended.
     pub fn publish(&self, execution: Execution) {
         // No subscriber is not an error.
         let _ = self.finished.send(Arc::new(execution));
     }
 
-    /// Requests wait or run from now on. Their ends may be heard before this.
+    /// Tells subscribers that executions wait or run from now on. A subscriber may hear of an end before it
+    /// hears of the beginning, since the two come over different channels.
     pub fn begin(&self, begun: Begun) {
         let _ = self.begun.send(Arc::new(begun));
     }
 
-    /// The ends of requests.
+    /// Receives the executions that end from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Execution>> {
         self.finished.subscribe()
     }
 
-    /// The beginnings of requests that the action cache did not answer, and look-ups that found nothing.
+    /// Receives the executions that begin from now on because the action cache did not answer them, and
+    /// look-ups in the action cache that found nothing.
     pub fn subscribe_begun(&self) -> broadcast::Receiver<Arc<Begun>> {
         self.begun.subscribe()
     }

@@ -1,4 +1,4 @@
-//! Trees that are put together: what an action left as one tree, and trees laid over each other.
+//! Puts directory trees together: the outputs of an action as one tree, and several trees merged into one.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use crate::tree::{TreeError, TreeParts, check_name, validate_directory};
 
 /// Directories that are read or written for one tree.
 const MAX_DIRECTORIES: usize = 50_000;
-/// Directories within each other.
+/// Most levels of directories.
 const MAX_DEPTH: usize = 200;
 /// Bytes of all directories that are read for one tree, which is in memory: one blob may stand under thousands of names.
 const MAX_MERGED: u64 = 64 << 20;

@@ -43,20 +43,22 @@ pub const MAX_KEY: usize = 1024;
 pub const MAX_VALUE: usize = 1 << 20;
 /// Most writes in one batch.
 pub const MAX_BATCH: usize = 1024;
-/// Of many reads so many are on their way at once.
+/// Most reads under way at the same time, for one call that reads many.
 const AT_ONCE: usize = 32;
 
 #[async_trait]
 pub trait Records: Send + Sync + 'static {
     async fn get(&self, key: &str) -> Result<Option<Record>, RecordsError>;
 
-    /// The records of many keys, in the order of the keys. They are not of one moment.
+    /// The records of many keys, in the order of the keys; `None`: there is no such record. They are not read
+    /// in one step, so that writes may come between.
     async fn get_each(&self, keys: &[String]) -> Result<Vec<Option<Record>>, RecordsError> {
         let asked: Vec<_> = keys.iter().map(|it| self.get(it)).collect();
         stream::iter(asked).buffered(AT_ONCE).try_collect().await
     }
 
-    /// For each of many prefixes its first records, at most `limit` of each. They are not of one moment.
+    /// For each of many prefixes its first records, at most `limit` of each. They are not
+    /// read in one step, so that writes may come between.
     async fn list_each(
         &self,
         prefixes: &[String],

@@ -29,7 +29,7 @@ struct LogState {
     size: u64,
     cut: bool,
     finished: bool,
-    /// It goes on at another frontend, if anywhere.
+    /// The rest of the log, if there is any, is at another frontend.
     moved: bool,
 }
 
@@ -37,7 +37,7 @@ struct LogState {
 pub(super) enum Next {
     Chunk(Bytes),
     End,
-    /// The log goes on at another frontend, if anywhere.
+    /// The rest of the log, if there is any, is at another frontend.
     Moved,
 }
 
@@ -80,7 +80,7 @@ impl Log {
         self.changed.notify_waiters();
     }
 
-    /// Lets go of the bytes as well: readers see the end, or look elsewhere.
+    /// Drops the bytes. Readers then see the end, or, where the log has `moved`, [`Next::Moved`].
     pub(super) fn forget(&self, moved: bool) {
         let mut state = self.state();
         let gone = LogState { finished: !moved, moved, ..Default::default() };

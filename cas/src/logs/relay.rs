@@ -113,7 +113,7 @@ pub struct Following {
     relay: Arc<Relay>,
     wanted: Wanted,
     subscription: Subscription,
-    /// A piece that came before it was waited for.
+    /// A piece that arrived before [`Following::next`] was called.
     early: Option<Bytes>,
     /// When somebody last had the log.
     answered: Instant,
@@ -215,7 +215,7 @@ pub(super) fn take(offset: u64, piece: Piece) -> Taken {
     }
 }
 
-/// The side that has logs.
+/// The side that sends: the logs of this frontend, and who reads them at other frontends.
 struct Owner {
     redis: Redis,
     logs: LocalLogs,

@@ -112,12 +112,13 @@ impl Pins {
         Ok(())
     }
 
-    /// Lets go. Where nobody else pins the blob, it goes as others do. That a pin is not there is no error.
+    /// Removes a pin; one that is not there is no error. A blob without any other pin may be evicted as all others,
+    /// once its lease has ended.
     pub async fn unpin(&self, pin: &Pin) -> Result<(), PinError> {
         self.unpin_all(std::slice::from_ref(pin)).await
     }
 
-    /// Lets go of several, as [`Pins::unpin`] of one.
+    /// Removes several pins, as [`Pins::unpin`] removes one.
     pub async fn unpin_all(&self, pins: &[Pin]) -> Result<(), PinError> {
         let named = pins.iter().filter_map(|pin| Some((key(pin)?, pin.digest)));
         let (keys, digests): (Vec<String>, Vec<Digest>) = named.unzip();
@@ -141,7 +142,7 @@ impl Pins {
         Ok(())
     }
 
-    /// Those that somebody pins (`wanted`), or that nobody does.
+    /// Those of `digests` that have a pin (`wanted` is true), or that have none (`wanted` is false).
     async fn pinned(&self, digests: &[Digest], wanted: bool) -> Result<Vec<Digest>, PinError> {
         let prefixes: Vec<String> = digests.iter().map(of_blob).collect();
         let pins = self.records.list_each(&prefixes, 1).await?;

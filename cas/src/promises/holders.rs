@@ -1,4 +1,4 @@
-//! For whom a task works: promises that it makes are attributed to them.
+//! For which invocations a task works: the promises that the task makes are attributed to them.
 
 use std::future::Future;
 
@@ -9,17 +9,18 @@ tokio::task_local! {
     static HOLDERS: u32;
 }
 
-/// Bits of the seats to which promises are attributed that this task makes now; 0: nobody's.
+/// The seats (a bit for each) of the invocations for which this task works now; 0: it works for none.
 pub fn holders() -> u32 {
     HOLDERS.try_with(|holders| *holders).unwrap_or(0)
 }
 
-/// Attributes the promises that `work` makes before it returns to whoever is present.
+/// Runs `work`, and attributes the promises that it makes before it returns to the invocation of `present`.
 pub fn on_behalf_now<T>(present: &Presence, work: impl FnOnce() -> T) -> T {
     HOLDERS.sync_scope(present.holders(), work)
 }
 
-/// Attributes the promises that `work` makes on its own task to whoever is present.
+/// Attributes the promises that `work` makes on the task that polls it to the invocation of `present`; `None`:
+/// they are attributed to no invocation.
 pub async fn on_behalf<F: Future>(present: Option<&Presence>, work: F) -> F::Output {
     HOLDERS.scope(present.map_or(0, Presence::holders), work).await
 }

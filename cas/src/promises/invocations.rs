@@ -18,7 +18,8 @@ const ID: usize = 128;
 /// An invocation with a request under way is said to run for at least so many seconds: it is reported
 /// again before they are over.
 const REPORTED: u32 = 180;
-/// Ages are whole seconds of two clocks: promises of the first moments count as well.
+/// Seconds that are added to the age of an invocation, so that promises of its first moments count as well
+/// although clocks round to whole seconds and differ.
 const SKEW: u32 = 2;
 
 /// The invocations that clients name in their requests. Clones share it.
@@ -40,7 +41,7 @@ struct InvocationRegistry {
     quiet: u32,
     began: u32,
     known: RwLock<Known>,
-    /// One began that was not reported yet.
+    /// An invocation began that [`Invocations::report`] has not reported yet.
     unreported: AtomicBool,
 }
 
@@ -165,17 +166,18 @@ impl Invocations {
         report.collect()
     }
 
-    /// Whether one began that [`Invocations::report`] has not told of.
+    /// Whether an invocation began that [`Invocations::report`] has not reported yet.
     pub fn unreported(&self) -> bool {
         self.shared.unreported.load(Ordering::Acquire)
     }
 
-    /// What [`Invocations::report`] told of did not arrive.
+    /// Call it when the last report of [`Invocations::report`] did not arrive: [`Invocations::unreported`] is
+    /// true again.
     pub fn report_again(&self) {
         self.shared.unreported.store(true, Ordering::Release);
     }
 
-    /// How many run.
+    /// How many invocations run.
     pub fn running(&self) -> usize {
         let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
         known.running(&self.shared).count()

@@ -17,7 +17,7 @@ pub struct Ruling {
 /// How promises are cut short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
-    /// What promises were made for, in seconds.
+    /// How long promises last from when they are made, in seconds.
     pub lease: u32,
     /// What is left of them at least.
     pub min_lease: u32,

@@ -1,8 +1,8 @@
-//! What a store lacks: the room that promises would have needed that were cut short.
+//! How many more bytes a store would have needed to keep the promises that it cut short.
 
 use std::collections::BTreeMap;
 
-/// Ends of leases are told apart by so many seconds.
+/// Seconds of one grain: leases that end within the same grain are counted together.
 const GRAIN: u32 = 256;
 
 /// Promises that were cut short.

@@ -1,6 +1,6 @@
 //! What a store writes down of a promise.
 
-/// The holders of a promise of which nobody knows any more to whom it was made.
+/// The holders of a promise when it is not known any more to whom it was made: it counts as made to all.
 pub const ANYBODY: u32 = u32::MAX;
 
 /// When something stored was used and until when it is promised, and to whom. Times are in seconds

@@ -7,15 +7,16 @@ use ::redis::{Cmd, RedisError, ServerError, Value};
 use super::link::Link;
 use super::script::{Script, is_unknown};
 
-/// One command, and what the server has to know before.
+/// One command, and the script that the server must have loaded before it.
 pub(super) struct Step {
     pub(super) command: Cmd,
     pub(super) script: Option<Script>,
 }
 
-/// Runs the steps, after loading each script that this connection has not loaded yet. Answers
-/// are those of the steps; one whose script could not be loaded answers with the reason. Where a library
-/// is refused, it answers that it is not known, and what is called is a script from then on.
+/// Runs the steps, after loading each script that this connection has not loaded yet. Returns one answer
+/// for each step, in order; a step whose script could not be loaded is answered with the reason. Where the
+/// server refuses a library, the step is answered as one whose script is not known, and the connection calls
+/// scripts instead of functions from then on.
 pub(super) async fn run(link: &Link, steps: Vec<Step>) -> Result<Vec<Value>, RedisError> {
     let functions = link.has_functions();
     let mut absent: Vec<Script> = Vec::new();
@@ -64,12 +65,13 @@ pub(super) async fn run(link: &Link, steps: Vec<Step>) -> Result<Vec<Value>, Red
     Ok(judged.collect())
 }
 
-/// Another connection has loaded the library, whose name says what is in it.
+/// Whether the library is there because another connection has loaded it. Its name has the hash of its content,
+/// so that it is the same one.
 fn is_there(error: &ServerError) -> bool {
     error.code() == "ERR" && error.details().is_some_and(|it| it.ends_with("already exists"))
 }
 
-/// The server knows no libraries, or lets this user load none.
+/// Whether the server has no libraries, or does not let this user load them.
 fn forbids(error: &ServerError) -> bool {
     matches!(error.code(), "ERR" | "NOPERM")
 }

@@ -44,8 +44,8 @@ impl Link {
         Arc::ptr_eq(&self.closed.0, &other.closed.0)
     }
 
-    /// Nobody begins to use this connection from here on, not even who has it already: its node
-    /// makes another one for the next who asks.
+    /// Marks the connection as unusable. No call begins on it any more, and the node makes another
+    /// connection for the next call.
     pub(super) fn discard(&self) {
         self.closed.set();
     }
@@ -55,12 +55,12 @@ impl Link {
         self.closed.0.load(Ordering::Acquire)
     }
 
-    /// Whether scripts are functions here, as far as they may be.
+    /// Whether the server takes functions, so that scripts which may be functions are called as such.
     pub(super) fn has_functions(&self) -> bool {
         self.functions.load(Ordering::Acquire)
     }
 
-    /// They are not, because the server refuses libraries.
+    /// From now on scripts are not called as functions here: the server has refused a library, with the error `why`.
     pub(super) fn forgo_functions(&self, why: &ServerError) {
         if self.functions.swap(false, Ordering::AcqRel) {
             let why = why.to_string();

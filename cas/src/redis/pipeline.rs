@@ -1,5 +1,5 @@
-//! The pipeline to one server: what is called while earlier calls are on their way goes out together
-//! with the next ones; nobody waits for company.
+//! The pipeline to one server: calls that come while earlier ones are on their way go out together as soon
+//! as those are answered. With nothing on its way, a call goes out at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -68,7 +68,7 @@ struct Waiting {
     departure: Arc<Departure>,
 }
 
-/// Whether a load was sent or withdrawn: whoever comes first decides, and for good.
+/// Whether a load was sent or withdrawn. The first of the two calls decides for good.
 #[derive(Default)]
 struct Departure(AtomicU8);
 
@@ -82,7 +82,7 @@ impl Departure {
 }
 
 impl Pipeline {
-    /// Call within the runtime that lives as long as the server is spoken to.
+    /// Must be called within a tokio runtime, which has to outlive the pipeline: its tasks run there.
     pub(super) fn new(address: Address, counts: Arc<Counts>) -> Self {
         let rules = Rules::from(LIMITS).alike(|one: &Waiting, other| one.link.is(&other.link));
         let server = address.clone();

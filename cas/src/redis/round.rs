@@ -37,7 +37,7 @@ pub(super) enum Verdict {
     Again { error: RedisError, route: Route, after: After },
 }
 
-/// What comes before the next round.
+/// What has to happen before the next round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum After {
     Nothing,
@@ -171,8 +171,8 @@ fn refused(node: &Node, link: &Link, pending: &Pending, error: &ServerError) -> 
     }
 }
 
-/// The code of an error; of what is not known that of an unknown script, and of what failed inside a script where the server (before version 7)
-/// wraps it.
+/// The code of an error. An unknown function has the code of an unknown script; and an error inside a script,
+/// which servers before version 7 wrap in one of their own, has the inner code.
 fn code(error: &ServerError) -> &str {
     const WRAPPED: [&str; 4] = ["READONLY", "OOM", "MISCONF", "NOREPLICAS"];
     if is_unknown(error) {

@@ -9,7 +9,7 @@ use super::slots::slot;
 
 /// Code of the answer to a script that the server does not know.
 pub(super) const UNKNOWN_SCRIPT: &str = "NOSCRIPT";
-/// The same of a function, whose code is that of any error.
+/// Message of the answer to a function that the server does not know; its code is `ERR`, as of most errors.
 const UNKNOWN_FUNCTION: &str = "Function not found";
 /// Words before keys and arguments in a call: the command, and what is called.
 const WORDS: usize = 2;
@@ -24,7 +24,7 @@ struct ScriptDefinition {
     name: &'static str,
     source: Cow<'static, str>,
     sha1: String,
-    /// The same as a function.
+    /// The same script as a function of a library, for servers that have these.
     library: Option<Library>,
     idempotent: bool,
 }
@@ -75,17 +75,18 @@ impl Script {
         self.0.name
     }
 
-    /// Names the script to the server.
+    /// SHA-1 of the source in hexadecimal digits, by which `EVALSHA` names the script.
     pub(super) fn sha1(&self) -> &str {
         &self.0.sha1
     }
 
-    /// Whether it may be a function.
+    /// Whether the script can be called as a function too.
     pub(super) fn is_function(&self) -> bool {
         self.0.library.is_some()
     }
 
-    /// `functions`: as one, if it may be.
+    /// The command that loads the script. `functions`: the server has functions, and a script that can be one is
+    /// loaded as a library.
     pub(super) fn load(&self, functions: bool) -> Cmd {
         let (command, source) = match &self.0.library {
             Some(library) if functions => ("FUNCTION", &*library.source),

@@ -10,7 +10,7 @@ pub(super) struct Server {
     pub(super) cluster: bool,
     /// It follows another server and takes no writes.
     pub(super) replica: bool,
-    /// Libraries of functions can be loaded, as its version has it.
+    /// Its version has libraries of functions.
     pub(super) functions: bool,
     /// Names what it knows, in this process of the server: another process at the same address has
     /// another name, and so has one that followed another server meanwhile and is a master again.

@@ -16,7 +16,7 @@ use super::topology::Topology;
 
 /// Events that wait for the subscriber; more are dropped, and it is told so.
 const BUFFER: usize = 1024;
-/// The silence that is usual.
+/// Usual silence after which a subscription asks whether the server is still there.
 pub(super) const PING: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, PartialEq, Eq)]

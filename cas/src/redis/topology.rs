@@ -23,7 +23,7 @@ pub(super) struct Topology {
     certificates: Option<TlsCertificates>,
     counts: Arc<Counts>,
     view: RwLock<View>,
-    /// Held by whoever asks the cluster for its slots.
+    /// Held while the cluster is asked for its slots, so that one task at a time asks.
     refreshing: tokio::sync::Mutex<()>,
 }
 

@@ -10,7 +10,7 @@ use super::missing::grpc_error;
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 /// Violations that travel with an error: trailers are small.
 pub const MAX_VIOLATIONS: usize = 8;
-/// Bytes of what is said of one: it may repeat what came.
+/// Most bytes of the description of one violation, which may repeat what the client sent.
 const MAX_DESCRIPTION: usize = 150;
 
 /// `google.rpc.BadRequest`, of which the generated types have none.

@@ -43,7 +43,7 @@ pub struct Mapping {
     pub function: i32,
 }
 
-/// Splits, splices, and remembers how.
+/// Splits and splices blobs, and keeps the mappings from blobs to chunks as records.
 pub struct Chunking {
     pub blobs: SharedBlobStore,
     pub records: SharedRecords,

@@ -1,4 +1,4 @@
-//! What the services stand on.
+//! The stores and settings that the services are made with.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use crate::records::SharedRecords;
 
 /// Stores, limits and settings of all services of this crate.
 pub struct ServicesConfig {
-    /// Verifying: a wrong digest never lands.
+    /// Must verify: it refuses bytes that do not have the digest under which they are written.
     pub blobs: SharedBlobStore,
-    /// Checks its hits for completeness.
+    /// Must check completeness: a hit is one only if all blobs that it names are present.
     pub actions: SharedActionCache,
     pub records: SharedRecords,
     pub logs: LogStreams,
@@ -30,7 +30,7 @@ pub struct ServicesConfig {
     pub invocations: Invocations,
     /// What FetchBlob may download.
     pub fetch: FetchConfig,
-    /// Where entries of the HTTP cache are no results.
+    /// Instances whose entries in the HTTP cache are bytes of any kind and not action results.
     pub opaque: OpaqueInstances,
     /// Largest blob taken, in bytes; 0: no limit.
     pub max_blob_size: u64,

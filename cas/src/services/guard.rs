@@ -1,4 +1,4 @@
-//! Asks whether a caller may do what it asks for.
+//! Checks the rights of callers, with gRPC statuses as errors.
 
 use http::Extensions;
 use tonic::Status;
@@ -6,7 +6,8 @@ use tonic::Status;
 use super::status::refused_status;
 use crate::access::{Right, SharedAuthorizer};
 
-/// An authorizer with answers for the wire. Services ask it as soon as they know the instance.
+/// An [`Authorizer`](crate::access::Authorizer) that refuses with gRPC statuses. Services ask it as soon as they
+/// know the instance.
 #[derive(Clone)]
 pub struct Guard(pub SharedAuthorizer);
 

@@ -17,7 +17,7 @@ use crate::digest::{Digest, DigestFunction, Hasher};
 
 /// Largest entry, in bytes: it is held in memory until its digest is known.
 pub const MAX_VALUE: usize = 64 << 20;
-/// Bytes that lie together, as many as are written at once.
+/// Bytes of one piece of a value; the store is given one piece at a time.
 const PIECE: usize = MAX_WHOLE_BLOB as usize;
 /// The one output of such a result.
 const VALUE: &str = "kiln.opaque/value";

@@ -1,4 +1,4 @@
-//! What is remembered of a blob goes when the blob goes: sizes of the HTTP cache, chunks, assets.
+//! Removes records about blobs when the blobs are gone: sizes of the HTTP cache, mappings of chunks, assets.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,10 @@ use crate::records::{Expect, Record, RecordsError, SharedRecords, Write};
 
 /// Records looked at together. Mappings of chunks may have a megabyte each.
 const PAGE: usize = 64;
-/// How often it is looked whether blobs were evicted.
+/// How often the number of evicted blobs is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// A round is followed by so many times what it took: at most a twentieth of a processor.
+/// The pause after a round, as a multiple of the time that the round took: sweeping takes at most a twentieth of
+/// a processor.
 const REST: u32 = 20;
 /// Pauses after rounds that failed.
 const BACKOFF: Backoff = Backoff::new(LOOK, Duration::from_secs(60));

@@ -1,5 +1,5 @@
-//! Whole blobs on their way from a store that is trusted to keep them, and not to bring them
-//! undamaged.
+//! Checks whole blobs against their digests while they are read from another store: their bytes may have been
+//! damaged there or on the way.
 
 use bytes::Bytes;
 use futures_util::StreamExt;

@@ -1,4 +1,4 @@
-//! Faults on demand: for tests of what stands on a store.
+//! Faults on demand, for tests of code that uses a store.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Doors into the log for `fuzz/`: files of any bytes, and damage to good ones. A property
-//! that does not hold is a panic.
+//! Entry points into the log for `fuzz/`: they open files of any bytes, and damage good ones. A property that
+//! does not hold is a panic.
 
 use std::path::Path;
 

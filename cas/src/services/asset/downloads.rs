@@ -1,5 +1,5 @@
-//! Downloads under way. One that several callers want is one; it goes on when the call that began it
-//! has ended, for as long as a caller gave it; and all of them together are bounded.
+//! Downloads under way. Callers that want the same asset share one download. It goes on when the call that
+//! began it has ended, until the latest deadline of its callers. Their number and their bytes are bounded.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Fetch: from what was pushed or fetched before, otherwise by download.
+//! The Fetch service: answers with what was pushed or fetched before, and downloads what is not known.
 
 use std::time::Duration;
 
@@ -27,14 +27,14 @@ use crate::services::status::{inner_status, records_status, store_status};
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// What was found, and under which of the URIs.
+/// An asset that was found, and the URI of the request that it was found under.
 struct Found {
     uri: String,
     digest: Digest,
     expires: Option<i64>,
 }
 
-/// A failure that is no fault of this server: it belongs into the response.
+/// A failure of the request or of the web server, which is told in the response and not as an error of the call.
 struct Outside {
     uri: String,
     status: Status,

@@ -1,4 +1,4 @@
-//! What an asset is known by.
+//! The names of an asset: kind, instance, URIs and qualifiers, and the keys of records that follow from them.
 
 use kiln_protos::asset::Qualifier;
 use tonic::Status;

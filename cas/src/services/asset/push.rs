@@ -1,4 +1,4 @@
-//! Push: what callers say that URIs stand for.
+//! The Push service: callers say which blob or directory a URI stands for.
 
 use kiln_protos::asset::push_server::Push;
 use kiln_protos::asset::{

@@ -12,7 +12,7 @@ use crate::services::bad_request::{MAX_VIOLATIONS, Violation, bad_request};
 pub const HTTP_HEADER: &str = "http_header:";
 pub const HTTP_HEADER_URL: &str = "http_header_url:";
 const CHECKSUM: &str = "checksum.sri";
-/// Says nothing that a download could heed; it is part of the asset's name.
+/// Does not change how an asset is downloaded; it is only part of the asset's name.
 const CANONICAL_ID: &str = "bazel.canonical_id";
 
 pub struct Wanted {

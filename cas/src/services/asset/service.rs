@@ -1,4 +1,4 @@
-//! The service: what its methods share.
+//! The state that Fetch and Push share.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct AssetService {
 }
 
 impl AssetService {
-    /// Needs a tokio runtime: downloads run on it, whoever asks for them.
+    /// Must be called within a tokio runtime: all downloads run on it.
     pub fn new(config: &ServicesConfig) -> Self {
         Self {
             blobs: config.blobs.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Callers, and instances, that have an account of their own; those beyond share one.
 pub const MAX_ACCOUNTS: usize = 10_000;
-/// The account of those beyond.
+/// The name of the account that all those beyond share.
 const OTHERS: &str = "(others)";
 
 #[derive(Default)]

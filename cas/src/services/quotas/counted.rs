@@ -1,4 +1,4 @@
-//! A store whose writes count for somebody.
+//! A blob store whose writes count against the quotas of a caller and an instance.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -115,8 +115,8 @@ fn evict_oldest(
     count
 }
 
-/// What goes first has the least: without promises what was not used for longest, else what was
-/// promised longest ago.
+/// The second by which entries are ordered for eviction, the smallest first: that of the last use or, where
+/// promises are cut short, that in which the lease ends.
 fn age(ruling: &Ruling, times: Times) -> u32 {
     if ruling.cut.is_some() { times.leased_until } else { times.accessed }
 }

@@ -15,7 +15,8 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// The pieces, and from where they fail those of the remote store.
+    /// Streams `pieces` of the local copy; where they end with an error, the stream goes on with the bytes of the
+    /// remote store from there.
     pub fn after(self, pieces: BlobStream) -> BlobStream {
         Box::pin(futures_util::stream::unfold((Some(self), pieces), |(rest, mut pieces)| async {
             let (piece, mut rest) = match (pieces.next().await?, rest) {

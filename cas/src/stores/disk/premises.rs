@@ -1,4 +1,4 @@
-//! Where others keep files under the limit of a store.
+//! The disk of a store, shared with one other user of it (the tenant) that keeps files under the same limit.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -8,7 +8,7 @@ use kiln_net::causes::chain;
 use super::contents::Contents;
 use super::tenant::{SHARE, Tenant};
 
-/// The place of a store, where one tenant may move in.
+/// A store's disk as its tenant sees it. There is at most one tenant.
 #[derive(Clone)]
 pub struct Premises {
     contents: Arc<Contents>,
@@ -36,8 +36,8 @@ impl Premises {
         self.contents.tenant.move_in(tenant);
     }
 
-    /// Makes room for files of the tenant. Where there is none they are kept all the same:
-    /// whoever asks cannot do without.
+    /// Makes room for `bytes` bytes of files of the tenant. Where no room can be made this is only logged: the
+    /// tenant writes its files all the same, since actions that run need them.
     pub async fn make_room(&self, bytes: u64) {
         if let Err(error) = self.contents.reserve(bytes).await {
             tracing::debug!(error = %chain(&error), bytes, "no room could be made for inputs");

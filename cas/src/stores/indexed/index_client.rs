@@ -43,7 +43,7 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// What the index makes of what it is asked for, at most.
+    /// The longest lease that the index may give when it is asked for [`Leases::asked`].
     pub fn longest(&self) -> Duration {
         self.asked + self.asked / 4
     }
@@ -137,7 +137,7 @@ impl IndexClient {
         Ok(absent.map(|(digest, _)| *digest).collect())
     }
 
-    /// Nobody relies on a longer lease than what is left.
+    /// Takes back what [`IndexClient::pin`] promised: the leases end no later than those of blobs without a pin.
     pub async fn unpin(&self, digests: &[Digest]) -> Result<(), StoreError> {
         self.index.shorten(digests, self.leases.longest()).await
     }

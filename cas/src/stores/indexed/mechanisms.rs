@@ -1,5 +1,5 @@
-//! What an indexed store is made of, put together. Each mechanism knows those that it is given here
-//! and no others.
+//! Creates the parts of an indexed store and connects them. Each part knows only the parts that it is given
+//! here.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub struct Mechanisms {
 }
 
 impl Mechanisms {
-    /// `stop`: true ends what is written behind.
+    /// `stop`: when it becomes true, write-behind ends.
     pub fn new(
         index: Arc<dyn BlobIndex>,
         objects: Arc<dyn Objects>,
@@ -145,7 +145,7 @@ impl Mechanisms {
         }
     }
 
-    /// What looks after the store in the background.
+    /// The work on the store that has to run in the background.
     pub fn upkeep(&self, options: &IndexedOptions) -> Upkeep {
         Upkeep {
             index: self.index.clone(),

@@ -1,4 +1,5 @@
-//! The object store below an index: dumb, large, and never asked what it holds on a hot path.
+//! The trait of the object store below an index. It holds the bytes; which blobs there are is asked of the index,
+//! since listings are slow.
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -8,7 +8,8 @@ use super::objects::Objects;
 use crate::digest::Digest;
 use crate::error::StoreError;
 
-/// Holds the right to collect. Two that rebuild at the same time may share it: they do the same.
+/// The owner of the right to collect while an index is rebuilt. All processes that rebuild use this one name and
+/// so share the right: they do the same work.
 const OWNER: &str = "rebuild";
 
 /// What was found so far.

@@ -34,7 +34,7 @@ impl Space {
         self.max > 0
     }
 
-    /// So much is in use that garbage is to be collected.
+    /// Whether so much is in use that garbage is to be collected.
     pub fn is_high(&self) -> bool {
         self.limited() && self.used() > share(self.max, HIGH)
     }

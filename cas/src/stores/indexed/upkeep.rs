@@ -1,4 +1,5 @@
-//! What a process does for the store beside serving it.
+//! The background work of a process on the store: it watches the index, collects garbage, and takes over pending
+//! blobs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ const ORPHANS_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Turns that are left out while nothing is asked of the store.
 const IDLE_TURNS: u32 = 11;
 
-/// Looks after the store, one thing at a time.
+/// The background work on the store, one piece of it at a time.
 pub struct Upkeep {
     pub index: Arc<dyn BlobIndex>,
     pub activity: Activity,

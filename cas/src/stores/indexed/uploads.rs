@@ -1,4 +1,4 @@
-//! Objects become the places of their blobs.
+//! Writes objects, and tells the index that they are the places of their blobs.
 
 use std::sync::Arc;
 

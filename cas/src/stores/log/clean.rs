@@ -1,4 +1,4 @@
-//! The mark of a clean close: a file that is there only between that and the next start.
+//! The mark of a clean close: a file that exists from a clean close of the log until its next start.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ pub fn set_mark(dir: &Path) -> Result<(), StoreError> {
         .map_err(|error| StoreError::io(format!("write {}", path.display()), error))
 }
 
-/// Whether the log was closed cleanly. The mark is gone after this: what is not closed is not clean.
+/// Whether the log was closed cleanly. Removes the mark: a log in use that ends in a crash must not look clean.
 pub fn take_mark(dir: &Path) -> bool {
     std::fs::remove_file(dir.join(CLEAN_MARK)).is_ok()
 }

@@ -34,8 +34,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub const WHOLE_REQUEST: u32 = 4;
 /// An attempt that carries a part of a blob may take this many times as long as another.
 const UPLOAD: u32 = 6;
-/// What requests to an endpoint are signed for when nothing names a region: stores other than
-/// AWS have but one, and take this name for it.
+/// The region that requests to an endpoint are signed for when nothing names one: stores other than AWS
+/// have a single region, and accept this name for it.
 const DEFAULT_REGION: &str = "us-east-1";
 
 pub struct Clients {

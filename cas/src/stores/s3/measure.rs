@@ -1,4 +1,4 @@
-//! How fast it is beside curl, on the machine it runs on:
+//! Measures how fast blobs are written to and read from S3, next to curl on the same machine:
 //! `KILN_WEED=... cargo test --release -p kiln-cas s3::measure -- --ignored --nocapture`
 
 use std::process::Command;

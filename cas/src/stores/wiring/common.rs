@@ -1,4 +1,4 @@
-//! What a process alone and one of a fleet have in common.
+//! Storage that a single server and a process of a fleet set up in the same way.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Everything in one directory.
+//! Storage of a single server: everything is in one directory.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! Opens what the configuration names.
+//! Opens the storage that the configuration names.
 
 use super::config::StorageConfig;
 use super::storage::Storage;
@@ -8,7 +8,7 @@ use crate::stores::directory::DirectoryLock;
 use crate::stores::group::blocking;
 
 impl Storage {
-    /// Opens what `config` names. Errors: the directory is in use by another process, cannot
+    /// Opens the storage that `config` names. Errors: the directory is in use by another process, cannot
     /// be read or written, or holds data of another format; Redis or S3 cannot be used.
     pub async fn open(config: StorageConfig) -> Result<Self, StoreError> {
         let dir = config.data_dir.clone();

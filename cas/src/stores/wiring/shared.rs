@@ -1,4 +1,5 @@
-//! Blobs in S3, everything else in Redis, and copies of blobs in the directory.
+//! Storage of a process of a fleet: blobs are in S3, everything else is in Redis, and the directory holds copies
+//! of blobs.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Everything a process keeps.
+//! All storage of a process: blobs, action results, records and pins.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +16,7 @@ use crate::stores::disk::{DiskBlobStore, Premises};
 use crate::stores::indexed::Indexed;
 use crate::stores::records::DiskRecords;
 
-/// Everything a process keeps. Clones share it.
+/// All storage of a process. Clones share it.
 #[derive(Clone)]
 pub struct Storage {
     pub blobs: SharedBlobStore,
