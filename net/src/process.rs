@@ -43,8 +43,9 @@ pub enum Keep {
     End(usize),
 }
 
+/// How a program ended, and what was kept of its output.
 #[derive(Debug)]
-pub struct Ran {
+pub struct ProcessOutput {
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
@@ -112,7 +113,7 @@ pub async fn run(
     input: Option<&[u8]>,
     limit: Duration,
     keep: Keep,
-) -> Result<Ran, ProcessError> {
+) -> Result<ProcessOutput, ProcessError> {
     finish(command, input, (limit, keep), true).await
 }
 
@@ -123,7 +124,7 @@ pub async fn run_brief(
     input: Option<&[u8]>,
     limit: Duration,
     keep: Keep,
-) -> Result<Ran, ProcessError> {
+) -> Result<ProcessOutput, ProcessError> {
     finish(command, input, (limit, keep), false).await
 }
 
@@ -132,7 +133,7 @@ async fn finish(
     input: Option<&[u8]>,
     (limit, keep): (Duration, Keep),
     guarded: bool,
-) -> Result<Ran, ProcessError> {
+) -> Result<ProcessOutput, ProcessError> {
     if input.is_some() {
         command.stdin(Stdio::piped());
     }
@@ -168,21 +169,22 @@ async fn finish(
         return Err(ProcessError::Loud { program, most });
     }
     match ended {
-        Ok(Some(Ok(status))) => Ok(Ran { status, stdout: out, stderr: err }),
+        Ok(Some(Ok(status))) => Ok(ProcessOutput { status, stdout: out, stderr: err }),
         Ok(Some(Err(source))) => Err(ProcessError::Start { program, source }),
         Ok(None) | Err(_) => Err(ProcessError::Slow { program, limit, printed: out }),
     }
 }
 
-/// Hears what a program prints as it comes: whether it is on standard error, and a piece of it.
-pub type Told<'a> = dyn Fn(bool, &[u8]) + Send + Sync + 'a;
+/// Called with each piece of a program's output as it comes. The first argument: whether the piece is from standard
+/// error.
+pub type OutputListener<'a> = dyn Fn(bool, &[u8]) + Send + Sync + 'a;
 
-/// Runs a program as [`run`] does; whoever listens keeps what he wants of its output.
+/// Runs a program as [`run`] does, but hands its output to `told` and keeps none of it.
 pub async fn run_told(
     mut command: Command,
     input: Option<&[u8]>,
     limit: Duration,
-    told: &Told<'_>,
+    told: &OutputListener<'_>,
 ) -> Result<ExitStatus, ProcessError> {
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let Started { program, mut child, group } = start(&mut command, true)?;
@@ -210,7 +212,7 @@ pub async fn run_told(
     }
 }
 
-async fn pass(stream: Option<impl AsyncRead + Unpin>, stderr: bool, told: &Told<'_>) {
+async fn pass(stream: Option<impl AsyncRead + Unpin>, stderr: bool, told: &OutputListener<'_>) {
     let Some(mut stream) = stream else { return };
     let mut buffer = vec![0; 16 << 10];
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
@@ -224,7 +226,7 @@ pub fn run_blocking(
     input: Option<&[u8]>,
     limit: Duration,
     keep: Keep,
-) -> Result<Ran, ProcessError> {
+) -> Result<ProcessOutput, ProcessError> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let start = |source| ProcessError::Start { program, source };
     let ran = std::thread::scope(|scope| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kiln_net::process::Told;
+use kiln_net::process::OutputListener;
 
 use super::machine::Preview;
 use super::parity::{Description, Difference, differences};
@@ -20,7 +20,7 @@ impl Previews {
         &self,
         preview: &Preview,
         unlocked: &Unlocked,
-        told: &Told<'_>,
+        told: &OutputListener<'_>,
     ) -> Result<(), PreviewError> {
         let kind = self.kind(&preview.kind)?;
         let which = self.which(preview).await?;

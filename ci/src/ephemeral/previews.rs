@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kiln_net::causes::chain;
-use kiln_net::process::Told;
+use kiln_net::process::OutputListener;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use super::figures::PreviewFigures;
@@ -196,7 +196,7 @@ impl Previews {
         &self,
         ask: &Ask<'_>,
         unlocked: &Unlocked,
-        told: &Told<'_>,
+        told: &OutputListener<'_>,
     ) -> Result<Preview, PreviewError> {
         let kind = self.kind(ask.kind)?;
         let name = self.name(ask).await?;

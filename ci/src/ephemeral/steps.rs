@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use kiln_net::process::{ProcessError, Told, bare, run_told, words};
+use kiln_net::process::{OutputListener, ProcessError, bare, run_told, words};
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -74,7 +74,7 @@ pub async fn run_steps(
     steps: &[Step],
     given: &Given<'_>,
     limit: Duration,
-    told: &Told<'_>,
+    told: &OutputListener<'_>,
 ) -> Result<String, StepError> {
     let end = Instant::now() + limit;
     let mut printed = Vec::new();

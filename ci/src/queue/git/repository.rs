@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::queue::{Branch, Commit, NameError};
-use kiln_net::process::{Keep, ProcessError, Ran, run_brief, words};
+use kiln_net::process::{Keep, ProcessError, ProcessOutput, run_brief, words};
 
 /// How long one of git's commands may take; fetching and checking out a large repository are the longest.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -184,7 +184,7 @@ impl Repository {
     }
 
     /// The exit code, of a command that answers by it; and what it printed.
-    pub(super) async fn ask(&self, arguments: &[&str]) -> Result<(i32, Ran), GitError> {
+    pub(super) async fn ask(&self, arguments: &[&str]) -> Result<(i32, ProcessOutput), GitError> {
         let mut command = self.command(None)?;
         command.args(arguments);
         let ran = run_brief(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
@@ -292,13 +292,13 @@ fn kept(branch: &Branch) -> String {
     format!("{KEPT}{}", branch.as_str().replace('/', "@"))
 }
 
-pub(super) fn succeeded(what: &str, ran: Ran) -> Result<Vec<u8>, GitError> {
+pub(super) fn succeeded(what: &str, ran: ProcessOutput) -> Result<Vec<u8>, GitError> {
     match ran.status.success() {
         true => Ok(ran.stdout),
         false => Err(failed(what, ran.status.code(), &ran)),
     }
 }
 
-pub(super) fn failed(what: &str, code: Option<i32>, ran: &Ran) -> GitError {
+pub(super) fn failed(what: &str, code: Option<i32>, ran: &ProcessOutput) -> GitError {
     GitError::Failed { what: what.to_owned(), code, said: words(&ran.stderr, SHOWN) }
 }
