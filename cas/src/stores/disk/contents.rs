@@ -42,7 +42,7 @@ impl Evictable for Contents {
     }
 
     fn compact_worst(&self, divisor: u64) -> Result<bool, StoreError> {
-        Ok(self.large.bury() || self.log.compact_worst(divisor)?)
+        Ok(self.large.retry_removals() || self.log.compact_worst(divisor)?)
     }
 
     fn give_way(&self, bytes: u64) -> bool {

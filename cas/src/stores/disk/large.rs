@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use kiln_net::causes::chain;
 
 use super::append::Appender;
-use super::graves::Graves;
+use super::evicted::EvictedFiles;
 use super::names::{self, failed, list, rename_into};
 use super::slot::Slot;
 use super::unsynced::Unsynced;
@@ -35,7 +35,7 @@ pub struct LargeFiles {
     /// Held while a name appears or disappears, so that the index and the directory agree.
     naming: Mutex<()>,
     unsynced: Unsynced,
-    graves: Graves,
+    evicted: EvictedFiles,
 }
 
 /// A file that is removed when dropped, unless it was published.
@@ -73,7 +73,7 @@ impl LargeFiles {
             next_temporary: AtomicU64::new(0),
             naming: Mutex::default(),
             unsynced: Unsynced::default(),
-            graves: Graves::default(),
+            evicted: EvictedFiles::default(),
         };
         files.load(now, lease)?;
         Ok(files)
@@ -241,7 +241,7 @@ impl LargeFiles {
     /// counted.
     fn remove(&self, digest: &Digest, allowed: impl FnOnce(Times) -> bool) -> bool {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        let grave = self.temporary.join(number.to_string());
+        let aside = self.temporary.join(number.to_string());
         {
             let _naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
             let mut index = self.index_mut();
@@ -251,20 +251,20 @@ impl LargeFiles {
             }
             let slot = index.remove(&key);
             drop(index);
-            if let Err(error) = move_away(&self.path(digest), &grave) {
+            if let Err(error) = move_away(&self.path(digest), &aside) {
                 tracing::warn!(%digest, error = %chain(&error), "could not remove a blob");
                 self.index_mut().extend(slot.map(|slot| (key, slot)));
                 return false;
             }
         }
-        let freed = self.graves.dig(grave, digest.size);
+        let freed = self.evicted.remove(aside, digest.size);
         self.used.fetch_sub(freed, Ordering::Relaxed);
         true
     }
 
     /// Frees evicted blobs whose last other link has gone. `false`: there are none.
-    pub fn bury(&self) -> bool {
-        let freed = self.graves.bury();
+    pub fn retry_removals(&self) -> bool {
+        let freed = self.evicted.retry();
         self.used.fetch_sub(freed, Ordering::Relaxed);
         freed > 0
     }
@@ -314,8 +314,8 @@ impl LargeFiles {
 }
 
 /// Renames a file; one that is gone already is no error.
-fn move_away(path: &Path, grave: &Path) -> io::Result<()> {
-    match std::fs::rename(path, grave) {
+fn move_away(path: &Path, aside: &Path) -> io::Result<()> {
+    match std::fs::rename(path, aside) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !path.exists() => Ok(()),
         moved => moved,
     }

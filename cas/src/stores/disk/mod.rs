@@ -7,12 +7,12 @@
 //! | `sizes` | which blobs are small, and how large the log's files are |
 //! | `reader`, `writer`, `append` | large blobs in pieces |
 //! | `large`, `slot`, `names` | files of large blobs, and what is known of them |
-//! | `unsynced`, `graves` | files that are not durable yet, and those of evicted blobs |
+//! | `unsynced`, `evicted` | files that are not durable yet, and those of evicted blobs |
 //! | `premises`, `tenant` | others who keep files under the same limit |
 
 mod append;
 mod contents;
-mod graves;
+mod evicted;
 mod large;
 mod names;
 mod premises;

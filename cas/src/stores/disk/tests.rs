@@ -280,17 +280,17 @@ async fn what_cannot_be_removed_stays_known_and_counted() {
     let ruling = Ruling::strict(1000 + 2 * LEASE.as_secs() as u32);
     let evict = || store.contents.large.evict(&ruling, |_, _| true);
     // No file can be moved to where a directory was.
-    let graves = dir.path().join("tmp");
-    std::fs::remove_dir(&graves).unwrap();
-    std::fs::write(&graves, "").unwrap();
+    let temporary = dir.path().join("tmp");
+    std::fs::remove_dir(&temporary).unwrap();
+    std::fs::write(&temporary, "").unwrap();
     assert_eq!(evict(), 0);
     assert_eq!(store.snapshot().used_bytes, used);
     assert_eq!(read(&store, &digest).await.unwrap(), data);
-    std::fs::remove_file(&graves).unwrap();
-    std::fs::create_dir(&graves).unwrap();
+    std::fs::remove_file(&temporary).unwrap();
+    std::fs::create_dir(&temporary).unwrap();
     assert_eq!(evict(), 1);
     assert_eq!(store.snapshot().used_bytes, used - (3 << 20));
-    assert_eq!(files(&graves), Vec::<PathBuf>::new());
+    assert_eq!(files(&temporary), Vec::<PathBuf>::new());
     assert_eq!(store.find_missing(&[digest]).await.unwrap(), [digest]);
 }
 
