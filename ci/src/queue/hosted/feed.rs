@@ -1,5 +1,5 @@
 //! Who is told what becomes of changes. Each of them is told at its own pace, at least once, by one process of a
-//! fleet at a time.
+//! fleet at a time: the one that has the lease.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use kiln_net::causes::chain;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::error::HostedError;
 use super::head::Head;
@@ -15,12 +14,13 @@ use super::news::News;
 use super::{Queues, keys};
 use crate::model::Time;
 use crate::queue::serving::{LaneName, decode};
-use crate::storage::{Expect, StorageError, Write};
+use crate::storage::{Expect, LeaseRecord, RecordTurn, StorageError, Write};
 
 /// For so long one process tells without being heard of.
-const LEASE: Duration = Duration::from_secs(30);
-/// How often it is heard of while it tells something.
-const RENEWS: Duration = Duration::from_secs(10);
+const TERM: Duration = Duration::from_secs(30);
+/// How often it asks whether it still may while it tells something, and so for how long at most it goes on after it may not.
+/// That renews the lease where it is due, and costs nothing otherwise.
+const ASKS: Duration = Duration::from_secs(2);
 /// How often something is tried that others change, too.
 const TRIES: u32 = 8;
 
@@ -38,6 +38,8 @@ pub struct Told {
 pub struct Feed {
     queues: Queues,
     consumer: Arc<str>,
+    /// Whether this process tells.
+    turn: Arc<RecordTurn>,
     /// How far it had come when that was read last.
     known: Arc<Mutex<Option<Heard>>>,
 }
@@ -45,10 +47,13 @@ pub struct Feed {
 /// The number of the last news of each queue that were told.
 type Heard = BTreeMap<String, u64>;
 
-/// How far it has come.
+/// How far it has come. It grows only, so that whoever has told something may note that, whose turn it is by then.
 #[derive(Default, Serialize, Deserialize)]
 struct Cursor {
+    /// Who tells, and until when, as earlier versions said it. They read no record without that; nothing here asks for it.
+    #[serde(default)]
     holder: String,
+    #[serde(default)]
     until: Time,
     heard: Heard,
 }
@@ -56,7 +61,10 @@ struct Cursor {
 impl Queues {
     /// The news for one who is told, under a name of its own. Who is new begins with what happens from now on.
     pub fn feed(&self, consumer: impl Into<Arc<str>>) -> Feed {
-        Feed { queues: self.clone(), consumer: consumer.into(), known: Arc::default() }
+        let consumer = consumer.into();
+        let lease = LeaseRecord::new(self.records.clone(), keys::feed_turn(&consumer));
+        let turn = Arc::new(lease.turn(&*self.who, TERM));
+        Feed { queues: self.clone(), consumer, turn, known: Arc::default() }
     }
 }
 
@@ -81,6 +89,21 @@ impl Feed {
         }
     }
 
+    /// How far it has come. Nothing: it is new.
+    async fn heard(&self) -> Result<Option<Heard>, HostedError> {
+        let Some((cursor, _)) = self.cursor().await? else { return Ok(None) };
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(cursor.heard.clone());
+        Ok(Some(cursor.heard))
+    }
+
+    /// Who is new begins behind what has happened. Where another process was faster, that is as good.
+    async fn begin(&self, heads: &[(LaneName, Head)]) -> Result<(), HostedError> {
+        let heard = heads.iter().map(|(name, head)| (name.as_str().to_owned(), head.news));
+        let cursor = Cursor { heard: heard.collect(), ..Cursor::default() };
+        self.write(&cursor, Expect::Absent).await?;
+        Ok(())
+    }
+
     /// Whether all is told, as far as that is known here: it never becomes less, so that it need not be read again.
     fn is_told(&self, heads: &[(LaneName, Head)]) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,36 +123,39 @@ impl Feed {
         if self.is_told(&heads) {
             return Ok(Vec::new());
         }
-        let first = first % heads.len().max(1);
-        heads.rotate_left(first);
-        let now = self.queues.clock.now();
-        let Some((mut cursor, expect)) = self.cursor().await? else {
-            let heard = heads.iter().map(|(name, head)| (name.as_str().to_owned(), head.news));
-            let cursor = Cursor { heard: heard.collect(), ..Cursor::default() };
-            self.write(&cursor, Expect::Absent).await?;
-            return Ok(Vec::new());
-        };
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(cursor.heard.clone());
-        let own = cursor.holder == *self.queues.who;
-        // A lease that ends after longer than it lasts was written by a clock that has jumped.
-        let holds = now < cursor.until && cursor.until.since(now) <= LEASE * 2;
-        if !own && holds {
+        if self.heard().await?.is_none() {
+            self.begin(&heads).await?;
             return Ok(Vec::new());
         }
+        if self.is_told(&heads) {
+            self.let_go().await;
+            return Ok(Vec::new());
+        }
+        if !self.turn.is_mine().await? {
+            return Ok(Vec::new());
+        }
+        // What another one told before its turn ended is noted by now, and may not have been before.
+        let Some(heard) = self.heard().await? else { return Ok(Vec::new()) };
+        let first = first % heads.len().max(1);
+        heads.rotate_left(first);
         let mut all = Vec::new();
         for (name, head) in &heads {
             if all.len() < limit {
-                all.extend(self.of_queue(name, head, &cursor, limit - all.len()).await?);
+                all.extend(self.of_queue(name, head, &heard, limit - all.len()).await?);
             }
         }
-        if all.is_empty() {
-            return Ok(all);
-        }
-        cursor.holder = self.queues.who.to_string();
-        cursor.until = now.plus(LEASE);
-        match self.write(&cursor, expect).await? {
-            true => Ok(all),
-            false => Ok(Vec::new()),
+        Ok(all)
+    }
+
+    /// Whoever finds the next news need not wait until the lease is over.
+    async fn let_go(&self) {
+        if let Err(error) = self.turn.give_up().await {
+            let consumer = &*self.consumer;
+            tracing::info!(
+                consumer,
+                error = chain(&error),
+                "other servers tell no news for some seconds"
+            );
         }
     }
 
@@ -137,10 +163,10 @@ impl Feed {
         &self,
         name: &LaneName,
         head: &Head,
-        cursor: &Cursor,
+        heard: &Heard,
         limit: usize,
     ) -> Result<Vec<Told>, HostedError> {
-        let heard = cursor.heard.get(name.as_str()).copied().unwrap_or(0);
+        let heard = heard.get(name.as_str()).copied().unwrap_or(0);
         if heard >= head.news {
             return Ok(Vec::new());
         }
@@ -159,43 +185,34 @@ impl Feed {
     }
 
     /// Tells something that [`Feed::take`] answered, however long that takes: nobody else tells it meanwhile. Nothing: it
-    /// was cut off, because another process tells by now.
+    /// was not begun, or was cut off, because another process tells by now.
     pub async fn telling<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        if !self.tells().await {
+            return None;
+        }
         tokio::select! {
             done = work => Some(done),
             () = self.until_lost() => None,
         }
     }
 
-    /// Renews the lease, until it is another's or cannot be renewed for as long as it lasts.
+    /// Returns once it is another process's turn, or may be.
     async fn until_lost(&self) {
-        let mut renewed = Instant::now();
         loop {
-            tokio::time::sleep(RENEWS).await;
-            match self.renew().await {
-                Ok(true) => renewed = Instant::now(),
-                Ok(false) => return,
-                Err(error) if renewed.elapsed() < LEASE => {
-                    tracing::warn!(error = chain(&error), "it is not known who tells news");
-                }
-                Err(_) => return,
+            tokio::time::sleep(ASKS).await;
+            if !self.tells().await {
+                return;
             }
         }
     }
 
-    /// Answers whether this process still tells.
-    async fn renew(&self) -> Result<bool, HostedError> {
-        for _ in 0..TRIES {
-            let Some((mut cursor, expect)) = self.cursor().await? else { return Ok(false) };
-            if cursor.holder != *self.queues.who {
-                return Ok(false);
-            }
-            cursor.until = self.queues.clock.now().plus(LEASE);
-            if self.write(&cursor, expect).await? {
-                return Ok(true);
-            }
-        }
-        Err(HostedError::Restless)
+    /// Whether it is this process's turn; its lease is renewed where that is due.
+    async fn tells(&self) -> bool {
+        self.turn.is_mine().await.unwrap_or_else(|error| {
+            let consumer = &*self.consumer;
+            tracing::warn!(consumer, error = chain(&error), "it is not known who tells news");
+            false
+        })
     }
 
     /// These were told; else they come again.
@@ -207,9 +224,6 @@ impl Feed {
                 return Ok(());
             }
             *heard = told.number;
-            if cursor.holder == *self.queues.who {
-                cursor.until = self.queues.clock.now().plus(LEASE);
-            }
             if self.write(&cursor, expect).await? {
                 return Ok(());
             }

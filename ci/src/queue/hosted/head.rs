@@ -1,5 +1,8 @@
 //! Who runs a queue: one runner at a time, by a lease that each of its calls renews. A number that grows with each
 //! runner (the fence) keeps out what an earlier one still sends.
+//!
+//! That is no lease among frontends, as [`kiln_net::lease`] is: none of them has it, and a runner may call any of them, so
+//! that none knows by itself when it was heard last.
 
 use std::time::Duration;
 

@@ -9,6 +9,7 @@
 //! | `queue/NAME/logs/RUN` | the end of what its check printed |
 //! | `queue/NAME/news/NUMBER` | what one step meant, the newest |
 //! | `merge-feeds/CONSUMER` | how far somebody who is told has heard |
+//! | `merge-feed-turns/CONSUMER` | which process tells it |
 
 use crate::queue::RunId;
 use crate::queue::serving::{LaneName, RequestId};
@@ -49,4 +50,8 @@ pub fn news(queue: &LaneName, number: u64) -> String {
 
 pub fn feed(consumer: &str) -> String {
     format!("merge-feeds/{consumer}")
+}
+
+pub fn feed_turn(consumer: &str) -> String {
+    format!("merge-feed-turns/{consumer}")
 }

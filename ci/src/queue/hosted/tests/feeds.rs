@@ -1,12 +1,18 @@
 //! Who is told what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::time::advance;
 
 use super::super::{Feed, News, Told, keys};
 use super::*;
+use crate::queue::serving::{decode, encode};
 use crate::storage::{Expect, Records, Write};
+
+/// Longer than a process that is silent keeps its turn.
+const SILENT: Duration = Duration::from_secs(32);
 
 fn names(told: &[Told]) -> Vec<&'static str> {
     told.iter().flat_map(|it| &it.news).map(News::name).collect()
@@ -20,7 +26,7 @@ async fn all(feed: &Feed) -> Vec<Told> {
     told
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_is_told_what_becomes_of_changes_from_when_it_came() {
     let world = World::new();
     let queues = world.server();
@@ -40,15 +46,22 @@ async fn each_is_told_what_becomes_of_changes_from_when_it_came() {
     let elsewhere = world.server().feed("forges");
     assert!(elsewhere.take(100).await.expect("it is read").is_empty());
     assert_eq!(feed.take(100).await.expect("it is read"), told);
-    world.wait(Duration::from_secs(31));
-    assert_eq!(elsewhere.take(100).await.expect("the other one is silent"), told);
-    // Its clock was ahead, and it ended: that holds up nobody for as long.
+    // Clocks that are set say nothing of that.
     world.wait(Duration::from_secs(3_600));
-    assert_eq!(elsewhere.take(100).await.expect("it is read"), told);
+    assert!(elsewhere.take(100).await.expect("it is read").is_empty());
     world.clock.0.fetch_sub(3_600_000, Ordering::Relaxed);
-    assert_eq!(feed.take(100).await.expect("nobody tells"), told);
-    feed.done(&told[0]).await.expect("it is noted");
-    assert!(feed.take(100).await.expect("it is read").is_empty());
+    assert_eq!(feed.take(100).await.expect("it is read"), told);
+    advance(SILENT).await;
+    assert_eq!(elsewhere.take(100).await.expect("the other one is silent"), told);
+    assert!(feed.take(100).await.expect("it is read").is_empty(), "another one tells by now");
+    elsewhere.done(&told[0]).await.expect("it is noted");
+    assert!(elsewhere.take(100).await.expect("it is read").is_empty());
+    // All is told, so that whoever sees the next news first tells it at once.
+    let resume = Ask { request: Request::Resume, by: "ana".to_owned() };
+    queues.ask(&queue(), &resume).await.expect("it is left");
+    driver.work().await.expect("it works");
+    let third = world.server().feed("forges");
+    assert_eq!(names(&all(&third).await), ["queue.resumed"]);
     let other = queues.feed("webhook");
     assert!(other.take(100).await.expect("it is read").is_empty(), "it has a place of its own");
 }
@@ -149,16 +162,47 @@ async fn nobody_else_tells_what_takes_longer_than_the_lease() {
     let slow = async {
         for _ in 0..12 {
             tokio::time::sleep(Duration::from_secs(9)).await;
-            world.wait(Duration::from_secs(9));
             assert!(elsewhere.take(100).await.expect("it is read").is_empty());
         }
     };
     assert_eq!(feed.telling(slow).await, Some(()));
-    // This process stood still for longer: the other one tells, and it stops.
+    // What says whose turn it is was lost: another one tells, and this one stops.
     let lost = async {
-        world.wait(Duration::from_secs(3_600));
-        assert_eq!(elsewhere.take(100).await.expect("it is read").len(), 1);
+        damage(&world, keys::feed_turn("forges")).await;
+        let another = world.server().feed("forges");
+        assert_eq!(another.take(100).await.expect("it is read").len(), 1);
         std::future::pending::<()>().await;
     };
     assert_eq!(feed.telling(lost).await, None);
+    assert_eq!(feed.telling(async {}).await, None, "it does not even begin");
+}
+
+/// How far somebody has heard, as earlier versions write and read it.
+#[derive(Serialize, Deserialize)]
+struct Earlier {
+    holder: String,
+    until: Time,
+    heard: BTreeMap<String, u64>,
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_told_goes_on_where_an_earlier_version_stopped_and_that_version_behind_it() {
+    let world = World::new();
+    let queues = world.server();
+    let first = queues.take(&queue(), &runner("a")).await.expect("it is free");
+    let heard = queues.head(&queue()).await.expect("it is read").news;
+    queues.leave(&queue(), first.fence).await.expect("it holds");
+    queues.take(&queue(), &runner("b")).await.expect("it was given back");
+    let key = keys::feed("forges");
+    let heard = BTreeMap::from([("app".to_owned(), heard)]);
+    let before = Earlier { holder: "before".to_owned(), until: queues.now(), heard };
+    let value = Some(encode(&before).expect("it is encoded"));
+    let write = Write { key: key.clone(), expect: Expect::Absent, value };
+    world.memory.write(vec![write]).await.expect("it is written");
+    let told = all(&queues.feed("forges")).await;
+    let news: Vec<_> = told.iter().flat_map(|it| it.news.clone()).collect();
+    assert_eq!(news, [News::Runner { name: "b".to_owned() }]);
+    let kept = world.memory.get(&key).await.expect("it is read").expect("it is kept");
+    let after: Earlier = decode(&key, &kept.value).expect("that version reads it");
+    assert_eq!(after.heard["app"], told[0].number);
 }
