@@ -32,10 +32,15 @@ impl Program {
 
     /// `then` has to end in an answer: what it has loaded is not what comes next looks at.
     pub(super) fn when(&mut self, Test(code, value): Test, then: Self) {
-        // Conditional jumps are short, so the body is jumped over by another one.
-        self.push(libc::BPF_JMP | code | libc::BPF_K, 1, 0, value);
-        let length = u32::try_from(then.0.len()).unwrap_or(u32::MAX);
-        self.push(libc::BPF_JMP | libc::BPF_JA, 0, 0, length);
+        let code = libc::BPF_JMP | code | libc::BPF_K;
+        if let Ok(length) = u8::try_from(then.0.len()) {
+            self.push(code, 0, length, value);
+        } else {
+            // Conditional jumps are short, so a longer body is jumped over by another one.
+            let length = u32::try_from(then.0.len()).unwrap_or(u32::MAX);
+            self.push(code, 1, 0, value);
+            self.push(libc::BPF_JMP | libc::BPF_JA, 0, 0, length);
+        }
         self.append(then);
     }
 
@@ -52,11 +57,11 @@ impl Program {
         self.0.push(libc::sock_filter { code, jt, jf, k });
     }
 
-    /// What the kernel would answer.
+    /// What the kernel would answer, and after how many steps.
     #[cfg(test)]
-    pub(super) fn run(&self, data: &[u8]) -> u32 {
+    pub(super) fn run(&self, data: &[u8]) -> (u32, usize) {
         let (mut at, mut loaded) = (0, 0);
-        loop {
+        for steps in 1.. {
             let libc::sock_filter { code, jt, jf, k } = self.0[at];
             let code = u32::from(code);
             at += 1;
@@ -66,7 +71,7 @@ impl Program {
                 _ => loaded & k != 0,
             };
             match code & 0x07 {
-                libc::BPF_RET => return k,
+                libc::BPF_RET => return (k, steps),
                 libc::BPF_LD => {
                     let from = k as usize;
                     loaded = u32::from_ne_bytes(data[from..from + 4].try_into().unwrap());
@@ -74,6 +79,29 @@ impl Program {
                 _ if code & 0xf0 == libc::BPF_JA => at += k as usize,
                 _ => at += usize::from(if holds { jt } else { jf }),
             }
+        }
+        unreachable!("a program only goes forward")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_of_any_length_is_jumped_over() {
+        for length in [1, 2, 255, 256, 300] {
+            let mut body = Program::default();
+            for _ in 1..length {
+                body.load(0);
+            }
+            body.answer(7);
+            let mut program = Program::default();
+            program.load(0);
+            program.when(equal(5), body);
+            program.answer(9);
+            assert_eq!(program.run(&5_u32.to_ne_bytes()).0, 7, "{length}");
+            assert_eq!(program.run(&6_u32.to_ne_bytes()).0, 9, "{length}");
         }
     }
 }
