@@ -91,8 +91,8 @@ pub struct Run {
     #[arg(long)]
     latency: bool,
 
-    /// How long a batch that is not full waits for more
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = ValueParser::from(parse_time))]
+    /// How long a batch that is not full waits for more. Not with --independent or --latency: these wait for nobody
+    #[arg(long, value_name = "TIME", default_value = "0s", conflicts_with_all = ["independent", "latency"], value_parser = ValueParser::from(parse_time))]
     patience: Duration,
 
     /// How a branch becomes commits of the target
@@ -240,6 +240,31 @@ fn lock(directory: &Path, name: &str) -> Result<File, CliError> {
             let message =
                 format!("another process runs the queue {name} in {}", directory.display());
             Err(CliError::machine(message).hint("end that one, or name another queue with --queue"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+    use clap::{ArgMatches, Command};
+
+    use super::*;
+
+    fn parse(more: &[&str]) -> Result<ArgMatches, clap::Error> {
+        let own = ["run", "--state", "queue", "--repo", "app.git", "--check", "true"];
+        let arguments = own.into_iter().chain(more.iter().copied());
+        Run::augment_args(Command::new("run")).try_get_matches_from(arguments)
+    }
+
+    #[test]
+    fn what_waits_for_nobody_takes_no_patience() {
+        assert!(parse(&["--patience", "3m"]).is_ok());
+        for alone in [&["--latency"][..], &["--independent", "--impact", "true"]] {
+            assert!(parse(alone).is_ok(), "{alone:?}");
+            let error = parse(&[alone, &["--patience", "3m"]].concat()).expect_err("it is refused");
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
+            assert!(error.to_string().contains("--patience"), "{error}");
         }
     }
 }
