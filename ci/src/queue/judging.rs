@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::change::{ChangeId, End, Held, Standing};
 use super::evidence::innocent;
-use super::lane::Lane;
+use super::lane::{Lane, Phase};
 use crate::model::Time;
 
 /// Of rejected changes so many may have been innocent.
@@ -83,6 +83,26 @@ impl Lane {
         let base = self.base.as_ref().map(|it| &it.commit);
         for it in self.changes.values_mut() {
             if matches!(&it.standing, Standing::Held(Held::RedBase(on)) if Some(on) != base) {
+                it.standing = Standing::Waiting;
+            }
+        }
+    }
+
+    /// From now on changes pass or fail by this. What did so by something else says nothing any more, of the target
+    /// neither, and is tested anew. What was being landed may have landed: whoever pushes it looks.
+    pub fn measure_by(&mut self, measure: &str) {
+        let before = self.measure.replace(measure.to_owned());
+        if before.is_none_or(|it| it == measure) {
+            return;
+        }
+        if let Some(base) = &mut self.base {
+            (base.green, base.failures, base.red) = (false, 0, false);
+        }
+        self.failures.clear();
+        self.unable = 0;
+        self.runs.retain(|_, it| matches!(it.phase, Phase::Checking | Phase::Landing));
+        for it in self.changes.values_mut() {
+            if matches!(it.standing, Standing::Screened | Standing::Held(Held::RedBase(_))) {
                 it.standing = Standing::Waiting;
             }
         }

@@ -104,6 +104,9 @@ pub struct Lane {
     pub(super) unable: u32,
     /// Pushes in a row that were refused.
     pub(super) refused: u32,
+    /// By what all of this passed or failed: a name of the check. Nothing in lanes that were written before it was noted.
+    #[serde(default)]
+    pub(super) measure: Option<String>,
     /// What is to be told of the event at hand.
     #[serde(skip)]
     pub(super) told: Vec<Ended>,
@@ -123,6 +126,7 @@ impl Lane {
             number: 0,
             unable: 0,
             refused: 0,
+            measure: None,
             told: Vec::new(),
             options,
         }

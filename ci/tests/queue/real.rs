@@ -283,6 +283,26 @@ async fn what_did_not_pass_here_is_tested_here_before_it_lands() {
     }
 }
 
+/// The target is green by the check that was: that it fails by the new one is no change's fault.
+#[tokio::test]
+async fn what_passed_by_another_check_counts_no_more() {
+    let rig = Rig::new();
+    let records: Arc<dyn Records> = Arc::new(Memory::default());
+    let desk = Desk::new(records.clone(), LaneName::new("main").expect("a name"));
+    for (name, check) in [("one", "true"), ("two", "false")] {
+        rig.write(name, &[(name, "")]);
+        ask(&desk, name).await;
+        let mut settings = rig.settings(check, Mode::Throughput, 1);
+        (settings.options.exact, settings.check.proven) = (true, true);
+        let runner = Runner::begin(settings, rig.parts(records.clone())).await.expect("it begins");
+        runner.run(CancellationToken::new(), true).await.expect("it ends");
+    }
+    assert_eq!(rig.landed(), ["one"]);
+    let lane = desk.lane().await.expect("it is read").expect("it has run");
+    let left: Vec<_> = lane.changes.values().map(|it| (it.branch.as_str(), &it.standing)).collect();
+    assert!(matches!(left.as_slice(), [("two", Standing::Held(Held::RedBase(_)))]), "{left:?}");
+}
+
 /// Whoever is killed between any two steps is followed by one that goes on.
 #[tokio::test]
 async fn a_crash_between_any_two_steps_loses_nothing() {

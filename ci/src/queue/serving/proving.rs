@@ -111,7 +111,7 @@ fn or_nothing(compared: Result<Option<Commit>, GitError>) -> Option<Commit> {
 mod tests {
     use std::path::Path;
 
-    use super::super::passed::Passed;
+    use super::super::passed::{Measure, Passed};
     use super::*;
     use crate::queue::Branch;
     use crate::queue::git::tests::git;
@@ -131,15 +131,17 @@ mod tests {
         let repository = Repository::open(&directory.join("clone"), &remote).await.unwrap();
         let command = "git diff --name-only $KILN_QUEUE_BASE HEAD > $KILN_QUEUE_IMPACT".to_owned();
         let check = Check { command, limit_s: 60, env: Vec::new(), proven: false };
+        let target = Branch::new("main").unwrap();
+        let measure = Measure::of(&target, &check, Some(&check));
         Tools {
             repository,
             slots: Slots::new(directory.join("trees")),
             method: Method::Merge,
             impact: Some(check.clone()),
             check,
-            target: Branch::new("main").unwrap(),
+            target,
             logs: directory.join("logs"),
-            passed: Passed::read(directory.join("passed")).unwrap(),
+            passed: Passed::read(directory.join("passed"), measure).unwrap(),
         }
     }
 

@@ -16,7 +16,7 @@ use super::away::Away;
 use super::desk::Request;
 use super::error::QueueError;
 use super::ledger::{Ledger, Ran, Reply, RequestId, Step, Tested};
-use super::passed::Passed;
+use super::passed::{Measure, Passed};
 use super::proving::Proof;
 use super::tasks::Tasks;
 use super::work::{Tools, Wanted};
@@ -96,6 +96,9 @@ impl Runner {
             return Err(QueueError::OtherTarget { queue, target });
         }
         lane.options = settings.options.clone();
+        let compares = settings.impact.as_ref().filter(|_| settings.options.independent);
+        let measure = Measure::of(&settings.target, &settings.check, compares);
+        lane.measure_by(measure.as_str());
         let tools = Tools {
             repository,
             slots,
@@ -104,7 +107,7 @@ impl Runner {
             impact: settings.impact.clone(),
             target: settings.target.clone(),
             logs,
-            passed: Passed::read(directory.join("passed"))?,
+            passed: Passed::read(directory.join("passed"), measure)?,
         };
         let (tell, told) = unbounded_channel();
         let tasks = Tasks::new(tell.clone());
