@@ -50,7 +50,7 @@ pub enum Held {
     RedBase(Commit),
     /// The repository refused the push, with these words: adding it again tries again.
     Refused(String),
-    /// Its head cannot be fetched, for this reason: pushing or adding it again tries again.
+    /// Its head cannot be fetched, for this reason, or not yet: pushing or adding it again tries again.
     Unfetched(String),
 }
 

@@ -40,7 +40,7 @@ pub enum Event {
         id: ChangeId,
         head: Commit,
     },
-    /// The branch of a change has this head, which cannot be fetched.
+    /// The branch of a change has this head, which cannot be fetched, or was not yet.
     Unfetched {
         id: ChangeId,
         head: Commit,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic)]
 
+mod fetching;
 mod independent;
 mod oracle;
 mod real;

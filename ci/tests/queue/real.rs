@@ -18,7 +18,7 @@ use kiln_ci::storage::memory::Memory;
 use kiln_ci::storage::{FileRecords, Records};
 use tokio_util::sync::CancellationToken;
 
-struct System;
+pub struct System;
 
 impl Clock for System {
     fn now(&self) -> Time {
@@ -27,11 +27,11 @@ impl Clock for System {
     }
 }
 
-struct Rig {
-    directory: tempfile::TempDir,
+pub struct Rig {
+    pub directory: tempfile::TempDir,
 }
 
-fn git(at: &Path, arguments: &[&str]) -> String {
+pub fn git(at: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
     command.args(arguments).current_dir(at);
     command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
@@ -47,7 +47,7 @@ fn git(at: &Path, arguments: &[&str]) -> String {
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let rig = Self { directory: tempfile::tempdir().expect("a directory") };
         let at = rig.directory.path();
         git(at, &["init", "--quiet", "--bare", "--initial-branch=main", "remote.git"]);
@@ -61,7 +61,7 @@ impl Rig {
     }
 
     /// A branch of one commit on top of the first one of `main`.
-    fn write(&self, branch: &str, files: &[(&str, &str)]) {
+    pub fn write(&self, branch: &str, files: &[(&str, &str)]) {
         let work = self.work();
         if branch != "main" {
             git(&work, &["checkout", "--quiet", "-B", branch, "main"]);
@@ -75,22 +75,26 @@ impl Rig {
     }
 
     /// A file of a branch is damaged in the repository: nobody can fetch it.
-    fn lose(&self, branch: &str, file: &str) {
+    pub fn lose(&self, branch: &str, file: &str) {
+        std::fs::remove_file(self.object(branch, file)).expect("it is there");
+    }
+
+    /// Where the repository has a file of a branch.
+    pub fn object(&self, branch: &str, file: &str) -> PathBuf {
         let remote = self.directory.path().join("remote.git");
         let blob = git(&remote, &["rev-parse", &format!("refs/heads/{branch}:{file}")]);
         let (folder, name) = blob.split_at(2);
-        let object = remote.join("objects").join(folder).join(name);
-        std::fs::remove_file(object).expect("it is there");
+        remote.join("objects").join(folder).join(name)
     }
 
     /// Files of the target as it is.
-    fn landed(&self) -> Vec<String> {
+    pub fn landed(&self) -> Vec<String> {
         let remote = self.directory.path().join("remote.git");
         let files = git(&remote, &["ls-tree", "--name-only", "refs/heads/main"]);
         files.lines().filter(|it| *it != "shared").map(str::to_owned).collect()
     }
 
-    fn settings(&self, check: &str, mode: Mode, workers: usize) -> Settings {
+    pub fn settings(&self, check: &str, mode: Mode, workers: usize) -> Settings {
         let options = Options { mode, workers, ..Options::default() };
         Settings {
             lane: "main".to_owned(),
@@ -100,11 +104,12 @@ impl Rig {
             check: Check { command: check.into(), limit_s: 60, env: Vec::new(), proven: false },
             impact: None,
             options,
+            fetch_limit: Duration::from_secs(60),
             poll: Duration::from_millis(200),
         }
     }
 
-    fn parts(&self, records: Arc<dyn Records>) -> Parts {
+    pub fn parts(&self, records: Arc<dyn Records>) -> Parts {
         let name = LaneName::new("main").expect("a name");
         Parts {
             ledger: Arc::new(Local::new(records, name)),
@@ -114,13 +119,13 @@ impl Rig {
     }
 }
 
-async fn ask(desk: &Desk, name: &str) {
+pub async fn ask(desk: &Desk, name: &str) {
     let branch = Branch::new(name).expect("a name");
     desk.ask(&Request::Add { branch, priority: 5 }, System.now()).await.expect("it is left");
 }
 
 /// Fails where a `bad` file is, and by chance where a `flaky` one is: the first time.
-fn check(rig: &Rig) -> String {
+pub fn check(rig: &Rig) -> String {
     let once = rig.directory.path().join("once");
     format!(
         "if ls | grep -q ^bad; then echo //bad >> \"$KILN_QUEUE_FAILED\"; exit 1; fi; \
@@ -179,43 +184,6 @@ async fn exactly_the_good_changes_land() {
     let remote = rig.directory.path().join("remote.git");
     let clash = git(&remote, &["show", "refs/heads/main:shared"]);
     assert!(clash == "21" || clash == "22", "{clash}");
-}
-
-#[tokio::test]
-async fn a_branch_that_cannot_be_fetched_holds_up_nobody() {
-    let rig = Rig::new();
-    let records: Arc<dyn Records> = Arc::new(Memory::default());
-    let desk = Desk::new(records.clone(), LaneName::new("main").expect("a name"));
-    let run = async || {
-        let settings = rig.settings(&check(&rig), Mode::Throughput, 1);
-        let runner = Runner::begin(settings, rig.parts(records.clone())).await.expect("it begins");
-        runner.run(CancellationToken::new(), true).await.expect("it ends");
-    };
-    rig.write("pushed-again", &[("pushed-again", "1\n")]);
-    let pause = Request::Pause { why: "by hand".to_owned() };
-    desk.ask(&pause, System.now()).await.expect("it is left");
-    ask(&desk, "pushed-again").await;
-    run().await;
-    rig.write("pushed-again", &[("pushed-again", "2\n")]);
-    rig.lose("pushed-again", "pushed-again");
-    rig.write("never", &[("never", "3\n")]);
-    rig.lose("never", "never");
-    desk.ask(&Request::Resume, System.now()).await.expect("it is left");
-    ask(&desk, "never").await;
-    for good in ["good-1", "good-2"] {
-        rig.write(good, &[(good, "")]);
-        ask(&desk, good).await;
-    }
-    run().await;
-    assert_eq!(rig.landed(), ["good-1", "good-2"]);
-    let lane = desk.lane().await.expect("it is read").expect("it has run");
-    let left: Vec<_> = lane.changes.values().map(|it| (it.branch.as_str(), &it.standing)).collect();
-    let [("pushed-again", Standing::Held(Held::Unfetched(_)))] = left.as_slice() else {
-        panic!("{left:?}")
-    };
-    rig.write("pushed-again", &[("pushed-again", "4\n")]);
-    run().await;
-    assert_eq!(rig.landed(), ["good-1", "good-2", "pushed-again"]);
 }
 
 #[tokio::test]

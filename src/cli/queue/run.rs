@@ -99,6 +99,10 @@ pub struct Run {
     #[arg(long, value_enum, default_value_t = How::Merge)]
     method: How,
 
+    /// A branch whose head takes longer to fetch is tried once more, and then held; others go on meanwhile
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = ValueParser::from(parse_time))]
+    fetch_timeout: Duration,
+
     /// How often the repository is asked where its branches are
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = ValueParser::from(parse_time))]
     poll: Duration,
@@ -222,6 +226,7 @@ impl Run {
                 patience_ms: u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX),
                 independent: self.independent,
             },
+            fetch_limit: self.fetch_timeout.max(Duration::from_secs(1)),
             poll: self.poll.max(Duration::from_millis(100)),
         }
     }

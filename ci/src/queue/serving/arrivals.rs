@@ -50,12 +50,14 @@ struct Coming {
 /// No more than the requests that are taken in at once.
 pub struct Arrivals {
     repository: Repository,
+    /// How long one may take.
+    limit: Duration,
     of: BTreeMap<RequestId, Coming>,
 }
 
 impl Arrivals {
-    pub fn new(repository: Repository) -> Self {
-        Self { repository, of: BTreeMap::new() }
+    pub fn new(repository: Repository, limit: Duration) -> Self {
+        Self { repository, limit, of: BTreeMap::new() }
     }
 
     /// What nobody asks for any more comes no further.
@@ -76,7 +78,7 @@ impl Arrivals {
             if coming.tries == 0 {
                 patience = QUICK;
             }
-            let work = fetch(self.repository.clone(), branch.clone());
+            let work = fetch(self.repository.clone(), branch.clone(), self.limit);
             coming.way = Way::Comes(AbortOnDropHandle::new(tokio::spawn(work)));
         }
         let Way::Comes(work) = &mut coming.way else { return Ok(Arrival::Waits) };
@@ -107,9 +109,13 @@ impl Arrivals {
     }
 }
 
-async fn fetch(repository: Repository, branch: Branch) -> Result<Option<Commit>, Missed> {
+async fn fetch(
+    repository: Repository,
+    branch: Branch,
+    limit: Duration,
+) -> Result<Option<Commit>, Missed> {
     let heads = repository.heads(std::slice::from_ref(&branch)).await;
     let heads = heads.map_err(Missed::Repository)?;
-    repository.fetch(&heads).await.map_err(Missed::Branch)?;
+    repository.fetch_within(&heads, limit).await.map_err(Missed::Branch)?;
     Ok(heads.get(&branch).cloned())
 }

@@ -1,21 +1,32 @@
 //! Heads of branches that do not come here, though the repository answers: an object is damaged, or it takes too long.
-//! Each is tried a few times and then given up, so that one of them does not hold up all.
+//! They come beside the lane. Each is tried a few times and then given up; all others go on meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
+use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::time::{Instant, timeout_at};
 
 use crate::queue::git::{GitError, Heads, ProcessError, Repository};
 use crate::queue::{Branch, Commit, Held, Lane, Standing};
 
 /// How often a head is tried. What took too long counts as two tries.
 pub const MAX_TRIES: u32 = 4;
-/// How long the first fetch may take, which may be that of all there is, and how long any other.
+/// How long the first fetch of the target may take at least: it may be that of all there is.
 const FIRST: Duration = Duration::from_secs(600);
-const LATER: Duration = Duration::from_secs(120);
-/// After so many that do not come the repository is asked again where its branches are.
-const MAX_FAILED: usize = 3;
+/// How long new heads may take that come by one fetch; then each comes by its own.
+const TOGETHER: Duration = Duration::from_secs(30);
+/// For so long the lane waits for new heads. Where all goes well they are here by then.
+const QUICK: Duration = Duration::from_secs(2);
+/// Sets of heads that come at the same time, one of which is left for new ones, and fetches of a set.
+const MAX_FLIGHTS: usize = 4;
+const AT_ONCE: usize = 4;
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// What is said of a head that is neither here nor given up.
+const COMING: &str = "not yet, but that goes on";
 
 /// What a fetch that failed counts as.
 pub fn cost(error: &GitError) -> u32 {
@@ -26,99 +37,201 @@ struct Failing {
     head: Commit,
     tries: u32,
     why: String,
+    /// When it is tried again.
+    again: Instant,
+}
+
+/// A head that a fetch has not brought.
+struct Missed {
+    branch: Branch,
+    head: Commit,
+    why: String,
+    cost: u32,
+}
+
+/// Heads on their way.
+struct Flight {
+    heads: Heads,
+    work: AbortHandle,
 }
 
 /// No more than there are changes.
 pub struct Away {
     of: BTreeMap<Branch, Failing>,
+    running: JoinSet<Vec<Missed>>,
+    flights: HashMap<Id, Flight>,
+    /// How long one head may take.
+    limit: Duration,
     /// The first fetch is over.
     began: bool,
-    /// Some were not tried yet.
-    left: bool,
 }
 
 impl Away {
     /// What was given up stays so until it has another head, or is asked for again.
-    pub fn of(lane: &Lane) -> Self {
+    pub fn of(lane: &Lane, limit: Duration) -> Self {
+        let again = Instant::now();
         let failing = lane.changes.values().filter_map(|it| {
             let Standing::Held(Held::Unfetched(why)) = &it.standing else { return None };
-            let failing = Failing { head: it.head.clone(), tries: MAX_TRIES, why: why.clone() };
-            Some((it.branch.clone(), failing))
+            let (head, why) = (it.head.clone(), why.clone());
+            let failing = Failing { head, tries: MAX_TRIES, why, again };
+            (failing.why != COMING).then(|| (it.branch.clone(), failing))
         });
-        Self { of: failing.collect(), began: false, left: false }
+        let of = failing.collect();
+        Self { of, running: JoinSet::new(), flights: HashMap::new(), limit, began: false }
     }
 
-    /// Whether some are to be tried again, though the repository answers.
+    /// Whether some are on their way, or are to be tried again.
     pub fn goes_on(&self) -> bool {
-        self.left || self.of.values().any(|it| it.tries < MAX_TRIES)
+        !self.flights.is_empty() || self.of.values().any(|it| it.tries < MAX_TRIES)
     }
 
-    /// Why this head was given up.
-    pub fn why(&self, branch: &Branch, head: &Commit) -> Option<&str> {
-        let failing = self.of.get(branch).filter(|it| it.head == *head)?;
-        (failing.tries >= MAX_TRIES).then_some(failing.why.as_str())
+    /// Why this head is not here.
+    pub fn why(&self, branch: &Branch, head: &Commit) -> &str {
+        let failing = self.of.get(branch).filter(|it| it.head == *head);
+        failing.filter(|it| it.tries >= MAX_TRIES).map_or(COMING, |it| it.why.as_str())
     }
 
     pub fn forget(&mut self, branch: &Branch) {
         self.of.remove(branch);
     }
 
-    /// Brings heads here, and answers which are, which is all but those that were given up. An error: the same again.
+    /// Begins to bring heads here, and answers which are here. An error: the target is not, or git does not work.
     pub async fn bring(
         &mut self,
         repository: &Repository,
         target: &Branch,
         heads: &Heads,
     ) -> Result<Heads, GitError> {
-        self.of.retain(|branch, it| heads.get(branch) == Some(&it.head));
-        let (mut apart, together): (Heads, Heads) =
-            self.open(heads).into_iter().partition(|(branch, _)| self.of.contains_key(branch));
-        let limit = if self.began { LATER } else { FIRST };
-        if let Err(error) = repository.fetch_within(&together, limit).await {
-            tracing::warn!(error = chain(&error), "branches are fetched one by one");
-            let target = together.iter().filter(|(branch, _)| *branch == target);
-            let target: Heads = target.map(|(one, head)| (one.clone(), head.clone())).collect();
-            // Without it nothing goes on.
-            repository.fetch_within(&target, limit).await?;
-            for branch in repository.missing(&together).await? {
-                let head = together.get(branch).map(|head| (branch.clone(), head.clone()));
-                apart.extend(head);
-            }
-        }
-        self.one_by_one(repository, apart).await?;
+        let own = heads.iter().filter(|(branch, _)| *branch == target);
+        let own: Heads = own.map(|(branch, head)| (branch.clone(), head.clone())).collect();
+        let (limit, patience) = match self.began {
+            true => (self.limit, QUICK),
+            false => (self.limit.max(FIRST), TOGETHER),
+        };
+        // Without it nothing goes on.
+        repository.fetch_within(&own, limit).await?;
         self.began = true;
-        Ok(self.open(heads))
+        self.hear(Duration::ZERO, None).await;
+        self.keep(heads);
+        let missing = missing(repository, heads).await?;
+        self.of.retain(|branch, _| missing.contains_key(branch));
+        self.begin(repository, missing, patience).await;
+        let mut here = heads.clone();
+        for branch in repository.missing(heads).await? {
+            here.remove(branch);
+        }
+        Ok(here)
     }
 
-    /// Heads that were not given up.
-    fn open(&self, heads: &Heads) -> Heads {
-        let open = heads.iter().filter(|(branch, head)| self.why(branch, head).is_none());
-        open.map(|(branch, head)| (branch.clone(), head.clone())).collect()
-    }
-
-    async fn one_by_one(&mut self, repository: &Repository, heads: Heads) -> Result<(), GitError> {
-        let mut failed = Vec::new();
-        self.left = false;
-        for (branch, head) in heads {
-            if failed.len() >= MAX_FAILED {
-                self.left = true;
-                break;
+    /// Nothing is brought that is another one by now.
+    fn keep(&mut self, heads: &Heads) {
+        self.of.retain(|branch, it| heads.get(branch) == Some(&it.head));
+        self.flights.retain(|_, flight| {
+            let goes_on = flight.heads.iter().any(|(branch, head)| heads.get(branch) == Some(head));
+            if !goes_on {
+                flight.work.abort();
             }
-            let one = Heads::from([(branch.clone(), head.clone())]);
-            let Err(error) = repository.fetch_within(&one, LATER).await else {
-                self.of.remove(&branch);
-                continue;
-            };
-            tracing::warn!(%branch, error = chain(&error), "a branch cannot be fetched");
-            let new = Failing { head, tries: 0, why: String::new() };
-            let failing = self.of.entry(branch).or_insert(new);
-            failing.tries += cost(&error);
-            failing.why = chain(&error);
-            failed.push(error);
+            goes_on
+        });
+    }
+
+    /// Waits for new heads, and for none that has failed.
+    async fn begin(&mut self, repository: &Repository, missing: Heads, patience: Duration) {
+        let flies = |branch: &Branch, head: &Commit| {
+            self.flights.values().any(|it| it.heads.get(branch) == Some(head))
+        };
+        let rest = missing.into_iter().filter(|(branch, head)| !flies(branch, head));
+        let (mut again, new): (Heads, Heads) =
+            rest.partition(|(branch, _)| self.of.contains_key(branch));
+        let now = Instant::now();
+        again.retain(|branch, _| {
+            self.of.get(branch).is_some_and(|it| it.tries < MAX_TRIES && it.again <= now)
+        });
+        if !again.is_empty() && self.flights.len() + 1 < MAX_FLIGHTS {
+            let work = apart(repository.clone(), again.clone(), self.limit);
+            self.fly(again, work);
         }
-        match self.goes_on() {
-            true => failed.pop().map_or(Ok(()), Err),
-            false => Ok(()),
+        if !new.is_empty() && self.flights.len() < MAX_FLIGHTS {
+            let work = together(repository.clone(), new.clone(), self.limit);
+            let flight = self.fly(new, work);
+            self.hear(patience, Some(flight)).await;
         }
     }
+
+    fn fly(
+        &mut self,
+        heads: Heads,
+        work: impl Future<Output = Vec<Missed>> + Send + 'static,
+    ) -> Id {
+        let work = self.running.spawn(work);
+        let id = work.id();
+        self.flights.insert(id, Flight { heads, work });
+        id
+    }
+
+    /// Hears what became of flights, until there is no more to hear, one has ended, or it was waited for so long.
+    async fn hear(&mut self, patience: Duration, one: Option<Id>) {
+        let until = Instant::now() + patience;
+        while one.is_none_or(|it| self.flights.contains_key(&it)) {
+            let ended = timeout_at(until, self.running.join_next_with_id()).await;
+            let Ok(Some(ended)) = ended else { return };
+            let (id, missed) = match ended {
+                Ok((id, missed)) => (id, Ok(missed)),
+                Err(lost) => (lost.id(), Err(lost)),
+            };
+            // Of what was given up nobody wants to hear.
+            let Some(flight) = self.flights.remove(&id) else { continue };
+            let missed = missed.unwrap_or_else(|lost| {
+                // It panicked.
+                let why = chain(&lost);
+                let missed = |(branch, head)| Missed { branch, head, why: why.clone(), cost: 1 };
+                flight.heads.into_iter().map(missed).collect()
+            });
+            missed.into_iter().for_each(|it| self.note(it));
+        }
+    }
+
+    fn note(&mut self, missed: Missed) {
+        let Missed { branch, head, why, cost } = missed;
+        let before = self.of.get(&branch).filter(|it| it.head == head).map_or(0, |it| it.tries);
+        let tries = before + cost;
+        let again = Instant::now() + AGAIN.pause(tries);
+        self.of.insert(branch, Failing { head, tries, why, again });
+    }
+}
+
+async fn missing(repository: &Repository, heads: &Heads) -> Result<Heads, GitError> {
+    let missing = repository.missing(heads).await?;
+    let head = |branch: &Branch| Some((branch.clone(), heads.get(branch)?.clone()));
+    Ok(missing.into_iter().filter_map(head).collect())
+}
+
+/// By one fetch, and where that fails each by its own. Answers which have not come.
+async fn together(repository: Repository, heads: Heads, limit: Duration) -> Vec<Missed> {
+    if heads.len() > 1 {
+        let Err(error) = repository.fetch_within(&heads, limit.min(TOGETHER)).await else {
+            return Vec::new();
+        };
+        tracing::warn!(error = chain(&error), "branches are fetched one by one");
+    }
+    apart(repository, heads, limit).await
+}
+
+async fn apart(repository: Repository, heads: Heads, limit: Duration) -> Vec<Missed> {
+    let fetch = move |(branch, head)| one(repository.clone(), branch, head, limit);
+    let fetched = stream::iter(heads).map(fetch).buffer_unordered(AT_ONCE);
+    fetched.filter_map(std::future::ready).collect().await
+}
+
+async fn one(
+    repository: Repository,
+    branch: Branch,
+    head: Commit,
+    limit: Duration,
+) -> Option<Missed> {
+    let heads = Heads::from([(branch.clone(), head.clone())]);
+    let error = repository.fetch_within(&heads, limit).await.err()?;
+    let (why, cost) = (chain(&error), cost(&error));
+    tracing::warn!(%branch, why, "a branch cannot be fetched");
+    Some(Missed { branch, head, why, cost })
 }

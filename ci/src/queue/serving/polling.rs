@@ -10,26 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::QueueError;
 use super::runner::{Along, Runner};
-use crate::queue::{Branch, ChangeId, Commit, Event, Held, Phase, Standing};
+use crate::queue::{Add, Branch, ChangeId, Commit, Event, Held, Phase, Standing};
 
 /// Between tries of reaching the repository.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 impl Runner {
-    /// A branch that cannot be fetched is given up after a few tries, and all others go on.
-    pub(super) async fn first_poll(&mut self) -> Result<(), QueueError> {
-        let mut failures = 0;
-        loop {
-            match self.poll().await {
-                Err(QueueError::Git(_)) if self.away.goes_on() => {
-                    failures += 1;
-                    tokio::time::sleep(AGAIN.pause(failures)).await;
-                }
-                other => return other,
-            }
-        }
-    }
-
     /// Polls until the repository answers. Answers whether it has; else it is the end.
     pub(super) async fn reach(&mut self, stop: &CancellationToken) -> Result<bool, QueueError> {
         let mut failures = 0;
@@ -47,19 +33,33 @@ impl Runner {
         }
     }
 
-    /// What is to be said of a change whose head was given up; nothing where it was said.
+    /// What is to be said of a change whose head is not here; nothing where it was said. What is known of the head before
+    /// lands nothing from then on.
     fn unfetched(&self, id: ChangeId, branch: &Branch, head: &Commit) -> Option<Event> {
         let known = self.lane.changes.get(&id)?;
-        let held = matches!(known.standing, Standing::Held(Held::Unfetched(_)));
-        if held && known.head == *head {
+        let why = self.away.why(branch, head);
+        let stays = match &known.standing {
+            Standing::Held(Held::Unfetched(said)) => said == why,
+            // It waits for a person all the same.
+            Standing::Held(Held::Refused(_)) => true,
+            _ => false,
+        };
+        if stays && known.head == *head {
             return None;
         }
-        let why = self.away.why(branch, head)?.to_owned();
-        Some(Event::Unfetched { id, head: head.clone(), why })
+        Some(Event::Unfetched { id, head: head.clone(), why: why.to_owned() })
+    }
+
+    /// A head that was waited for is here.
+    fn fetched(&self, id: ChangeId) -> Option<Event> {
+        let it = self.lane.changes.get(&id)?;
+        let waited = matches!(it.standing, Standing::Held(Held::Unfetched(_)));
+        let (branch, head, priority) = (it.branch.clone(), it.head.clone(), it.priority);
+        waited.then_some(Event::Add(Add { branch, head, priority, impact: None }))
     }
 
     /// Looks where the target and the branches of all changes are.
-    async fn poll(&mut self) -> Result<(), QueueError> {
+    pub(super) async fn poll(&mut self) -> Result<(), QueueError> {
         let mut branches = vec![self.settings.target.clone()];
         let changes: Vec<_> = self
             .lane
@@ -94,7 +94,10 @@ impl Runner {
                 }
                 Some(head) if *head != known => Event::Pushed { id, head: head.clone() },
                 Some(_) if merged.contains(&branch) => Event::Merged(id),
-                Some(_) => continue,
+                Some(_) => match self.fetched(id) {
+                    Some(event) => event,
+                    None => continue,
+                },
             };
             self.take(event, Along::default()).await?;
         }

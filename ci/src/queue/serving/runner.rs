@@ -38,6 +38,8 @@ pub struct Settings {
     /// Says what a change affects; `None`: nobody does.
     pub impact: Option<Check>,
     pub options: Options,
+    /// How long the head of one branch may take to come here.
+    pub fetch_limit: Duration,
     /// How often the repository is asked where its branches are.
     pub poll: Duration,
 }
@@ -111,7 +113,8 @@ impl Runner {
         };
         let (tell, told) = unbounded_channel();
         let tasks = Tasks::new(tell.clone());
-        let (arrivals, away) = (Arrivals::new(tools.repository.clone()), Away::of(&lane));
+        let arrivals = Arrivals::new(tools.repository.clone(), settings.fetch_limit);
+        let away = Away::of(&lane, settings.fetch_limit);
         let polled = None;
         let mut it = Self {
             settings,
@@ -128,7 +131,7 @@ impl Runner {
         };
         let before = it.lane.outstanding();
         // Heads are brought here before anything is put together, and what has changed since is taken in.
-        it.first_poll().await?;
+        it.poll().await?;
         let still = it.lane.still_outstanding(&before);
         still.into_iter().for_each(|effect| it.carry_out(effect));
         Ok(it)
@@ -175,7 +178,7 @@ impl Runner {
         let held =
             |it: &crate::queue::Change| matches!(it.standing, crate::queue::Standing::Held(_));
         let waits = self.lane.changes.values().any(|it| !held(it));
-        self.lane.runs.is_empty() && (!waits || self.lane.paused.is_some())
+        self.lane.runs.is_empty() && !self.away.goes_on() && (!waits || self.lane.paused.is_some())
     }
 
     async fn heard(&mut self, event: Event, stop: &CancellationToken) -> Result<(), QueueError> {
