@@ -144,7 +144,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::process::{Keep, run_blocking, run_told};
+    use crate::process::{Keep, ProcessError, run_blocking, run_told};
 
     /// Says that this process is one to be killed.
     const VICTIM: &str = "KILN_TEST_GUARDED";
@@ -200,14 +200,18 @@ mod tests {
             line.split_once("started ").map(|(_, processes)| processes.to_owned())
         });
         let processes = started.expect("it says what it has started");
-        let processes: Vec<_> = processes.split_whitespace().collect();
-        assert_eq!(processes.len(), 2, "a program and its child: {processes:?}");
-        assert!(processes.iter().all(|it| lives(it)));
+        assert_eq!(processes.split_whitespace().count(), 2, "a program and its child: {processes}");
+        assert!(processes.split_whitespace().all(lives));
         victim.kill().unwrap();
         victim.wait().unwrap();
+        end(&processes);
+    }
+
+    /// Waits until these processes have ended.
+    fn end(processes: &str) {
         let until = Instant::now() + WITHIN;
-        while processes.iter().any(|it| lives(it)) {
-            assert!(Instant::now() < until, "they go on: {processes:?}");
+        while processes.split_whitespace().any(lives) {
+            assert!(Instant::now() < until, "they go on: {processes}");
             std::thread::park_timeout(Duration::from_millis(10));
         }
     }
@@ -220,12 +224,20 @@ mod tests {
         let script = sh("sleep 600 >/dev/null 2>&1 & echo $!; exit 3");
         let ran = run_blocking(script, None, MINUTES, Keep::All(100)).unwrap();
         assert_eq!(ran.status.code(), Some(3));
-        let left = String::from_utf8(ran.stdout).unwrap();
-        let until = Instant::now() + WITHIN;
-        while lives(left.trim()) {
-            assert!(Instant::now() < until, "what it left goes on");
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
+        end(&String::from_utf8(ran.stdout).unwrap());
+        // Then one that takes too long, once it had the time to say what it has started.
+        let mut limit = Duration::from_millis(100);
+        let late = loop {
+            let script = sh("sleep 600 >/dev/null 2>&1 & echo $$ $!; wait");
+            let ran = run_blocking(script, None, limit, Keep::All(100));
+            let Err(ProcessError::Slow { printed, .. }) = &ran else { panic!("{ran:?}") };
+            if !printed.is_empty() {
+                break String::from_utf8(printed.clone()).unwrap();
+            }
+            limit *= 2;
+            assert!(limit < MINUTES, "it never says it");
+        };
+        end(&late);
         let told = |_: bool, data: &[u8]| print!("{}", String::from_utf8_lossy(data));
         let script = sh("sleep 600 & echo started $$ $!; wait");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

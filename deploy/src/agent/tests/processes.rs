@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::leftover::Leftover;
-use super::super::{Health, Hook, HttpProbe, Probe, Program, Supervisor};
+use super::super::{Health, Hook, HookError, HttpProbe, Probe, Program, Supervisor};
 
 fn version(root: &Path, name: &str, text: &str) -> PathBuf {
     let place = root.join(name);
@@ -134,6 +134,23 @@ fn a_program_says_whether_it_is_well() {
     assert!(matches!(&unwell, Health::Unwell(why) if why.contains("exit status: 1")), "{unwell:?}");
     let slow = hook("sleep 1000", Duration::from_millis(100)).probe(place);
     assert!(matches!(&slow, Health::Unwell(why) if why.contains("more than")), "{slow:?}");
+}
+
+#[test]
+fn a_hook_that_takes_too_long_ends_with_all_that_it_has_started() {
+    let directory = tempfile::tempdir().unwrap();
+    let child = directory.path().join("child");
+    let text = format!("sleep 1000 & echo $! > '{}'; wait", child.display());
+    // As long as it takes to begin.
+    for limit in [200, 2_000, 20_000].map(Duration::from_millis) {
+        let ended = hook(&text, limit).run(directory.path());
+        assert!(matches!(ended, Err(HookError::TimedOut(..))), "{ended:?}");
+        if fs::read_to_string(&child).is_ok_and(|it| it.ends_with('\n')) {
+            break;
+        }
+    }
+    let child = written(&child);
+    until("its child has ended", || !is_alive(&child));
 }
 
 #[test]
