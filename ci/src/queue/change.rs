@@ -43,6 +43,9 @@ pub enum Standing {
     Held(Held),
 }
 
+/// Why a head cannot be fetched that is on its way: nobody has to do anything.
+pub const COMING: &str = "not yet, but that goes on";
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Held {

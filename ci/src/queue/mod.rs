@@ -38,7 +38,7 @@ mod runs;
 pub mod serving;
 mod throughput;
 
-pub use change::{Change, ChangeId, End, Ended, Held, Standing, USUAL_PRIORITY};
+pub use change::{COMING, Change, ChangeId, End, Ended, Held, Standing, USUAL_PRIORITY};
 pub use cut::{batch, first_cut};
 pub use event::{Add, Effect, Event, LeftOut, Member, Outcome, Refusal, Refused, RunId};
 pub use evidence::Failure;

@@ -63,6 +63,7 @@ pub fn why(lane: &Lane, line: &Line, change: &Change) -> String {
             crate::queue::Held::RedBase(_) => {
                 format!("{}: it is tried again when the target moves", held(why))
             }
+            crate::queue::Held::Unfetched(words) if words == crate::queue::COMING => held(why),
             crate::queue::Held::Refused(_) | crate::queue::Held::Unfetched(_) => {
                 format!("{}: add it again to try again", held(why))
             }

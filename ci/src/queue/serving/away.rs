@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use crate::queue::git::{GitError, Heads, ProcessError, Repository};
-use crate::queue::{Branch, Commit, Held, Lane, Standing};
+use crate::queue::{Branch, COMING, Commit, Held, Lane, Standing};
 
 /// How often a head is tried. What took too long counts as two tries.
 pub const MAX_TRIES: u32 = 4;
@@ -25,8 +25,6 @@ const QUICK: Duration = Duration::from_secs(2);
 const MAX_FLIGHTS: usize = 4;
 const AT_ONCE: usize = 4;
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-/// What is said of a head that is neither here nor given up.
-const COMING: &str = "not yet, but that goes on";
 
 /// What a fetch that failed counts as.
 pub fn cost(error: &GitError) -> u32 {
