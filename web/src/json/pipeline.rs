@@ -215,6 +215,7 @@ fn stopped(why: &StopWhy) -> String {
         StopWhy::Cancelled { by, reason } => format!("{by} cancelled it: {reason}"),
         StopWhy::Superseded { run } => format!("the run {run} took its place"),
         StopWhy::Late => "it took longer than it may".to_owned(),
+        StopWhy::Fault { reason } => reason.clone(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why a run could not be begun, shown or told anything.
 
+use kiln_net::panics::Panicked;
 use kiln_net::toml::FileError;
 
 use crate::pipelines::laid::LayError;
@@ -20,6 +21,8 @@ pub enum ControlError {
     Unwritable(#[source] serde_json::Error),
     #[error("others changed what was asked about again and again")]
     Restless,
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     #[error("there is no run {0}")]
     NoRun(String),
     #[error("there is no stage {0:?} in this run")]

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::Control;
 use super::attempt::Tied;
-use super::driver::Driver;
 use super::error::ControlError;
+use super::faults;
 use crate::pipelines::file::Trigger;
 
 /// How often it is looked whether it has to be renewed, and whether there is something to drive.
@@ -67,7 +67,7 @@ impl Control {
                     running.retain(|id, task| due.contains(id) && !task.0.is_finished());
                     for id in due {
                         let control = self.clone();
-                        let start = || Tied(tokio::spawn(Driver::keep(control, id.clone())));
+                        let start = || Tied(tokio::spawn(faults::keep(control, id.clone())));
                         running.entry(id.clone()).or_insert_with(start);
                     }
                     if sweeps {

@@ -5,6 +5,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `leading`, `driver` | who drives, and one run that is driven, in rounds |
+//! | `faults` | a run whose driver panics |
 //! | `start` | a run begins |
 //! | `schedules`, `releases`, `happenings` | what begins runs by itself |
 //! | `commands` | what people say of runs, and are shown |
@@ -18,6 +19,7 @@ mod attempt;
 mod commands;
 mod driver;
 mod error;
+mod faults;
 mod happenings;
 mod kept;
 mod keys;

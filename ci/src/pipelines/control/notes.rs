@@ -48,6 +48,9 @@ pub fn of_events(run: &Run, state: &RunState, events: &[Logged]) -> Vec<Note> {
             Event::Stopped(StopWhy::Superseded { run }) => {
                 ("kiln", "supersede", json!({ "by": run }))
             }
+            Event::Stopped(StopWhy::Fault { reason }) => {
+                ("kiln", "give_up", json!({ "reason": cut(reason) }))
+            }
             Event::Resumed { by, reason } => {
                 (by.as_str(), "resume", json!({ "reason": cut(reason) }))
             }

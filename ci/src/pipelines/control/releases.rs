@@ -1,6 +1,7 @@
 //! Releases begin runs: each that is made, once for each pipeline that waits for it.
 
 use kiln_net::causes::chain;
+use kiln_net::panics::caught;
 
 use super::error::ControlError;
 use super::happenings::Released;
@@ -22,7 +23,8 @@ impl Control {
             for trigger in &registered.declared.triggers {
                 let Trigger::Release { names } = trigger else { continue };
                 // One that cannot begin holds up no other one.
-                if let Err(error) = self.follow_one(registered, names).await {
+                let followed = caught(self.follow_one(registered, names)).await;
+                if let Err(error) = followed.unwrap_or_else(|panicked| Err(panicked.into())) {
                     let pipeline = &registered.declared.name;
                     tracing::warn!(pipeline, error = %chain(&error), "releases wait for a run");
                 }

@@ -5,6 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kiln_net::causes::chain;
+use kiln_net::panics::caught;
 
 use super::error::ControlError;
 use super::keys;
@@ -57,7 +58,8 @@ impl Control {
                 let Trigger::Schedule(schedule) = trigger else { continue };
                 let key = keys::scheduled(&registered.declared.name, schedule);
                 let known = (key.as_str(), before.get(&key).copied());
-                match self.fire_one(registered, schedule, known, now).await {
+                let fired = caught(self.fire_one(registered, schedule, known, now)).await;
+                match fired.unwrap_or_else(|panicked| Err(panicked.into())) {
                     Ok(looked) => after.extend(looked.map(|at| (key, at))),
                     // One that cannot begin holds up no other one.
                     Err(error) => {

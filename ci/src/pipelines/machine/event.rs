@@ -33,6 +33,10 @@ pub enum StopWhy {
     },
     /// It took longer than it may.
     Late,
+    /// Whoever drives it panics each time.
+    Fault {
+        reason: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -204,11 +204,12 @@ impl Stepping<'_> {
     fn end(&self) -> End {
         let any =
             |skip: Skip| self.state.stages.iter().any(|it| it.standing == Standing::Skipped(skip));
-        let stopped = self.state.stop.as_ref().filter(|_| any(Skip::Cancelled));
-        match stopped.map(|it| &it.why) {
+        let is_fault = |why: &StopWhy| matches!(why, StopWhy::Fault { .. });
+        let stopped = self.state.stop.as_ref().map(|it| &it.why);
+        match stopped.filter(|why| is_fault(why) || any(Skip::Cancelled)) {
             Some(StopWhy::Cancelled { .. }) => return End::Cancelled,
             Some(StopWhy::Superseded { .. }) => return End::Superseded,
-            Some(StopWhy::Late) => return End::Failed,
+            Some(StopWhy::Late | StopWhy::Fault { .. }) => return End::Failed,
             None => {}
         }
         let failed = |at: usize| {

@@ -19,7 +19,7 @@ use crate::pipelines::file::read;
 use crate::pipelines::runner::{Ended, Progress, RunnerError, StageRunner, Task};
 use crate::services::Clock;
 use crate::storage::memory::Memory;
-use crate::storage::{Records as _, StorageError, Write};
+use crate::storage::{Records, StorageError, Write};
 use crate::verdicts::{Ledger, Note};
 
 /// What is written together with notes.
@@ -144,8 +144,12 @@ impl Rig {
 
     /// One more frontend.
     pub fn frontend(&self) -> Arc<Control> {
+        self.frontend_on(Arc::new(self.memory.clone()))
+    }
+
+    pub fn frontend_on(&self, records: Arc<dyn Records>) -> Arc<Control> {
         let parts = ControlParts {
-            records: Arc::new(self.memory.clone()),
+            records,
             ledger: Arc::new(Book(self.memory.clone())),
             runner: self.world.clone(),
             registry: Arc::new(Declared(self.declared.clone())),
