@@ -79,15 +79,15 @@ impl Executor {
 
         timeline.fetch_end = SystemTime::now();
         reporter.progress(Stage::Running).await;
-        timeline.run_start = SystemTime::now();
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
         let kept = self.config.limits.output_bytes;
-        let (finished, streams) = tokio::join!(
+        let (answered, streams) = tokio::join!(
             self.run_command(&fetched, job, runner, sender, cancel),
             streams::keep(chunks, &self.spool_dir, action.function, kept, reporter),
         );
         timeline.run_end = SystemTime::now();
-        let ToolAnswer { finished, tool } = finished?;
+        let (ToolAnswer { finished, tool }, run_start) = answered?;
+        timeline.run_start = run_start;
         let isolation = isolation::report(&fetched.command, runner.capabilities(), tool.is_some());
         let applied = rerun.map(|_| hermeticity::applied(&finished.not_changed));
         let streams = streams.map_err(|error| Failure::io("keep stdout and stderr", error))?;
@@ -134,7 +134,8 @@ impl Executor {
         }
     }
 
-    /// By a tool that stays, if there is one for it, or else by itself.
+    /// By a tool that stays, if there is one for it, or else by itself; with when it began. What an earlier action left
+    /// is removed before that.
     async fn run_command(
         &self,
         fetched: &Fetched,
@@ -142,19 +143,22 @@ impl Executor {
         runner: &mut dyn Runner,
         output: mpsc::Sender<(OutputStream, Bytes)>,
         cancel: &CancellationToken,
-    ) -> Result<ToolAnswer, Failure> {
+    ) -> Result<(ToolAnswer, SystemTime), Failure> {
         let spec = &fetched.command.spec;
         if let Some(job) = job {
+            let began = SystemTime::now();
             let kept =
                 Kept { image: fetched.image.clone(), input_root: fetched.input_root.clone() };
             // Boxed: most actions ask for no tool, and are not to be larger for it.
             let answer = Box::pin(self.tools.run(&job, spec, kept, &output, cancel)).await?;
             if let Some(answer) = answer {
-                return Ok(answer);
+                return Ok((answer, began));
             }
         }
+        runner.ready(cancel).await?;
+        let began = SystemTime::now();
         let finished = runner.run(spec, output, cancel.clone()).await?;
-        Ok(ToolAnswer { finished, tool: None })
+        Ok((ToolAnswer { finished, tool: None }, began))
     }
 
     async fn fetch(&self, digest: &Digest, default_timeout_ms: u64) -> Result<Fetched, Failure> {

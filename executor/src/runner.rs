@@ -16,6 +16,12 @@ use crate::sandbox::{
 /// Runs one command at a time.
 #[async_trait]
 pub trait Runner: Send + 'static {
+    /// Waits until a command could begin at once, so that nothing of an earlier one counts as its time. Who cancels does
+    /// not wait for that.
+    async fn ready(&mut self, _cancel: &CancellationToken) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// A command that fails is `Ok`. Output goes to `output` as it comes; all of it has been sent
     /// on return. After an error the runner is able to run the next command.
     async fn run(
@@ -129,17 +135,17 @@ impl Runners for SandboxRunners {
 
 #[async_trait]
 impl Runner for Slot {
+    async fn ready(&mut self, cancel: &CancellationToken) -> Result<(), Failure> {
+        Slot::ready(self, cancel).await.map_err(failure)
+    }
+
     async fn run(
         &mut self,
         spec: &CommandSpec,
         output: mpsc::Sender<(OutputStream, Bytes)>,
         cancel: CancellationToken,
     ) -> Result<Finished, Failure> {
-        Slot::run(self, spec, output, cancel).await.map_err(|error| match error {
-            SandboxError::CommandTooLarge { .. } => Failure::InvalidAction(error.to_string()),
-            SandboxError::Cancelled => Failure::Cancelled,
-            other => Failure::Infrastructure(other.into()),
-        })
+        Slot::run(self, spec, output, cancel).await.map_err(failure)
     }
 
     fn capabilities(&self) -> Option<&Capabilities> {
@@ -148,5 +154,13 @@ impl Runner for Slot {
 
     async fn stop(self: Box<Self>) {
         Slot::stop(*self).await;
+    }
+}
+
+fn failure(error: SandboxError) -> Failure {
+    match error {
+        SandboxError::CommandTooLarge { .. } => Failure::InvalidAction(error.to_string()),
+        SandboxError::Cancelled => Failure::Cancelled,
+        other => Failure::Infrastructure(other.into()),
     }
 }

@@ -6,17 +6,25 @@ mod common;
 #[path = "common/scheduler.rs"]
 mod scheduler;
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use common::{
     FUNCTION, directory, executable, file, get, memory_store, put, put_action, put_action_with,
     put_message, put_tree, shell,
 };
+use kiln_executor::runner::{Runner, Runners};
+use kiln_executor::sandbox::{CommandSpec, Finished, OutputStream};
 use kiln_executor::session::SessionEnd;
+use kiln_executor::{Failure, Worker};
 use kiln_protos::worker::worker_failure::Kind as FailureKind;
 use kiln_protos::worker::{Drain, Stage, Welcome, scheduler_message, worker_message};
 use kiln_protos::{protobuf, reapi};
 use scheduler::{Scheduler, config, lease};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
 async fn an_action_goes_through_all_stages_and_leaves_its_outputs_in_the_store() {
@@ -294,7 +302,7 @@ async fn what_still_runs_when_the_drain_time_is_over_is_given_back() {
 async fn a_work_directory_has_one_worker() {
     let dir = tempfile::tempdir().unwrap();
     let scheduler = Scheduler::start(config(dir.path(), 1), memory_store()).await;
-    let runners = std::sync::Arc::new(common::PlainRunners { directory: dir.path().into() });
+    let runners = Arc::new(common::PlainRunners { directory: dir.path().into() });
     let second =
         kiln_executor::Worker::with_runners(config(dir.path(), 1), memory_store(), runners).await;
     let error = second.err().expect("the directory is in use").to_string();
@@ -316,4 +324,65 @@ async fn large_output_streams_reach_the_store_whole() {
         get(&store, result.output_files[0].digest.as_ref().unwrap()).await,
         vec![0; 2_000_000]
     );
+}
+
+/// A slot that still removes what an earlier action left, and notes when it has done so.
+struct Untidy {
+    plain: common::PlainRunners,
+    tidied: Arc<Mutex<Option<SystemTime>>>,
+}
+
+struct UntidyRunner {
+    plain: Box<dyn Runner>,
+    tidied: Arc<Mutex<Option<SystemTime>>>,
+}
+
+#[async_trait]
+impl Runners for Untidy {
+    async fn start(&self, slot: u32) -> Result<Box<dyn Runner>, Failure> {
+        let plain = self.plain.start(slot).await?;
+        Ok(Box::new(UntidyRunner { plain, tidied: self.tidied.clone() }))
+    }
+
+    fn not_enforced(&self) -> Vec<String> {
+        self.plain.not_enforced()
+    }
+}
+
+#[async_trait]
+impl Runner for UntidyRunner {
+    async fn ready(&mut self, _cancel: &CancellationToken) -> Result<(), Failure> {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        *self.tidied.lock().unwrap() = Some(SystemTime::now());
+        Ok(())
+    }
+
+    async fn run(
+        &mut self,
+        spec: &CommandSpec,
+        output: mpsc::Sender<(OutputStream, Bytes)>,
+        cancel: CancellationToken,
+    ) -> Result<Finished, Failure> {
+        self.plain.run(spec, output, cancel).await
+    }
+
+    async fn stop(self: Box<Self>) {
+        self.plain.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_an_earlier_action_left_is_removed_before_an_action_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, tidied) = (memory_store(), Arc::<Mutex<Option<SystemTime>>>::default());
+    let plain = common::PlainRunners { directory: dir.path().join("plain") };
+    let runners = Arc::new(Untidy { plain, tidied: tidied.clone() });
+    let action = put_action(&store, &shell("true", &[]), FUNCTION.digest(b"")).await;
+    let worker = Worker::with_runners(config(dir.path(), 1), store, runners).await.unwrap();
+    let mut scheduler = Scheduler::resume(worker).await;
+    let result = scheduler.execute(action).await.unwrap().result.unwrap();
+    let began = result.execution_metadata.unwrap().execution_start_timestamp.unwrap();
+    let began = Duration::new(began.seconds as u64, began.nanos as u32);
+    let tidied = tidied.lock().unwrap().expect("it was waited for");
+    assert!(SystemTime::UNIX_EPOCH + began >= tidied);
 }

@@ -57,6 +57,14 @@ impl Slot {
         &self.capabilities
     }
 
+    /// Waits until an action could begin at once: what an earlier one left is gone by then. Who cancels does not wait for
+    /// that: [`SandboxError::Cancelled`].
+    pub async fn ready(&mut self, cancel: &CancellationToken) -> Result<(), SandboxError> {
+        let connection = self.take_usable(cancel).await?;
+        self.connection = Some(connection);
+        Ok(())
+    }
+
     /// Runs `spec` to its end, or to the end that its limits or `cancel` set. Chunks of its output go to
     /// `output` as they come; a full channel makes the action wait. All chunks have been sent on return.
     ///
@@ -68,11 +76,7 @@ impl Slot {
         output: mpsc::Sender<(OutputStream, Bytes)>,
         cancel: CancellationToken,
     ) -> Result<Finished, SandboxError> {
-        // Taken out while in use: whatever interrupts this future leaves no half-used connection.
-        let mut connection = match self.connection.take() {
-            Some(connection) => self.usable(connection, &cancel).await?,
-            None => self.connect().await?,
-        };
+        let mut connection = self.take_usable(&cancel).await?;
         let result = self.run_on(&mut connection, spec, output, cancel).await;
         match &result {
             Ok(_) | Err(SandboxError::CommandTooLarge { .. } | SandboxError::Prepare(_)) => {
@@ -81,6 +85,17 @@ impl Slot {
             Err(_) => connection.close().await,
         }
         result
+    }
+
+    /// Taken out while in use: whatever interrupts what is done with it leaves no half-used connection.
+    async fn take_usable(
+        &mut self,
+        cancel: &CancellationToken,
+    ) -> Result<Connection, SandboxError> {
+        match self.connection.take() {
+            Some(connection) => self.usable(connection, cancel).await,
+            None => self.connect().await,
+        }
     }
 
     /// The connection once its zygote can begin an action at once, or another one where it cannot.
