@@ -6,13 +6,19 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
 
 /// Most characters that are kept of what a panic says.
 const SHOWN: usize = 500;
 /// Before a task goes on after a fault: one that comes again at once would take all of a core.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Before work begins anew: it reads again what is durable.
-const ANEW: Duration = Duration::from_secs(5);
+/// Before work begins anew, which reads again what is durable: longer each time where it panics each time.
+const ANEW: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(300));
+/// Work that went on for so long before it panicked does so for the first time.
+const CALM: Duration = Duration::from_secs(900);
 
 /// The work has ended in a panic, which says this. Whatever it held is dropped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,9 +35,23 @@ pub fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T
 /// Does `work`, from its beginning whenever it panicked, so that nothing that it had is used again. `what` names it in
 /// the log.
 pub async fn resumed<F: Future<Output = ()>>(what: &'static str, work: impl Fn() -> F) {
-    while is_broken_off(what, work()).await {
-        tokio::time::sleep(ANEW).await;
+    let mut panics = 0;
+    loop {
+        let began = Instant::now();
+        if !is_broken_off(what, work()).await {
+            return;
+        }
+        panics = if began.elapsed() < CALM { panics + 1 } else { 1 };
+        tokio::time::sleep(ANEW.pause(panics)).await;
     }
+}
+
+/// The same as a task of its own. Must be called within a Tokio runtime.
+pub fn spawn_resumed<F>(what: &'static str, work: impl Fn() -> F + Send + 'static) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(resumed(what, work))
 }
 
 /// Whether it panicked.
@@ -58,6 +78,7 @@ impl Panicked {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
@@ -86,5 +107,20 @@ mod tests {
         })
         .await;
         assert_eq!(begun.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_panics_each_time_begins_anew_more_and_more_rarely() {
+        let begun = Arc::<AtomicU32>::default();
+        let counted = begun.clone();
+        let going_on = spawn_resumed("this", move || {
+            let before = counted.fetch_add(1, Ordering::Relaxed);
+            async move { assert_eq!(before, u32::MAX, "it panics each time") }
+        });
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        assert!(!going_on.is_finished());
+        going_on.abort();
+        let begun = begun.load(Ordering::Relaxed);
+        assert!((12..40).contains(&begun), "{begun}");
     }
 }

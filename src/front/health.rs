@@ -2,25 +2,45 @@
 //! protocol, or not over TLS.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
+use kiln_net::panics::caught;
 
 /// Whether this process should be sent work. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    ready: AtomicBool,
+    /// What the process needs and has lost; it does not come back.
+    lost: OnceLock<String>,
+}
 
 impl Readiness {
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+        self.0.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Does what the process needs for its work and cannot begin anew. Once that panics the process is not ready any more.
+    pub async fn needs(&self, what: &'static str, work: impl Future<Output = ()>) {
+        if let Err(panicked) = caught(work).await {
+            tracing::error!(what, error = %panicked, "the server is without it until it starts again");
+            // What was lost first is said.
+            self.0.lost.set(format!("{what} is lost until a restart: {panicked}")).ok();
+        }
     }
 
     /// The error says why not.
     pub fn check(&self) -> Result<(), Cow<'static, str>> {
-        match self.0.load(Ordering::Relaxed) {
+        if let Some(lost) = self.0.lost.get() {
+            return Err(lost.clone().into());
+        }
+        match self.0.ready.load(Ordering::Relaxed) {
             true => Ok(()),
             false => Err("starting or draining".into()),
         }
@@ -44,5 +64,22 @@ fn answer(ready: Result<(), Cow<'static, str>>) -> (StatusCode, Cow<'static, str
     match ready {
         Ok(()) => (StatusCode::OK, "ready\n".into()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_has_lost_what_it_needs_is_not_ready() {
+        let readiness = Readiness::default();
+        readiness.set(true);
+        readiness.needs("this", async {}).await;
+        assert_eq!(answer(readiness.check()).0, StatusCode::OK);
+        readiness.needs("the worker", async { panic!("odd") }).await;
+        let (status, why) = answer(readiness.check());
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(why.contains("the worker is lost") && why.contains("odd"), "{why}");
     }
 }

@@ -29,6 +29,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use kiln_net::panics::resumed;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -131,9 +132,11 @@ impl Front {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let (lanes, peers, most) = (lanes.clone(), peers.clone(), limits.connections);
-            let acceptor =
-                Acceptor { lanes, peers, most, limiter: Limiter::new(LINES, LINES_WITHIN) };
-            tokio::spawn(acceptor.run(listener, shutdown.clone()));
+            let acceptor = Acceptor { lanes, peers, most };
+            let shutdown = shutdown.clone();
+            tokio::spawn(async move {
+                resumed("taking connections in", || acceptor.run(&listener, &shutdown)).await;
+            });
         }
         Ok(Self { threads: handles })
     }
@@ -159,11 +162,11 @@ struct Acceptor {
     peers: Peers,
     /// Connections that may be open at a time.
     most: u64,
-    limiter: Limiter,
 }
 
 impl Acceptor {
-    async fn run(mut self, listener: tokio::net::TcpListener, shutdown: CancellationToken) {
+    async fn run(&self, listener: &tokio::net::TcpListener, shutdown: &CancellationToken) {
+        let mut limiter = Limiter::new(LINES, LINES_WITHIN);
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -172,7 +175,7 @@ impl Acceptor {
             match accepted {
                 Ok((stream, peer)) => {
                     if let Err(why) = self.hand_over(stream, peer)
-                        && let Some(left_out) = self.limiter.admit(Instant::now())
+                        && let Some(left_out) = limiter.admit(Instant::now())
                     {
                         tracing::warn!(%peer, left_out, "a new connection is closed: {why}");
                     }

@@ -37,6 +37,7 @@ use kiln_deploy::executions::Executions;
 use kiln_deploy::fleet::Fleet;
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::rollouts::control::Control;
+use kiln_net::panics::spawn_resumed;
 use kiln_scheduler::SchedulerServices;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -185,12 +186,18 @@ impl Server {
         storage.on_full(cas.give_up_uploads());
         let sweeping = tokio::spawn(cas.keep_swept(&registry::REMEMBERED, evictions(&storage)));
         let registry = registry::state(&options, &storage, &common, admission.auth.is_some());
-        let tidying = registry.clone().map(|it| tokio::spawn(it.registry.keep_tidy()));
-        let pinning = tokio::spawn(storage.pins.clone().keep_renewed());
+        let tidying = registry.clone().map(|it| {
+            spawn_resumed("tidying the registry", move || it.registry.clone().keep_tidy())
+        });
+        let pins = storage.pins.clone();
+        let pinning = spawn_resumed("renewing pins", move || pins.clone().keep_renewed());
         let catalog = releases::catalog(&options.releases, &storage, &common);
         let collector = releases::collector(&options.releases, &storage, &catalog);
         let by_itself = options.releases.gc.then(|| collector.clone());
-        let settling = tokio::spawn(releases::keep_settled(catalog.clone(), by_itself));
+        let settled = catalog.clone();
+        let settling = spawn_resumed("settling releases", move || {
+            releases::keep_settled(settled.clone(), by_itself.clone())
+        });
         let checkpoints =
             promotion::checkpoints(&storage, options.releases.key.clone(), &common.base_url);
         let kept = Kept::charged(requests.budget().share(None));
@@ -244,12 +251,17 @@ impl Server {
                 figures: brought_up,
             },
         )?;
-        let forgetting = tokio::spawn(stages.clone().keep_tidy());
-        let previews = stages.previews.clone();
-        let sweeping_previews = tokio::spawn(previews.clone().keep_swept());
+        let (previews, tidied) = (stages.previews.clone(), stages.clone());
+        let forgetting = spawn_resumed("forgetting old stages", move || tidied.clone().keep_tidy());
+        let swept = previews.clone();
+        let sweeping_previews =
+            spawn_resumed("taking down environments", move || swept.clone().keep_swept());
         let url = &common.base_url;
         let pipelines = pipelines::start(&options.pipelines, &storage, &tests, stages, url);
-        let signing = tokio::spawn(promotion::keep_checkpoints(checkpoints.clone()));
+        let signed = checkpoints.clone();
+        let signing = spawn_resumed("signing the audit log", move || {
+            promotion::keep_checkpoints(signed.clone())
+        });
         let promoting = promotion.map(|it| tokio::spawn(it.run()));
         let besides =
             [signing, rolling, forgetting, sweeping_previews, fleet.counting, merging.working];
@@ -304,7 +316,8 @@ impl Server {
             slots: worker.as_ref().map_or(0, |worker| worker.slots()),
             not_enforced: worker.as_ref().map_or_else(Vec::new, |worker| worker.not_enforced()),
         };
-        let worker = worker.map(|worker| OwnWorker::start(worker, services.scheduler.clone()));
+        let worker = worker
+            .map(|worker| OwnWorker::start(worker, services.scheduler.clone(), readiness.clone()));
         readiness.set(true);
         Ok(Self {
             ready,

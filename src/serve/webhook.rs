@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_net::http::{Client, Options, client, described, header};
+use kiln_net::panics::caught;
 use kiln_net::tls::{TlsFiles, client_config, without_trust};
 use kiln_net::{Reach, Url, reach, urls};
 use serde_json::Value;
@@ -78,6 +79,12 @@ impl Webhook {
     }
 }
 
+/// Whether it was heard. Where whoever tells it panics it was not: it is tried as often as what nobody takes, and holds up
+/// what comes behind it no longer.
+pub async fn heard(telling: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    caught(telling).await.unwrap_or_else(|panicked| Err(panicked.to_string()))
+}
+
 /// Text of others in which nothing is markup or calls anybody.
 pub fn plain(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace(['`', '\n'], " ")
@@ -109,6 +116,13 @@ mod tests {
         let webhook = Webhook::new(&options, "http://k").unwrap();
         let result = webhook.post(&json!({"number": 7})).await;
         (answers.await.unwrap(), result)
+    }
+
+    #[tokio::test]
+    async fn who_panics_was_not_heard() {
+        assert_eq!(heard(async { Ok(()) }).await, Ok(()));
+        let odd = heard(async { panic!("odd") }).await;
+        assert_eq!(odd, Err("a fault of Kiln ended it: odd".to_owned()));
     }
 
     #[tokio::test]

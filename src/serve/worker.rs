@@ -9,6 +9,8 @@ use kiln_scheduler::Scheduler;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::front::health::Readiness;
+
 /// How long the worker may take to stop what still runs after the drain time, and to say so.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
 /// A scheduler that ends a session in its own process may have lost its Redis.
@@ -53,9 +55,13 @@ impl Prepared {
 }
 
 impl OwnWorker {
-    pub fn start(prepared: Prepared, scheduler: Scheduler) -> Self {
+    /// `readiness`: without its worker the server is not ready.
+    pub fn start(prepared: Prepared, scheduler: Scheduler, readiness: Readiness) -> Self {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(prepared.worker, scheduler, stop.clone()));
+        let running = run(prepared.worker, scheduler, stop.clone());
+        let task = tokio::spawn(async move {
+            readiness.needs("the worker of this server", running).await;
+        });
         Self { task, stop }
     }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::panics::caught;
 
 use super::{asset, chunking, http};
 use crate::blob::SharedBlobStore;
@@ -62,13 +63,17 @@ pub async fn keep_swept(
             continue;
         }
         let began = Instant::now();
-        match sweep(&records, &blobs, others).await {
+        let done = match caught(sweep(&records, &blobs, others)).await {
+            Ok(done) => done.map_err(|error| chain(&error)),
+            Err(panicked) => Err(panicked.to_string()),
+        };
+        match done {
             Ok(gone) => {
                 (swept, failures) = (Some(now), 0);
                 tracing::debug!(gone, "removed what was remembered of evicted blobs");
             }
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "records of evicted blobs stay for now");
+                tracing::warn!(error, "records of evicted blobs stay for now");
                 failures += 1;
                 tokio::time::sleep(BACKOFF.pause(failures)).await;
             }

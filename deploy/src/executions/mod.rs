@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use kiln_cas::SharedBlobStore;
 use kiln_cas::records::SharedRecords;
+use kiln_net::panics::spawn_resumed;
 use kiln_protos::events::Execution;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -82,7 +83,10 @@ impl Executions {
         let stores = (records.clone(), blobs);
         let writer = Writer::new(stores, executions, inbox, counters.clone(), clock.clone());
         tokio::spawn(writer.run());
-        let sweeping = tokio::spawn(keep_swept(records.clone(), counters.clone(), clock, keep));
+        let (swept, into) = (records.clone(), counters.clone());
+        let sweeping = spawn_resumed("removing old records of executions", move || {
+            keep_swept(swept.clone(), into.clone(), clock.clone(), keep)
+        });
         let sweeping = Arc::new(Sweeping(sweeping));
         Self { store: ExecutionStore::new(records), commands, counters, sweeping }
     }

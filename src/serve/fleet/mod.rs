@@ -7,6 +7,7 @@ use kiln_cas::stores::Storage;
 use kiln_deploy::fleet::Fleet;
 use kiln_deploy::rollouts::parts::Targets;
 use kiln_net::causes::chain;
+use kiln_net::panics::spawn_resumed;
 use tokio::task::JoinHandle;
 
 use crate::telemetry::AgentCounts;
@@ -40,7 +41,9 @@ pub fn start(storage: &Storage) -> Started {
     let fleet = Fleet::new(storage.records.clone(), Arc::new(now));
     let given = fleet.given();
     let figures = Arc::new(Mutex::new(AgentCounts { given, ..AgentCounts::default() }));
-    let counting = tokio::spawn(keep_counted(fleet.clone(), figures.clone()));
+    let (counted, into) = (fleet.clone(), figures.clone());
+    let counting =
+        spawn_resumed("counting agents", move || keep_counted(counted.clone(), into.clone()));
     Started { fleet, figures, counting }
 }
 

@@ -10,11 +10,12 @@ use kiln_ci::CiServices;
 use kiln_ci::queue::hosted::{Feed, HostedError, QueueGauge, Queues};
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::panics::resumed;
 use tokio::task::JoinHandle;
 
 use self::told::tell;
 use super::history::StoredRecords;
-use super::webhook::{Webhook, WebhookError, WebhookOptions};
+use super::webhook::{Webhook, WebhookError, WebhookOptions, heard};
 use crate::telemetry::MergeQueuesOf;
 
 /// How often queues are looked at for metrics.
@@ -60,12 +61,14 @@ pub fn start(
     let records = Arc::new(StoredRecords(storage.records.clone()));
     let queues = Queues::new(records, tests.clock.clone());
     let gauges = Arc::<Mutex<Vec<QueueGauge>>>::default();
-    let counting = keep_counted(queues.clone(), gauges.clone());
+    let (counted, into) = (queues.clone(), gauges.clone());
     let feed = queues.feed(WEBHOOK);
     let working = tokio::spawn(async move {
+        let count = || keep_counted(counted.clone(), into.clone());
+        let counting = resumed("counting merge queues", count);
         let telling = async {
             if let Some(webhook) = &webhook {
-                keep_told(&feed, webhook).await;
+                resumed("telling news of merge queues", || keep_told(&feed, webhook)).await;
             }
         };
         tokio::join!(counting, telling);
@@ -105,7 +108,8 @@ async fn tell_all(
 ) -> Result<Duration, HostedError> {
     for told in feed.take(TOLD_AT_ONCE).await? {
         // Another process tells by now.
-        let Some(heard) = feed.telling(tell(webhook, &told)).await else { return Ok(LOOK) };
+        let telling = feed.telling(heard(tell(webhook, &told)));
+        let Some(heard) = telling.await else { return Ok(LOOK) };
         if let Err(reason) = heard {
             *tries += 1;
             let queue = told.queue.as_str();

@@ -12,6 +12,7 @@ use kiln_cas::stores::audit::AuditLog;
 use kiln_ci::CiServices;
 use kiln_ci::pipelines::StageRunner;
 use kiln_ci::pipelines::control::{Control, ControlOptions, ControlParts};
+use kiln_net::panics::spawn_resumed;
 use tokio::task::JoinHandle;
 
 use self::directory::Directory;
@@ -57,7 +58,8 @@ pub fn start(
         name: format!("{base_url}#{}", std::process::id()),
     };
     let control = Control::new(parts, ControlOptions { keep: options.keep, most: options.most });
-    let reading = tokio::spawn(directory.keep_read());
-    let driving = tokio::spawn(control.clone().run());
+    let reading = spawn_resumed("reading pipelines", move || directory.clone().keep_read());
+    let driven = control.clone();
+    let driving = spawn_resumed("driving pipelines", move || driven.clone().run());
     Pipelines { control, tasks: vec![reading, driving] }
 }

@@ -23,6 +23,7 @@ use kiln_deploy::signing::{KeyRing, Signer};
 use kiln_deploy::timestamp::Timestamp;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::panics::resumed;
 use tokio::time::MissedTickBehavior;
 
 use self::checks::Programs;
@@ -30,7 +31,7 @@ pub use self::options::{PromotionOptions, read_keys, read_pipeline};
 pub use self::parts::Gates;
 use self::parts::{Catalogued, MachineClock, Summaries};
 use self::told::tell;
-use super::webhook::{Webhook, WebhookError};
+use super::webhook::{Webhook, WebhookError, heard};
 
 /// How often it is looked whether something may happen by itself, and whether a file was changed.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -155,11 +156,13 @@ impl Promotion {
     /// Never returns; drop it to end it. Nobody who is told holds up what happens by itself.
     pub async fn run(self) {
         let Self { keeper, policy, keys, webhook, turn } = self;
-        let reading = keep_read(&keeper, (policy.as_deref(), keys.as_deref()));
-        let sweeping = keep_swept(&keeper);
+        let files = (policy.as_deref(), keys.as_deref());
+        let reading = resumed("reading promotion's files again", || keep_read(&keeper, files));
+        let sweeping = resumed("promoting what waits", || keep_swept(&keeper));
         let telling = async {
             if let Some(webhook) = &webhook {
-                keep_told(&keeper, webhook, &turn).await;
+                let telling = || keep_told(&keeper, webhook, &turn);
+                resumed("telling of promotions", telling).await;
             }
         };
         tokio::join!(reading, sweeping, telling);
@@ -262,7 +265,7 @@ async fn tell_all(
         if !is_mine(turn).await {
             return SWEEP;
         }
-        if let Err(reason) = tell(webhook, &change).await {
+        if let Err(reason) = heard(tell(webhook, &change)).await {
             *tries += 1;
             if *tries < TRIES {
                 tracing::info!(reason, change = change.number, "a change could not be told");

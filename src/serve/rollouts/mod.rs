@@ -16,11 +16,12 @@ use kiln_deploy::rollouts::plan::AGENTS;
 use kiln_deploy::signing::{KeyRing, Signer};
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::panics::resumed;
 
 pub use self::options::{RolloutOptions, RolloutParts, read_parts};
 use self::releases::{Listed, MachineClock};
 use self::told::tell;
-use super::webhook::{Webhook, WebhookError};
+use super::webhook::{Webhook, WebhookError, heard};
 
 /// How often it is looked whether something is to be told.
 const LOOK: Duration = Duration::from_secs(5);
@@ -85,11 +86,13 @@ impl Rollouts {
         let Self { control, webhook } = self;
         let telling = async {
             if let Some(webhook) = &webhook {
-                keep_told(&control, webhook).await;
+                resumed("telling of rollouts", || keep_told(&control, webhook)).await;
             }
         };
-        let (counting, drilling) = (control.keep_counted(), control.keep_drilled());
-        tokio::join!(control.clone().run(), counting, drilling, telling);
+        let driving = resumed("driving rollouts", || control.clone().run());
+        let counting = resumed("counting targets", || control.keep_counted());
+        let drilling = resumed("beginning drills", || control.keep_drilled());
+        tokio::join!(driving, counting, drilling, telling);
     }
 }
 
@@ -121,7 +124,7 @@ async fn tell_all(control: &Control, webhook: &Webhook, tries: &mut u32) -> Dura
                 return LOOK;
             }
         }
-        if let Err(reason) = tell(webhook, &notice).await {
+        if let Err(reason) = heard(tell(webhook, &notice)).await {
             *tries += 1;
             if *tries < TRIES {
                 tracing::info!(
