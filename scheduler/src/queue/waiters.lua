@@ -36,14 +36,29 @@ rarely(function()
   end
 
   -- Where nobody else waits there is nothing to wait for: the task ends now, or the request alone
-  -- where the task goes on for others.
-  function Q.gave_up(id, request)
+  -- where the task goes on for others. `number`: as in `Q.cancel`. `again`: the answer to the first call was lost on
+  -- its way; what was said once more of it.
+  function Q.gave_up(id, request, number, again)
+    local token = number and me .. ':' .. number
+    if again then
+      local was = fetch(tk(id), 'st', 'ending', 'detail', 'xby', 'x' .. request)
+      local alone = was['x' .. request] == token
+      local what = alone and id .. ':' .. request or id
+      if again[what] then return end
+      again[what] = true
+      if alone then return emit('RequestCancelled', id, request, record(id)) end
+      if was.st == 'F' and was.xby == token then
+        emit('Finished', id, was.ending, was.detail, record(id))
+      end
+      return
+    end
     local others = Q.detach(id, request)
     local t = others and task_of(id, 'waiters')
     if t and t.waiters == '0' and t.st ~= 'P' then
+      if token then call('HSET', tk(id), 'xby', token) end
       Q.stop(id, 'NobodyWaits', 'NobodyWaits')
     elseif t and t.waiters ~= '0' and others == 0 then
-      Q.cancel(id, request)
+      Q.cancel(id, request, number)
     end
   end
 
@@ -59,7 +74,7 @@ rarely(function()
     if tonumber(t.waiters) == 0 and t.st ~= 'P' then Q.stop(id, 'NobodyWaits', 'NobodyWaits') end
   end
 
-  -- `number`: which of the cancels of this frontend it is, where it may be told twice.
+  -- `number`: which of the cancels of this frontend, and of those who gave up, it is, where it may be told twice.
   function Q.cancel(id, request, number)
     local token = number and me .. ':' .. number
     local again = token and fetch(tk(id), 'st', 'ending', 'detail', 'xby', 'x' .. request)

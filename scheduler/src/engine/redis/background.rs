@@ -140,19 +140,26 @@ pub async fn beat(frontend: &Frontend) -> Result<(), CallError> {
     told
 }
 
-/// Tells Redis of the waiters that have left. Not twice: when the answer is lost, the next
-/// time that all is compared sets it right.
+/// Tells Redis of the waiters that have left. Those who may come back not twice: when the answer is lost, the next time
+/// that all is compared sets it right.
 async fn flush_left(frontend: &Frontend) {
-    let left = frontend.engine.take_left();
-    for (event, operations) in [("detach", left.gone), ("gave_up", left.gave_up)] {
-        for operations in operations.chunks(MAX_LOOKED_AT) {
-            match frontend.engine.calls.once(script::left(event, operations)).await {
-                Ok(heard) => answered(frontend, heard),
-                Err(error) => {
-                    frontend.engine.lapsed.store(true, Ordering::Release);
-                    tracing::warn!(error = chain(&error), "the queue was not told who left")
-                }
-            }
+    let engine = &frontend.engine;
+    let left = engine.take_left();
+    for operations in left.gone.chunks(MAX_LOOKED_AT) {
+        told(frontend, engine.calls.once(script::left("detach", operations)).await);
+    }
+    for operations in left.gave_up.chunks(MAX_LOOKED_AT) {
+        told(frontend, engine.gave_up(operations).await);
+    }
+}
+
+/// What became of telling who left.
+fn told(frontend: &Frontend, told: Result<Heard, CallError>) {
+    match told {
+        Ok(heard) => answered(frontend, heard),
+        Err(error) => {
+            frontend.engine.lapsed.store(true, Ordering::Release);
+            tracing::warn!(error = chain(&error), "the queue was not told who left");
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct RedisEngine {
     /// The queue may know less of what is waited for here than it should, or this frontend less of what became
     /// of it.
     pub(super) doubted: AtomicBool,
-    /// How many requests were cancelled here.
+    /// How many calls were made that say what somebody does not want any more.
     cancels: AtomicU64,
     /// Waiters that have left and of whom Redis does not know it yet.
     pub(super) left: Mutex<Left>,
@@ -102,6 +102,13 @@ impl RedisEngine {
     /// Waiters that have left since this was asked.
     pub(super) fn take_left(&self) -> Left {
         std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells of those who gave up, once more where the answer is lost: what that ends is written down here alone. Not
+    /// while this is under way already.
+    pub(super) async fn gave_up(&self, operations: &[OperationId]) -> Result<Heard, CallError> {
+        let number = self.cancels.fetch_add(1, Ordering::Relaxed);
+        self.calls.again(script::gave_up(operations, number)).await
     }
 
     /// Notes what is between the engine and the script alone. Returns what is for the frontend.

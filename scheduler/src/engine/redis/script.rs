@@ -263,6 +263,14 @@ pub fn left(event: &str, operations: &[OperationId]) -> Arguments {
     arguments
 }
 
+/// Those who gave up, in the `number`-th call of this frontend that may be told twice: each answer says what the first one
+/// did.
+pub fn gave_up(operations: &[OperationId], number: u64) -> Arguments {
+    let mut arguments = left("gave_up", operations);
+    arguments.push(number.to_string().into_bytes());
+    arguments
+}
+
 /// `look` or `publishes`.
 pub fn tasks(event: &str, tasks: &[TaskId]) -> Arguments {
     let mut arguments = vec![event.as_bytes().to_vec()];

@@ -3,6 +3,9 @@
 -- Timers that fire in one call; what is left fires in the next, which is due at once.
 local MAX_FIRED = 2000
 
+-- How long the number of a call is known that may be told twice: it is told again at once.
+local RETOLD_MS = 600000
+
 local FIRE = {
   a = 'check_silence', b = 'lease_expired', c = 'retry', d = 'check_abandoned',
   e = 'check_unsatisfiable', f = 'forget_finished', g = 'check_frontend',
@@ -33,7 +36,14 @@ local function run(keys, arguments)
     Q.beat(arg(1))
   elseif event == 'detach' or event == 'gave_up' then
     local left = args(1)
-    for i = 1, #left, 2 do Q[event](left[i], left[i + 1]) end
+    -- Behind the pairs: which of such calls of this frontend it is, where it may be told twice.
+    local number = #left % 2 == 1 and left[#left]
+    local again
+    if number then
+      again = call('GET', P .. ':gu:' .. me) == number and {}
+      call('SET', P .. ':gu:' .. me, number, 'PX', RETOLD_MS)
+    end
+    for i = 1, #left - 1, 2 do Q[event](left[i], left[i + 1], number, again) end
   elseif event == 'heartbeat' then
     Q.heartbeats(1, true)
   elseif event == 'worker_joined' then
