@@ -9,8 +9,8 @@ use kiln_net::lease::Standing;
 use tokio::task::JoinHandle;
 
 use super::Control;
-use super::driver::Driver;
 use super::error::ControlError;
+use super::faults;
 
 /// How often it is looked whether it has to be renewed, and whether there is something to drive.
 const LOOK: Duration = Duration::from_secs(2);
@@ -69,7 +69,7 @@ impl Control {
                     running.retain(|id, task| due.contains(id) && !task.0.is_finished());
                     for id in due {
                         let control = self.clone();
-                        let start = || Running(tokio::spawn(Driver::keep(control, id.clone())));
+                        let start = || Running(tokio::spawn(faults::keep(control, id.clone())));
                         running.entry(id.clone()).or_insert_with(start);
                     }
                 }

@@ -6,6 +6,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `leading`, `driver` | who drives, and one rollout that is driven, in rounds |
+//! | `faults` | a rollout whose driver panics |
 //! | `asked`, `fit`, `room`, `start`, `preview` | a rollout begins, or it is said what it would do |
 //! | `commands` | what people say of it, and are shown |
 //! | `append`, `fold` | what follows is written, and read again |
@@ -30,6 +31,7 @@ mod doing;
 mod drill;
 mod driver;
 mod error;
+mod faults;
 mod figures;
 mod fit;
 mod fold;

@@ -3,6 +3,7 @@
 
 mod crashes;
 mod drills;
+mod faults;
 mod figures;
 mod lives;
 mod pace;

@@ -196,6 +196,8 @@ pub struct Listed {
     pub blamed: Mutex<Vec<String>>,
     /// The name of a release that no key has signed.
     pub unsigned: Mutex<Option<String>>,
+    /// Whoever asks how a release stands panics.
+    pub breaks: AtomicBool,
 }
 
 pub fn digest(name: &str) -> ContentDigest {
@@ -205,6 +207,7 @@ pub fn digest(name: &str) -> ContentDigest {
 #[async_trait]
 impl Releases for Listed {
     async fn standing(&self, release: &ReleaseName, _: &str) -> Result<Standing, PartError> {
+        assert!(!self.breaks.load(Ordering::SeqCst), "it breaks");
         let digest = digest(&release.to_string());
         if let Some(why) = self.refused.lock().unwrap().clone() {
             return Ok(Standing::Refused(why));
