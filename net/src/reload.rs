@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::panics::caught;
+
 /// How often files are looked at. Notices of the kernel would miss what is mounted or linked
 /// anew, as secrets are.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -89,6 +91,14 @@ impl Watched {
         Self { item, stamps, reloads }
     }
 
+    /// What panics on a change counts as one that is not taken over.
+    async fn look_on(&mut self) {
+        if let Err(panicked) = caught(async { self.look() }).await {
+            tracing::error!(what = self.item.what(), error = %panicked, "a change is not taken over");
+            self.reloads.note(self.item.as_ref(), Some(panicked.to_string()));
+        }
+    }
+
     fn look(&mut self) {
         // Taken before the files are read: what changes meanwhile is seen the next time.
         let stamps = stamps(self.item.as_ref());
@@ -125,7 +135,9 @@ pub fn watch(
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(INTERVAL) => {}
             }
-            watched.iter_mut().for_each(Watched::look);
+            for one in &mut watched {
+                one.look_on().await;
+            }
         }
     })
 }
@@ -156,6 +168,7 @@ mod tests {
 
         fn reload(&self) -> Result<(), String> {
             let text = std::fs::read_to_string(&self.path).map_err(|error| error.to_string())?;
+            assert_ne!(text, "odd", "it panics");
             self.read.lock().unwrap().push(text);
             Ok(())
         }
@@ -191,5 +204,23 @@ mod tests {
         std::fs::write(&path, "mended").unwrap();
         watched.look();
         assert!(!failed());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_makes_its_reader_panic_is_one_that_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "first").unwrap();
+        let text = Arc::new(Text { path: path.clone(), read: Mutex::default() });
+        let reloads = Reloads::default();
+        let mut watched = Watched::new(text.clone(), reloads.clone());
+        std::fs::write(&path, "odd").unwrap();
+        watched.look_on().await;
+        let error = reloads.all()[0].1.error.clone().unwrap();
+        assert!(error.contains("it panics"), "{error}");
+        std::fs::write(&path, "mended").unwrap();
+        watched.look_on().await;
+        assert_eq!(*text.read.lock().unwrap(), ["mended"]);
+        assert!(reloads.all()[0].1.error.is_none());
     }
 }

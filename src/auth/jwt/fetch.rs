@@ -8,6 +8,7 @@ use kiln_net::Url;
 use kiln_net::http::{
     BodyError, Client, ClientError, Options, StatusCode, client, collect, described,
 };
+use kiln_net::panics::caught;
 use kiln_net::tls::{FileError, client_config_with};
 use kiln_net::urls::shown;
 use tokio::sync::{Notify, watch};
@@ -144,7 +145,12 @@ impl Keeper {
     }
 
     async fn round(&mut self) {
-        match self.fetcher.fetch().await {
+        // Whoever panics over an answer has fetched nothing, and what there was ages.
+        let fetched = match caught(self.fetcher.fetch()).await {
+            Ok(fetched) => fetched.map_err(|error| error.to_string()),
+            Err(panicked) => Err(panicked.to_string()),
+        };
+        match fetched {
             Ok(keys) => {
                 tracing::debug!(url = %shown(&self.fetcher.url), keys = keys.len(), "fetched keys");
                 self.fetched = Some(Instant::now());
