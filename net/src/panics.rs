@@ -54,6 +54,19 @@ where
     tokio::spawn(resumed(what, work))
 }
 
+/// Work as a task of its own that cannot begin anew. Where it panics the log says at once what is done no more: whoever ends
+/// it looks only then. Must be called within a Tokio runtime.
+pub fn spawn_heard(
+    what: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(panicked) = caught(work).await {
+            tracing::error!(what, error = %panicked, "it panicked, and is done no more until a restart");
+        }
+    })
+}
+
 /// Whether it panicked.
 pub async fn is_broken_off(what: &'static str, work: impl Future<Output = ()>) -> bool {
     // In a box, since it is handed on from here to there.
@@ -107,6 +120,11 @@ mod tests {
         })
         .await;
         assert_eq!(begun.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn whoever_ends_a_task_hears_no_panic_that_was_told() {
+        spawn_heard("this", async { panic!("once") }).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kiln_cas::events::Events;
+use kiln_net::panics::spawn_heard;
 use kiln_protos::events::Execution;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -34,7 +35,10 @@ impl Observer {
     pub fn start(events: &Events, stages: Arc<Stages>, traces: Option<Traces>) -> Self {
         let stop = CancellationToken::new();
         let observing = Observing { events: events.subscribe(), stages, traces };
-        Self { task: tokio::spawn(observing.run(stop.clone())), stop }
+        Self {
+            task: spawn_heard("metrics and traces of actions", observing.run(stop.clone())),
+            stop,
+        }
     }
 
     /// Takes in what was published before, and sends the traces that are left.

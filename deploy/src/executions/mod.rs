@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use kiln_cas::SharedBlobStore;
 use kiln_cas::records::SharedRecords;
-use kiln_net::panics::spawn_resumed;
+use kiln_net::panics::{spawn_heard, spawn_resumed};
 use kiln_protos::events::Execution;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -82,7 +82,7 @@ impl Executions {
         let counters = Arc::<Counters>::default();
         let stores = (records.clone(), blobs);
         let writer = Writer::new(stores, executions, inbox, counters.clone(), clock.clone());
-        tokio::spawn(writer.run());
+        spawn_heard("recording executions", writer.run());
         let (swept, into) = (records.clone(), counters.clone());
         let sweeping = spawn_resumed("removing old records of executions", move || {
             keep_swept(swept.clone(), into.clone(), clock.clone(), keep)

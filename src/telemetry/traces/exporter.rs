@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kiln_net::grpc::connector;
+use kiln_net::panics::spawn_heard;
 use kiln_net::tls::{TlsFiles, client_config};
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig, WithTonicConfig};
@@ -77,7 +78,7 @@ impl Exporter {
             .map_err(|error| failed(error.to_string()))?;
         exporter.set_resource(&resource(instance));
         let (queue, inbox) = mpsc::channel(MAX_QUEUED);
-        let task = tokio::spawn(send(exporter, inbox, counters.clone()));
+        let task = spawn_heard("sending traces", send(exporter, inbox, counters.clone()));
         Ok(Self { queue, task, counters })
     }
 
