@@ -58,7 +58,8 @@ impl OwnWorker {
     /// `readiness`: without its worker the server is not ready.
     pub fn start(prepared: Prepared, scheduler: Scheduler, readiness: Readiness) -> Self {
         let stop = CancellationToken::new();
-        let running = run(prepared.worker, scheduler, stop.clone());
+        // In a box, since it is handed on from here to there.
+        let running = Box::pin(run(prepared.worker, scheduler, stop.clone()));
         let task = tokio::spawn(async move {
             readiness.needs("the worker of this server", running).await;
         });
