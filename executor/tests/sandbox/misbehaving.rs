@@ -182,12 +182,21 @@ fn a_fork_bomb_is_named_where_a_cgroup_counts() {
     });
 }
 
+/// Of a slot, and so of the zygote that removes what an action left.
+const OPEN_FILES: u64 = 1024;
+/// Levels of directories: more than a process can have open, and than a path of 4,096 bytes can name.
+const DEEP: usize = 3000;
+
 #[test]
 fn scratch_on_disk_works_and_limits_each_file() {
     for as_user in [as_root as fn(Box<dyn FnOnce()>), ordinary] {
         as_user(Box::new(|| {
             block_on(async {
-                let mut slot = Fixture::with(|config| config.upper = UpperDir::Disk).await;
+                let mut slot = Fixture::with(|config| {
+                    config.upper = UpperDir::Disk;
+                    config.open_files = OPEN_FILES;
+                })
+                .await;
                 slot.input("in", "input");
                 let ran = slot.sh("cat in > out; rm in; mkdir -p d && touch d/f; ls").await;
                 assert_eq!(ran.succeeded(), "d\nout");
@@ -195,11 +204,9 @@ fn scratch_on_disk_works_and_limits_each_file() {
                 assert_eq!(slot.sh("ls").await.succeeded(), "in");
                 let ran = slot.sh("head -c 1000000000 /dev/zero > big").await;
                 assert_ne!(ran.ending, Ending::Exited(0));
-                // Deeper than a process can have directories open, and than a path can name.
-                let deep = "import os\nfor _ in range(20000): os.mkdir('d'); os.chdir('d')";
-                let mut spec = slot.command(&["python3", "-c", deep]);
-                // Seconds on a machine with nothing else to do, minutes on one that is busy.
-                spec.timeout = Duration::from_secs(600);
+                let deep =
+                    format!("import os\nfor _ in range({DEEP}): os.mkdir('d'); os.chdir('d')");
+                let spec = slot.command(&["python3", "-c", &deep]);
                 slot.run(&spec).await.succeeded();
                 for _ in 0..3 {
                     assert_eq!(slot.sh("ls").await.succeeded(), "in");
