@@ -38,7 +38,9 @@ cp -R "$here/../bazel" "$work/examples/bazel"
 cd "$work/examples/tests"
 sed -i "s/^CASES = .*/CASES = \"$cases\"/; s/^PARTS = .*/PARTS = \"$parts\"/" BUILD.bazel
 
-startup=("--output_user_root=$work/bazel" --max_idle_secs=120 --nohome_rc)
+# It lives for minutes: what it compiles well it never earns back.
+startup=("--output_user_root=$work/bazel" --max_idle_secs=120 --nohome_rc
+  --host_jvm_args=-XX:TieredStopAtLevel=1 --host_jvm_args=-XX:+UseSerialGC)
 flags=(--config=kiln --symlink_prefix=/ --noshow_progress --color=no --curses=no)
 run_bazel() { LC_ALL=C.UTF-8 "$bazel" "${startup[@]}" "$@"; }
 # Tests run again though they passed: each round stands for a build at another commit.
