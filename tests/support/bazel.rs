@@ -1,7 +1,9 @@
 //! A Bazel with an output base of its own, shut down when dropped.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
 use tempfile::TempDir;
 
@@ -11,6 +13,8 @@ pub struct Bazel {
     user_root: TempDir,
     /// Startup options beside the usual ones: another set is another Bazel server.
     pub startup: Vec<&'static str>,
+    /// What it has said of itself: it stays where it is.
+    said: Mutex<HashMap<String, PathBuf>>,
 }
 
 pub struct Run {
@@ -24,7 +28,7 @@ impl Bazel {
     pub fn new(binary: PathBuf, workspace: &str) -> Self {
         let user_root = TempDir::with_prefix("kiln-bazel-").expect("a temporary directory");
         let workspace = super::root().join(workspace);
-        Self { binary, workspace, user_root, startup: Vec::new() }
+        Self { binary, workspace, user_root, startup: Vec::new(), said: Mutex::default() }
     }
 
     /// Bazel with these arguments, not started.
@@ -96,10 +100,17 @@ impl Bazel {
         self.info("bazel-testlogs")
     }
 
-    /// What `bazel info KEY` says.
+    /// What `bazel info KEY` says of where something lies. It is asked once.
     pub fn info(&self, key: &str) -> PathBuf {
+        let mut said = self.said.lock().unwrap();
+        if let Some(path) = said.get(key) {
+            return path.clone();
+        }
         let run = self.command(&["info", key]).output().expect("Bazel runs");
-        String::from_utf8_lossy(&run.stdout).trim().into()
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let path = PathBuf::from(String::from_utf8_lossy(&run.stdout).trim());
+        said.insert(key.to_owned(), path.clone());
+        path
     }
 
     pub fn user_root(&self) -> &Path {
