@@ -1,4 +1,4 @@
-//! docs/sharding.md with real Bazel: tests of twelve cases, a second each, that ask to be run in four parts.
+//! docs/sharding.md with real Bazel: tests of twelve cases that ask to be run in four parts.
 
 #![allow(clippy::panic)]
 

@@ -1,12 +1,14 @@
 #!/bin/bash
-# Runs twelve cases of a second each, or those of its shard, and reports them.
+# Runs twelve cases, or those of its shard, and reports them. Each takes a second, or what --each says.
 total=${TEST_TOTAL_SHARDS:-1}
 index=${TEST_SHARD_INDEX:-0}
 fails=0
+each=1.0
 for argument; do
   case $argument in
     --ignore) total=1 index=0 ignores=yes ;;
     --fail=*) fails=${argument#--fail=} ;;
+    --each=*) each=${argument#--each=} ;;
   esac
 done
 if [ -z "$ignores" ] && [ -n "$TEST_SHARD_STATUS_FILE" ]; then
@@ -17,7 +19,7 @@ code=0
 cases=
 for ((case = 0; case < 12; case++)); do
   ((case % total == index)) || continue
-  sleep 1
+  sleep "$each"
   echo "case $case"
   echo "$case" > "$TEST_UNDECLARED_OUTPUTS_DIR/case-$case.txt"
   failure=
@@ -25,7 +27,7 @@ for ((case = 0; case < 12; case++)); do
     failure='<failure message="it is seven"/>'
     code=3
   fi
-  cases+="<testcase classname=\"Suite\" name=\"case$case\" time=\"1.0\">$failure</testcase>"
+  cases+="<testcase classname=\"Suite\" name=\"case$case\" time=\"$each\">$failure</testcase>"
 done
 echo "<testsuites><testsuite name=\"Suite\">$cases</testsuite></testsuites>" > "$XML_OUTPUT_FILE"
 exit $code
