@@ -10,57 +10,58 @@ use crate::support::client;
 use crate::support::reapi::{Client, Spec};
 use crate::support::server::{Server, get_json, get_text};
 
+const ID: &str = "8a0a8e2c-3f0f-4d0a-9d56-0f3c5ad1c0f1";
+
+/// Requests that the build is known to have made.
+fn requests_of_the_build(frontend: &Server) -> u64 {
+    let builds = get_json(&frontend.address, "/api/v1/builds");
+    let builds = builds["builds"].as_array().unwrap();
+    let build = builds.iter().find(|build| build["invocation_id"] == ID);
+    let of = |what: &str| build.map_or(0, |build| count(build, what));
+    of("/executed") + of("/merged") + of("/cache_hits")
+}
+
+fn expect_whole(frontend: &Server, actions: u64) {
+    await_status(&frontend.address, "the whole build", |_| {
+        requests_of_the_build(frontend) >= actions
+    });
+    assert_eq!(requests_of_the_build(frontend), actions);
+    let listed = format!("/api/v1/executions?limit=500&invocation={ID}");
+    let listed = get_json(&frontend.address, &listed);
+    let ids = listed["executions"].as_array().unwrap().iter().map(|one| one["id"].as_str());
+    assert_eq!(ids.collect::<BTreeSet<_>>().len() as u64, actions);
+    let page = get_text(&frontend.address, &format!("/builds/{ID}"));
+    assert!(page.contains("CppCompile"), "{page}");
+}
+
 #[test]
-fn a_build_is_run_by_the_fleet_and_the_next_one_is_all_hits_at_any_frontend() {
-    let (Some(binary), Some(fleet)) = (client("KILN_BAZEL"), Fleet::start()) else { return };
+fn a_build_is_run_by_the_fleet_and_whole_and_all_hits_at_any_frontend() {
+    let (Some(binary), Some(mut fleet)) = (client("KILN_BAZEL"), Fleet::start()) else { return };
     let bazel = Bazel::new(binary, "tests/workspace");
-    let build = ["build", "//cpp/...", "//links/...", "//paths/..."];
-    let first = bazel.remote(&fleet.balancer.address, &build).expect_success();
-    assert!(first.processes("remote") > 5, "{}", first.text);
+    let id = format!("--invocation_id={ID}");
+    let build = |address: &str, options: &[&str]| {
+        let arguments = [&["build"], options, &["//cpp/...", "//links/...", "//paths/..."]];
+        bazel.remote(address, &arguments.concat()).expect_success()
+    };
+    // Through the balancer, its requests come to both.
+    let first = build(&fleet.balancer.address, &[&id]);
+    let actions = first.processes("remote") as u64;
+    assert!(actions > 5, "{}", first.text);
+    for frontend in &fleet.frontends {
+        expect_whole(frontend, actions);
+        let builds = get_json(&frontend.address, "/api/v1/builds");
+        assert_eq!(builds["builds"].as_array().unwrap().len(), 1, "{builds:#}");
+    }
     for frontend in &fleet.frontends {
         bazel.clean();
-        let again = bazel.remote(&frontend.address, &build).expect_success();
+        let again = build(&frontend.address, &[]);
         assert_eq!(again.processes("remote"), 0, "{}", again.text);
     }
     let stats = fleet.shared.redis.command(&["HGET", "{kiln:queue}:m", "c.retries"]);
     assert_ne!(stats, "1", "something had to be tried again");
-    drop(fleet.workers);
-}
-
-/// Requests that the only build is known to have made.
-fn requests_of_the_build(frontend: &Server) -> u64 {
-    let builds = get_json(&frontend.address, "/api/v1/builds");
-    assert!(builds["builds"].as_array().unwrap().len() <= 1, "{builds:#}");
-    let of = |what: &str| count(&builds, &format!("/builds/0/{what}"));
-    of("executed") + of("merged") + of("cache_hits")
-}
-
-#[test]
-fn a_build_through_the_balancer_is_whole_on_the_pages_of_each_frontend() {
-    let (Some(binary), Some(mut fleet)) = (client("KILN_BAZEL"), Fleet::start()) else { return };
-    let bazel = Bazel::new(binary, "tests/workspace");
-    let arguments = ["build", "//cpp/...", "//paths/..."];
-    let build = bazel.remote(&fleet.balancer.address, &arguments).expect_success();
-    let actions = build.processes("remote") as u64;
-    assert!(actions > 5, "{}", build.text);
-    let expect_whole = |frontend: &Server| {
-        await_status(&frontend.address, "the whole build", |_| {
-            requests_of_the_build(frontend) >= actions
-        });
-        assert_eq!(requests_of_the_build(frontend), actions);
-        let builds = get_json(&frontend.address, "/api/v1/builds");
-        let id = builds["builds"][0]["invocation_id"].as_str().unwrap();
-        let listed = format!("/api/v1/executions?limit=500&invocation={id}");
-        let listed = get_json(&frontend.address, &listed);
-        let ids = listed["executions"].as_array().unwrap().iter().map(|one| one["id"].as_str());
-        assert_eq!(ids.collect::<BTreeSet<_>>().len() as u64, actions);
-        let page = get_text(&frontend.address, &format!("/builds/{id}"));
-        assert!(page.contains("CppCompile"), "{page}");
-    };
-    fleet.frontends.iter().for_each(expect_whole);
     // Nothing of it was kept by the one that goes.
     fleet.frontends.remove(0).kill();
-    fleet.frontends.iter().for_each(expect_whole);
+    expect_whole(&fleet.frontends[0], actions);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
