@@ -62,15 +62,20 @@ async fn a_build_with_a_failing_test_is_on_its_page_in_the_grid_and_on_the_comma
             "--build_metadata=USER=ada",
             "--keep_going",
             "//flaky:failing_test",
-            "//cpp/...",
+            "//paths/...",
         ],
     );
     assert!(run.text.contains(&format!("{}/builds/{ID}", server.url())), "{}", run.text);
 
     let page = get_text(&server.address, &format!("/builds/{ID}"));
-    for part in
-        ["c0ffee5ca1ab1e", "ada", "//flaky:failing_test", "this is stderr", "test.xml", "//cpp/..."]
-    {
+    for part in [
+        "c0ffee5ca1ab1e",
+        "ada",
+        "//flaky:failing_test",
+        "this is stderr",
+        "test.xml",
+        "//paths/...",
+    ] {
         assert!(page.contains(part), "{part} is not on the page: {page}");
     }
     let told = &json(&server, &format!("/api/v1/builds/{ID}"))["told"];

@@ -125,7 +125,8 @@ fn an_index_that_was_lost_is_rebuilt_from_s3() {
     let (Some(binary), Some(shared)) = (client("KILN_BAZEL"), Shared::start()) else { return };
     let server = shared.serve("alone", &[]);
     let bazel = Bazel::new(binary, "tests/workspace");
-    bazel.remote(&server.address, &["build", "//cpp/..."]).expect_success();
+    let build = ["build", "//cpp:all", "//links/...", "//paths/..."];
+    bazel.remote(&server.address, &build).expect_success();
     assert!(uploads(&server.address) > 0.0);
     let written = s3(&server.address, "PUT");
     // What is written behind is in S3 when the server has ended.
@@ -160,7 +161,7 @@ fn an_index_that_was_lost_is_rebuilt_from_s3() {
     // server that has nothing but what the rebuilt index leads to.
     let server = shared.serve("empty", &[]);
     bazel.clean();
-    let again = bazel.remote(&server.address, &["build", "//cpp/..."]).expect_success();
+    let again = bazel.remote(&server.address, &build).expect_success();
     assert!(again.processes("remote") > 5, "{}", again.text);
     assert_eq!(uploads(&server.address), 0.0, "the client uploads again what the index knows");
     assert!(s3(&server.address, "GET") > 5.0, "inputs are read where the index says");

@@ -13,10 +13,11 @@ fn a_fleet_builds_on_a_redis_and_an_s3_with_tls_and_a_password_from_a_file() {
     assert!(shared.redis_url.starts_with("rediss://") && shared.endpoint.starts_with("https://"));
     let fleet = Fleet::over(shared);
     let bazel = Bazel::new(binary, "tests/workspace");
-    let first = bazel.remote(&fleet.balancer.address, &["build", "//cpp/..."]).expect_success();
+    let build = ["build", "//cpp:all", "//links/...", "//paths/..."];
+    let first = bazel.remote(&fleet.balancer.address, &build).expect_success();
     assert!(first.processes("remote") > 5, "{}", first.text);
     bazel.clean();
-    let again = bazel.remote(&fleet.balancer.address, &["build", "//cpp/..."]).expect_success();
+    let again = bazel.remote(&fleet.balancer.address, &build).expect_success();
     assert_eq!(again.processes("remote"), 0, "{}", again.text);
     for server in &fleet.frontends {
         assert_eq!(count(&get_json(&server.address, "/api/v1/status"), "/workers"), 2);
