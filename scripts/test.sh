@@ -29,6 +29,8 @@ need_registry || missing "docker-registry, skopeo, umoci and busybox"
 need_weed || missing "weed (SeaweedFS)"
 need_cargo_deb || missing "cargo-deb"
 [ "${KILN_ALLOW_SKIPS:-}" = 1 ] || export KILN_NO_SKIPS=1
+# What waits leaves its processor to others (.config/nextest.toml).
+export NEXTEST_TEST_THREADS="${NEXTEST_TEST_THREADS:-$(($(nproc) + 1))}"
 if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --workspace --locked --no-fail-fast "$@"
 else
