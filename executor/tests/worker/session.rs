@@ -1,20 +1,10 @@
 //! A worker and a scripted scheduler.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-#[path = "common/scheduler.rs"]
-mod scheduler;
-
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::{
-    FUNCTION, directory, executable, file, get, memory_store, put, put_action, put_action_with,
-    put_message, put_tree, shell,
-};
 use kiln_executor::runner::{Runner, Runners};
 use kiln_executor::sandbox::{CommandSpec, Finished, OutputStream};
 use kiln_executor::session::SessionEnd;
@@ -22,9 +12,14 @@ use kiln_executor::{Failure, Worker};
 use kiln_protos::worker::worker_failure::Kind as FailureKind;
 use kiln_protos::worker::{Drain, Stage, Welcome, scheduler_message, worker_message};
 use kiln_protos::{protobuf, reapi};
-use scheduler::{Scheduler, config, lease};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use crate::common::{
+    self, FUNCTION, directory, executable, file, get, memory_store, put, put_action,
+    put_action_with, put_message, put_tree, shell,
+};
+use crate::scheduler::{Scheduler, config, lease};
 
 #[tokio::test]
 async fn an_action_goes_through_all_stages_and_leaves_its_outputs_in_the_store() {

@@ -1,25 +1,20 @@
 //! The worker with the real sandbox.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-#[path = "common/scheduler.rs"]
-mod scheduler;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{
-    FUNCTION, Node, directory, executable, file, get, memory_store, put_action, put_action_with,
-    put_tree, shell,
-};
 use kiln_cas::SharedBlobStore;
 use kiln_executor::{Worker, WorkerConfig};
 use kiln_protos::reapi::{self, ExecuteResponse};
 use kiln_protos::worker::Stage;
 use kiln_protos::worker::worker_failure::Kind as FailureKind;
 use kiln_protos::worker::worker_message::Kind;
-use scheduler::{Scheduler, config};
+
+use crate::common::{
+    FUNCTION, Node, directory, executable, file, get, memory_store, put_action, put_action_with,
+    put_tree, shell,
+};
+use crate::scheduler::{Scheduler, config};
 
 async fn start_with(config: WorkerConfig, store: &SharedBlobStore) -> Scheduler {
     let zygote_command = vec![env!("CARGO_BIN_EXE_kiln-zygote").into()];

@@ -1,8 +1,5 @@
 //! Outputs on a real disk: what actions leave, well-behaved or not.
 #![allow(deprecated, reason = "the fields of REAPI 2.0 are tested too")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -11,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{FUNCTION, Node, get, memory_store, put_tree};
 use kiln_cas::{Digest, SharedBlobStore};
 use kiln_executor::input_root::{CacheLimits, InputLimits, InputRoots};
 use kiln_executor::outputs::{
@@ -22,6 +18,8 @@ use kiln_protos::reapi;
 use proptest::prelude::*;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
+
+use crate::common::{self, FUNCTION, Node, get, memory_store, put_tree};
 
 fn collect_kinds(root: &Path, outputs: &[(&str, OutputKind)]) -> Result<Collected, OutputError> {
     let expected = outputs

@@ -1,9 +1,5 @@
 //! The remote store against the real services, and sessions over a real connection.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -11,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{FUNCTION, PlainRunners, put, put_action, shell};
 use futures_util::{Stream, StreamExt};
 use kiln_cas::access::Everybody;
 use kiln_cas::services::{CasServices, FetchConfig, ServicesConfig};
@@ -33,6 +28,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::common::{self, FUNCTION, PlainRunners, put, put_action, shell};
 
 /// What a worker said in its session, and a way to answer.
 struct Conversation {

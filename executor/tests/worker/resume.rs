@@ -1,21 +1,16 @@
 //! What a worker runs while its scheduler is away, and what it says when one is there again.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-#[path = "common/scheduler.rs"]
-mod scheduler;
-
 use std::path::Path;
 use std::time::Duration;
 
-use common::{FUNCTION, memory_store, put_action, shell};
 use kiln_executor::session::SessionEnd;
 use kiln_executor::{Worker, WorkerConfig};
 use kiln_protos::worker::worker_failure::Kind as FailureKind;
 use kiln_protos::worker::{Lease, Stage, scheduler_message, worker_message};
-use scheduler::{Scheduler, config, lease};
 use tokio_util::sync::CancellationToken;
+
+use crate::common::{FUNCTION, memory_store, put_action, shell};
+use crate::scheduler::{Scheduler, config, lease};
 
 const SOON: Duration = Duration::from_secs(30);
 

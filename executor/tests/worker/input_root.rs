@@ -1,9 +1,5 @@
 //! Input roots on a real disk.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,13 +10,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::{
-    FUNCTION, Node, directory, executable, file, memory_store, put, put_message, put_tree,
-};
 use kiln_cas::stores::{Clock, Coalesced, DiskBlobStore, DiskOptions};
 use kiln_cas::{Blob, BlobStore, BlobWriter, Digest, SharedBlobStore, StoreError};
 use kiln_executor::input_root::{CacheLimits, InputError, InputLimits, InputRoot, InputRoots};
 use kiln_protos::reapi;
+
+use crate::common::{
+    FUNCTION, Node, directory, executable, file, memory_store, put, put_message, put_tree,
+};
 
 fn open(dir: &Path, store: &SharedBlobStore) -> InputRoots {
     open_with(dir, store, InputLimits::default(), CacheLimits::default())
