@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Runs all tests: unit, property, simulation, services, and end to end with real clients,
 # which it installs first. Fails when a client cannot be had, unless KILN_ALLOW_SKIPS=1.
+#
+#   scripts/test.sh --tools     installs them, and runs nothing
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -28,6 +30,7 @@ need_envoy || missing "Envoy"
 need_registry || missing "docker-registry, skopeo, umoci and busybox"
 need_weed || missing "weed (SeaweedFS)"
 need_cargo_deb || missing "cargo-deb"
+[ "${1:-}" != --tools ] || exit 0
 [ "${KILN_ALLOW_SKIPS:-}" = 1 ] || export KILN_NO_SKIPS=1
 # What waits leaves its processor to others (.config/nextest.toml).
 export NEXTEST_TEST_THREADS="${NEXTEST_TEST_THREADS:-$(($(nproc) + 1))}"
