@@ -48,7 +48,8 @@ impl Repository {
         // Its output base goes with the test; a home's .bazelrc is not read.
         let script = format!(
             "#!/bin/sh\n[ \"$1\" = --version ] && exec '{0}' --version\n\
-             exec '{0}' --output_user_root='{1}/out' --nohome_rc --host_jvm_args=-XX:TieredStopAtLevel=1 \"$@\"\n",
+             exec '{0}' --output_user_root='{1}/out' --nohome_rc --host_jvm_args=-XX:TieredStopAtLevel=1 \
+             --host_jvm_args=-XX:+UseSerialGC \"$@\"\n",
             bazel.display(),
             here.directory.path().display(),
         );
