@@ -10,14 +10,16 @@ use support::bazel::{Bazel, Run};
 use support::client;
 use support::server::Server;
 
-const TARGETS: &str = "//greet/...";
+const PROGRAMS: &str = "//greet/...";
+/// Where nothing has to be compiled.
+const TEXTS: &str = "//text/...";
 
 /// Builds here, with what `options` say of a cache; what was known is forgotten before.
-fn build_here(bazel: &Bazel, options: &[&str]) -> Run {
+fn build_here(bazel: &Bazel, targets: &str, options: &[&str]) -> Run {
     bazel.clean();
     let mut arguments = vec!["build"];
     arguments.extend(options);
-    arguments.push(TARGETS);
+    arguments.push(targets);
     bazel.local(&arguments)
 }
 
@@ -29,16 +31,16 @@ fn a_cache_alone_serves_over_grpc_and_http() {
     let bazel = Bazel::new(binary, "examples/bazel");
     for scheme in ["grpc", "http"] {
         let cache = format!("--remote_cache={scheme}://{}", server.address);
-        let first = build_here(&bazel, &[&cache]).expect_success();
+        let first = build_here(&bazel, PROGRAMS, &[&cache]).expect_success();
         let ran = first.processes("local");
         assert!(ran > 5, "{}", first.text);
         assert_eq!(first.processes("remote cache hit"), 0, "the two are apart: {}", first.text);
-        let second = build_here(&bazel, &[&cache]).expect_success();
+        let second = build_here(&bazel, PROGRAMS, &[&cache]).expect_success();
         assert_eq!(second.processes("remote cache hit"), ran, "{}", second.text);
         assert_eq!(second.processes("local"), 0, "{}", second.text);
     }
     let elsewhere = format!("--remote_cache=http://{}/another/instance", server.address);
-    let first = build_here(&bazel, &[&elsewhere]).expect_success();
+    let first = build_here(&bazel, PROGRAMS, &[&elsewhere]).expect_success();
     assert_eq!(first.processes("remote cache hit"), 0, "{}", first.text);
 }
 
@@ -49,13 +51,13 @@ fn whoever_may_not_write_results_is_told_and_can_build() {
     let server = Server::start(data.path(), &["--workers", "0"]);
     let bazel = Bazel::new(binary, "examples/bazel");
     let cache = format!("--remote_cache=grpc://{}", server.address);
-    let refused = build_here(&bazel, &[&cache]);
+    let refused = build_here(&bazel, TEXTS, &[&cache]);
     assert_ne!(refused.code, 0, "{}", refused.text);
     assert!(refused.text.contains("not authorized to write local results"), "{}", refused.text);
-    build_here(&bazel, &[&cache, "--noremote_upload_local_results"]).expect_success();
+    build_here(&bazel, TEXTS, &[&cache, "--noremote_upload_local_results"]).expect_success();
 
     let cache = format!("--remote_cache=http://{}", server.address);
-    let warned = build_here(&bazel, &[&cache]).expect_success();
+    let warned = build_here(&bazel, TEXTS, &[&cache]).expect_success();
     assert!(warned.text.contains("clients may not write action results here"), "{}", warned.text);
 }
 
@@ -68,7 +70,7 @@ fn instances_share_blobs_but_not_results() {
     let build = |instance: &str| {
         bazel.clean();
         let instance = format!("--remote_instance_name={instance}");
-        bazel.remote(&server.address, &["build", &instance, TARGETS]).expect_success()
+        bazel.remote(&server.address, &["build", &instance, TEXTS]).expect_success()
     };
     let first = build("team/main");
     let ran = first.processes("remote");
@@ -86,7 +88,7 @@ fn what_no_worker_offers_fails_with_the_reason() {
     let server = Server::spawn(command, data.path());
     let bazel = Bazel::new(binary, "examples/bazel");
     let properties = "--remote_default_exec_properties=gpu=1";
-    let run = bazel.remote(&server.address, &["build", properties, TARGETS]);
+    let run = bazel.remote(&server.address, &["build", properties, TEXTS]);
     assert_ne!(run.code, 0, "{}", run.text);
     assert!(run.text.contains("no worker offers gpu=1"), "{}", run.text);
 }

@@ -14,7 +14,7 @@ fn bazel_builds_with_a_laptop_s_token_and_poisons_nothing() {
     let build = |token: &str| {
         let header = format!("--remote_header=authorization=Bearer {token}");
         let main = "--remote_instance_name=main";
-        bazel.remote(&server.address, &["build", header.as_str(), main, "//..."])
+        bazel.remote(&server.address, &["build", header.as_str(), main, "//text/..."])
     };
     let first = build("tok-laptop").expect_success();
     assert!(first.processes("remote") > 5, "{}", first.text);
@@ -42,7 +42,7 @@ fn bazel_s_http_cache_takes_a_token_as_the_password() {
         let cache = format!("--remote_cache=http://me:{token}@{}/main", server.address);
         let mut all = vec!["build", cache.as_str()];
         all.extend(options);
-        all.push("//...");
+        all.push("//text/...");
         bazel.clean();
         bazel.local(&all)
     };

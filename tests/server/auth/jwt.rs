@@ -253,7 +253,7 @@ fn bazel_builds_with_a_jwt() {
     let build = |claims: &Value| {
         let token = signer.sign(None, claims);
         let header = format!("--remote_header=authorization=Bearer {token}");
-        bazel.remote(&server.address, &["build", &header, "//..."])
+        bazel.remote(&server.address, &["build", &header, "//text/..."])
     };
     let run = build(&developer()).expect_success();
     assert!(run.processes("remote") > 5, "{}", run.text);
