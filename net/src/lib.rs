@@ -18,6 +18,7 @@
 //! | `lease` | whose turn it is among processes that share a record |
 //! | `toml` | files in TOML, read key by key: what is wrong is told with line and column |
 //! | `causes` | an error with what caused it, as one line |
+//! | `unread` | which records cannot be read, each said once |
 
 mod allowed;
 mod backoff;
@@ -34,10 +35,12 @@ pub mod reach;
 pub mod reload;
 pub mod tls;
 pub mod toml;
+mod unread;
 pub mod urls;
 
 pub use allowed::{Allowed, AllowedError};
 pub use backoff::{Backoff, spread};
 pub use ids::id_at;
 pub use reach::Reach;
+pub use unread::Unread;
 pub use url::Url;

@@ -59,7 +59,7 @@ impl Filter {
 }
 
 impl Fleet {
-    /// Agents in the order of their places and names, behind a cursor.
+    /// Agents in the order of their places and names, behind a cursor, but those that cannot be read.
     pub async fn list_agents(
         &self,
         filter: &Filter,
@@ -75,7 +75,8 @@ impl Fleet {
             let page = records.list(&prefix, after.as_deref(), false, MAX_PAGE).await?;
             for record in &page {
                 let Some((place, name)) = keys::read_agent(&record.key) else { continue };
-                let agent: KeptAgent = decode(record)?;
+                let read = self.store.readable(decode::<KeptAgent>(record))?;
+                let Some(agent) = read else { continue };
                 let order = orders.get(self, &place, name).await?;
                 let condition = Condition::of(&agent, order.as_ref(), now);
                 let listed = Listed { place, name: name.to_owned(), agent, order, condition };

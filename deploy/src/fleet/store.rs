@@ -1,6 +1,9 @@
 //! Records of the fleet, read and written.
 
+use std::sync::Arc;
+
 use kiln_cas::records::{Expect, MAX_VALUE, Record, RecordsError, SharedRecords, Version, Write};
+use kiln_net::Unread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -15,6 +18,7 @@ pub const MAX_PAGE: usize = 1_000;
 #[derive(Clone)]
 pub struct Store {
     pub records: SharedRecords,
+    unread: Arc<Unread>,
 }
 
 /// A value, and which version of it was read.
@@ -37,7 +41,7 @@ pub fn as_found<T>(found: &Found<T>) -> Expect {
 
 impl Store {
     pub fn new(records: SharedRecords) -> Self {
-        Self { records }
+        Self { records, unread: Arc::default() }
     }
 
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Found<T>, FleetError> {
@@ -45,7 +49,18 @@ impl Store {
         stored.map(|it| Ok((decode(&it)?, it.version))).transpose()
     }
 
-    /// Everything below a prefix, each with the rest of its key.
+    /// What was read of one record among many. `None`: it is damaged, which holds up none of the others.
+    pub fn readable<T>(&self, read: Result<T, FleetError>) -> Result<Option<T>, FleetError> {
+        match read {
+            Err(FleetError::Damaged { key, source }) => {
+                self.unread.pass_by(&key, &source);
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
+    }
+
+    /// Everything below a prefix that can be read, each with the rest of its key.
     pub async fn below<T: DeserializeOwned>(
         &self,
         prefix: &str,
@@ -55,7 +70,8 @@ impl Store {
             let page = self.records.list(prefix, after.as_deref(), false, MAX_PAGE).await?;
             for record in &page {
                 let name = record.key.strip_prefix(prefix).unwrap_or_default();
-                all.push((name.to_owned(), decode(record)?));
+                let value = self.readable(decode::<T>(record))?;
+                all.extend(value.map(|value| (name.to_owned(), value)));
             }
             after = page.last().map(|it| it.key.clone());
             if page.len() < MAX_PAGE || after.is_none() {

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::Fleet;
 use super::condition::Condition;
+use super::error::FleetError;
 use super::limits::MAX_AGENTS;
 use super::listing::{Filter, Listed};
 use crate::agent;
@@ -79,11 +80,12 @@ impl Targets for Fleet {
         let mut found: HashMap<String, Listed> = HashMap::new();
         if targets.len() <= FEW {
             for name in targets {
-                match self.show_agent(place, name).await {
-                    Ok(listed) => drop(found.insert(name.clone(), listed)),
-                    Err(super::FleetError::Unknown { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                let listed = match self.show_agent(place, name).await {
+                    Err(FleetError::Unknown { .. }) => None,
+                    // One that cannot be read is as one that is silent: the others are observed.
+                    listed => self.store.readable(listed)?,
+                };
+                found.extend(listed.map(|it| (name.clone(), it)));
             }
         } else {
             let wanted: HashSet<_> = targets.iter().collect();

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use kiln_cas::services::account_of;
 use kiln_cas::stores::audit::AuditEvent;
+use kiln_deploy::fleet::FleetError;
 use kiln_deploy::rollouts::parts::Place;
 use serde_json::{Value, json};
 
@@ -53,7 +54,11 @@ pub async fn remove(
     let asked = body(asked)?;
     let place = Place { service: asked.service.clone(), environment: asked.environment.clone() };
     let who = who(&state, &caller);
-    state.fleet.show_agent(&place, &asked.name).await.map_err(WebError::from)?;
+    match state.fleet.show_agent(&place, &asked.name).await {
+        // What cannot be read can be removed all the same.
+        Ok(_) | Err(FleetError::Damaged { .. }) => {}
+        Err(error) => return Err(WebError::from(error).into()),
+    }
     // It is noted first, as above: a crash in between leaves no removal that nobody knows of.
     note(&state, &who, "fleet.remove", &subject(&place, &asked.name), &json!({})).await?;
     state.fleet.remove(&place, &asked.name).await.map_err(WebError::from)?;

@@ -300,6 +300,37 @@ async fn who_is_silent_for_long_is_forgotten_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_holds_up_no_other_agent() {
+    let house = House::new();
+    let (fleet, names) = (&house.fleet, ["web-1".to_owned(), "web-2".to_owned()]);
+    for name in &names {
+        fleet.report(&report(name, settled("one", 0)), "").await.unwrap();
+        fleet.tell(name, &order("one", 1)).await.unwrap();
+    }
+    let damage = async |key: &str| {
+        let (key, value) = (key.to_owned(), Some("no agent".into()));
+        let write = Write { key, expect: Expect::Anything, value };
+        house.records.write(vec![write]).await.unwrap();
+    };
+    let key = "fleet/agent/api/prod/web-1";
+    damage(key).await;
+    let seen = fleet.observe(&place(), &names).await.unwrap();
+    assert!(seen[0].is_none() && seen[1].is_some(), "{seen:?}");
+    assert!(matches!(fleet.show_agent(&place(), "web-1").await, Err(FleetError::Damaged { .. })));
+    damage("fleet/order/api/prod/web-2").await;
+    let listed = fleet.list_agents(&Filter::default(), None, 10).await.unwrap();
+    let listed: Vec<_> = listed.iter().map(|it| (it.name.as_str(), it.order.is_some())).collect();
+    assert_eq!(listed, [("web-2", false)]);
+    assert_eq!(fleet.conditions().await.unwrap().values().sum::<u64>(), 1);
+    // Nobody knows how long it has been silent. Whoever administers may say that it is no more.
+    house.later(FORGOTTEN);
+    assert_eq!(fleet.sweep().await.unwrap(), 1);
+    assert!(house.records.get(key).await.unwrap().is_some());
+    fleet.remove(&place(), "web-1").await.unwrap();
+    assert!(house.records.get(key).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn targets_are_those_of_a_place_with_these_labels() {
     let house = House::new();
     for number in 0..40 {
