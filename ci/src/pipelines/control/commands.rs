@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 
 use super::Control;
 use super::append::Appended;
@@ -67,17 +67,30 @@ pub struct LogPart {
 }
 
 impl Control {
-    /// Newest first.
+    /// Newest first, but those that cannot be read.
     pub async fn list(
         &self,
         before: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Listed>, ControlError> {
-        let runs = self.store.runs(before, limit).await?;
-        let asked: Vec<_> = runs.iter().map(|run| self.store.head(&run.id)).collect();
-        let heads: Vec<_> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
-        let listed = runs.into_iter().zip(heads);
-        Ok(listed.filter_map(|(run, head)| Some(Listed { run, head: head?.0 })).collect())
+        let mut before = before.filter(|it| keys::is_id(it)).map(keys::run);
+        let mut listed: Vec<Listed> = Vec::new();
+        // Whoever asks takes a short list for the last one.
+        while listed.len() < limit {
+            let (runs, next) = self.store.runs(before.as_deref(), limit).await?;
+            let asked: Vec<_> = runs.iter().map(|run| self.store.head(&run.id)).collect();
+            let heads: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+            for (run, head) in runs.into_iter().zip(heads) {
+                let head = self.store.readable(head)?.flatten();
+                listed.extend(head.map(|(head, _)| Listed { run, head }));
+            }
+            before = next;
+            if before.is_none() {
+                break;
+            }
+        }
+        listed.truncate(limit);
+        Ok(listed)
     }
 
     pub async fn show(&self, id: &str) -> Result<Shown, ControlError> {

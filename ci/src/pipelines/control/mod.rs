@@ -40,6 +40,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kiln_net::Unread;
 use tokio::sync::Notify;
 
 pub use self::commands::{Listed, LogPart, Said, Shown};
@@ -131,7 +132,7 @@ impl Control {
         // Several processes may be called the same.
         let who = format!("{name}-{:016x}", fastrand::u64(..));
         let turn = LeaseRecord::new(records.clone(), keys::LEASE).turn(who, LEASE);
-        let store = Store { records, ledger };
+        let store = Store { records, ledger, unread: Unread::default() };
         let (wake, lines, opened) = (Notify::new(), Mutex::default(), Opened::default());
         let looked = Mutex::default();
         Arc::new(Self {

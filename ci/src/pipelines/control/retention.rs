@@ -2,8 +2,9 @@
 
 use super::Control;
 use super::error::ControlError;
+use super::kept::Run;
 use super::keys;
-use super::store::delete;
+use super::store::{decode, delete};
 use crate::model::Time;
 use crate::storage::{Expect, Write};
 
@@ -19,9 +20,12 @@ impl Control {
         let mut looked = 0;
         while looked < MOST {
             let found = self.store.records.list(keys::RUNS, after.as_deref(), false, PAGE).await?;
-            let ids = found.iter().filter_map(|it| it.key.strip_prefix(keys::RUNS));
-            for id in ids {
-                let head = self.store.head(id).await?;
+            for stored in &found {
+                let Some(id) = stored.key.strip_prefix(keys::RUNS) else { continue };
+                // What cannot be read stays, with all that is kept of it, and holds up none of the others.
+                let run = self.store.readable(decode::<Run>(stored))?;
+                let head = self.store.readable(self.store.head(id).await)?;
+                let (Some(_), Some(head)) = (run, head) else { continue };
                 let over = |it: Time| now.since(it) > self.options.keep;
                 match head {
                     // Somebody began to remove it.

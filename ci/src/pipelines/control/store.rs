@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kiln_net::Unread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -27,6 +28,7 @@ pub const MAX_ACTIVE: usize = 1_000;
 pub struct Store {
     pub records: Arc<dyn Records>,
     pub ledger: Arc<dyn Ledger>,
+    pub unread: Unread,
 }
 
 pub fn decode<T: DeserializeOwned>(stored: &Record) -> Result<T, ControlError> {
@@ -73,6 +75,17 @@ impl Store {
     ) -> Result<Option<(T, u64)>, ControlError> {
         let Some(stored) = self.records.get(key).await? else { return Ok(None) };
         Ok(Some((decode(&stored)?, stored.version)))
+    }
+
+    /// What was read of one record among many. `None`: it is damaged, which holds up none of the others.
+    pub fn readable<T>(&self, read: Result<T, ControlError>) -> Result<Option<T>, ControlError> {
+        match read {
+            Err(ControlError::Damaged { key, source }) => {
+                self.unread.pass_by(&key, &source);
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 
     /// Applies all writes and notes, or does neither. `false`: somebody else was faster.
@@ -157,11 +170,20 @@ impl Store {
         Ok(found.into_iter().filter_map(id).collect())
     }
 
-    /// Newest first.
-    pub async fn runs(&self, before: Option<&str>, limit: usize) -> Result<Vec<Run>, ControlError> {
-        let before = before.filter(|it| keys::is_id(it)).map(keys::run);
-        let found = self.records.list(keys::RUNS, before.as_deref(), true, limit).await?;
-        found.iter().map(decode).collect()
+    /// Those of the next `limit` runs that can be read, newest first, and the key to go on before, if there may be more.
+    /// `before`: a key.
+    pub async fn runs(
+        &self,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<Run>, Option<String>), ControlError> {
+        let found = self.records.list(keys::RUNS, before, true, limit).await?;
+        let mut runs = Vec::with_capacity(found.len());
+        for stored in &found {
+            runs.extend(self.readable(decode::<Run>(stored))?);
+        }
+        let next = found.last().filter(|_| found.len() == limit).map(|it| it.key.clone());
+        Ok((runs, next))
     }
 
     /// Removes all below a prefix, in steps.

@@ -1,0 +1,59 @@
+//! Records that cannot be read, among others.
+
+use std::time::Duration;
+
+use super::rig::Rig;
+use crate::pipelines::control::{Control, ControlError, keys};
+use crate::storage::{Expect, Records as _, Write};
+
+const PLAIN: &str = "name = \"plain\"\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n";
+
+async fn damage(rig: &Rig, key: String) {
+    let value = Some("nothing that is written of a run".into());
+    let write = Write { key, expect: Expect::Anything, value };
+    rig.memory.write(vec![write]).await.unwrap();
+}
+
+async fn listed(control: &Control, before: Option<&str>, limit: usize) -> Vec<String> {
+    let listed = control.list(before, limit).await.unwrap();
+    listed.into_iter().map(|it| it.run.id).collect()
+}
+
+async fn kept(rig: &Rig, prefix: &str) -> Vec<String> {
+    let found = rig.memory.list(prefix, None, false, 100).await.unwrap();
+    found.into_iter().map(|it| it.key).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_hides_no_other_run_and_stays_while_others_go() {
+    let rig = Rig::new();
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        let run = rig.start(PLAIN).await;
+        rig.drive(&run.id).await.unwrap();
+        rig.clock.advance(Duration::from_secs(1));
+        ids.push(run.id);
+    }
+    let control = rig.frontend();
+    damage(&rig, keys::head(&ids[0])).await;
+    damage(&rig, keys::run(&ids[2])).await;
+    assert_eq!(listed(&control, None, 10).await, [&*ids[3], &*ids[1]]);
+    // A short list would be taken for the last one.
+    assert_eq!(listed(&control, None, 1).await, [&*ids[3]]);
+    assert_eq!(listed(&control, Some(&ids[3]), 1).await, [&*ids[1]]);
+    assert!(matches!(control.show(&ids[0]).await, Err(ControlError::Damaged { .. })));
+
+    rig.clock.advance(Duration::from_secs(2 * 86_400));
+    control.sweep().await.unwrap();
+    assert!(listed(&control, None, 10).await.is_empty());
+    assert_eq!(kept(&rig, keys::RUNS).await, [keys::run(&ids[0]), keys::run(&ids[2])]);
+    for (id, stays) in ids.iter().zip([true, false, true, false]) {
+        for prefix in [keys::log(id), keys::stages(id), keys::texts(id)] {
+            assert_eq!(!kept(&rig, &prefix).await.is_empty(), stays, "{prefix}");
+        }
+    }
+    // Where the records themselves cannot be had, nothing is known.
+    rig.memory.fail_after(0, false);
+    assert!(matches!(control.list(None, 10).await, Err(ControlError::Storage(_))));
+    assert!(matches!(control.sweep().await, Err(ControlError::Storage(_))));
+}
