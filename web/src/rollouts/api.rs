@@ -75,7 +75,7 @@ async fn drills(state: &WebState, all: &[&Listed]) -> Result<Vec<DrillState>, We
     let (mut seen, mut drills) = (BTreeSet::new(), Vec::new());
     for rollout in all.iter().map(|it| &it.rollout) {
         if seen.len() < MAX_PLACES && seen.insert(&rollout.place) {
-            let standing = state.rollouts.drill_standing(rollout).await?;
+            let standing = state.rollouts.drill_listed(rollout).await?;
             drills.extend(standing.as_ref().map(DrillState::from));
         }
     }

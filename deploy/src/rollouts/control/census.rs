@@ -3,10 +3,12 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use kiln_cas::records::Record;
 use kiln_net::causes::chain;
 
 use super::error::ControlError;
 use super::figures::{Census, PAUSED};
+use super::kept::Rollout;
 use super::store::decode;
 use super::{Control, Standing, keys};
 
@@ -61,11 +63,18 @@ impl Control {
         let places = self.store.records.list(keys::PLACES, None, false, MAX_PLACES).await?;
         let mut overdue = 0;
         for place in &places {
-            let Some(newest) = decode::<Standing>(place)?.newest else { continue };
-            let rollout = self.store.rollout(&newest).await?;
-            let standing = self.drill_standing(&rollout).await?;
-            overdue += u64::from(standing.is_some_and(|it| it.is_overdue));
+            // A place of which something cannot be read holds up none of the others.
+            let read = self.store.readable(self.drill_overdue(place).await)?;
+            overdue += u64::from(read.unwrap_or_default());
         }
         Ok(overdue)
+    }
+
+    async fn drill_overdue(&self, place: &Record) -> Result<bool, ControlError> {
+        let Some(newest) = decode::<Standing>(place)?.newest else { return Ok(false) };
+        let rollout = self.store.get::<Rollout>(&keys::run(&newest)).await?;
+        let Some(rollout) = rollout else { return Ok(false) };
+        let standing = self.drill_standing(&rollout).await?;
+        Ok(standing.is_some_and(|it| it.is_overdue))
     }
 }

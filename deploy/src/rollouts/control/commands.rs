@@ -7,7 +7,7 @@ use super::drill::Drill;
 use super::error::ControlError;
 use super::kept::{Head, Looked, Rollout};
 use super::locks::check_reason;
-use super::{Control, notice};
+use super::{Control, keys, notice};
 use crate::rollouts::machine::{Input, Logged, Millis, Phase, RolloutState};
 use crate::rollouts::parts::{Standing, Target};
 use crate::rollouts::plan::is_name;
@@ -129,7 +129,7 @@ impl Control {
         }
     }
 
-    /// Newest first, those before an id.
+    /// Newest first, those before an id, but those that cannot be read.
     pub async fn list(
         &self,
         before: Option<&str>,
@@ -138,11 +138,23 @@ impl Control {
         if let Some(before) = before.filter(|id| !is_name(id)) {
             return Err(ControlError::NoRollout(notice::cut(before)));
         }
-        let rollouts = self.store.rollouts(before, limit).await?;
-        let ids: Vec<String> = rollouts.iter().map(|it| it.id.clone()).collect();
-        let heads = self.store.heads(&ids).await?;
-        let listed = rollouts.into_iter().zip(heads);
-        Ok(listed.filter_map(|(rollout, head)| Some(Listed { rollout, head: head? })).collect())
+        let mut before = before.map(keys::run);
+        let mut listed: Vec<Listed> = Vec::new();
+        // Whoever asks takes a short list for the last one.
+        while listed.len() < limit {
+            let (rollouts, next) = self.store.rollouts(before.as_deref(), limit).await?;
+            let ids: Vec<String> = rollouts.iter().map(|it| it.id.clone()).collect();
+            let heads = self.store.heads(&ids).await?;
+            let found = rollouts.into_iter().zip(heads);
+            listed
+                .extend(found.filter_map(|(rollout, head)| Some(Listed { rollout, head: head? })));
+            before = next;
+            if before.is_none() {
+                break;
+            }
+        }
+        listed.truncate(limit);
+        Ok(listed)
     }
 
     pub async fn show(&self, id: &str) -> Result<Shown, ControlError> {

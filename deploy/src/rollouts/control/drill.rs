@@ -134,6 +134,14 @@ impl Control {
         Ok(any.then_some(standing))
     }
 
+    /// The same, in a list of many: nothing also where a record of it cannot be read.
+    pub async fn drill_listed(
+        &self,
+        rollout: &Rollout,
+    ) -> Result<Option<DrillStanding>, ControlError> {
+        Ok(self.store.readable(self.drill_standing(rollout).await)?.flatten())
+    }
+
     /// Why a drill is overdue that the declaration demands; `None`: none is, or that holds up nothing.
     pub(super) async fn overdue(
         &self,

@@ -107,13 +107,13 @@ impl Control {
         Err(ControlError::Restless)
     }
 
-    /// All locks that somebody has.
+    /// All locks that somebody has, but those that cannot be read.
     pub async fn locks(&self) -> Result<Vec<LockShown>, ControlError> {
         let now = self.now();
         let found = self.store.records.list(keys::LOCKS, None, false, MAX_SHOWN).await?;
         let mut shown = Vec::new();
         for record in &found {
-            let locks: Locks = decode(record)?;
+            let Some(locks) = self.store.readable(decode::<Locks>(record))? else { continue };
             let named = record.key.strip_prefix(keys::LOCKS).and_then(|it| it.split_once('/'));
             if let (Some((environment, service)), Some(lock)) = (named, locks.held(now)) {
                 let (service, environment) = (service.to_owned(), environment.to_owned());

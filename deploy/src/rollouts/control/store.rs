@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use kiln_cas::records::{Expect, MAX_VALUE, Record, RecordsError, SharedRecords, Version, Write};
 use kiln_cas::stores::audit::{AuditEvent, AuditLog};
+use kiln_net::Unread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -33,6 +34,7 @@ pub const MAX_WATCHED: usize = 1_000;
 pub struct Store {
     pub records: SharedRecords,
     audit: AuditLog,
+    unread: Unread,
 }
 
 /// A record with the version that was read; `None`: there was none.
@@ -66,7 +68,27 @@ pub fn delete(key: String) -> Write {
 
 impl Store {
     pub fn new(records: SharedRecords) -> Self {
-        Self { audit: AuditLog::new(records.clone()), records }
+        Self { audit: AuditLog::new(records.clone()), records, unread: Unread::default() }
+    }
+
+    /// What was read of one record among many. `None`: it is damaged, which holds up none of the others.
+    pub fn readable<T>(&self, read: Result<T, ControlError>) -> Result<Option<T>, ControlError> {
+        match read {
+            Err(ControlError::Damaged { key, source }) => {
+                self.unread.pass_by(&key, &source);
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
+    }
+
+    /// Those of many records that can be read.
+    pub fn each<T: DeserializeOwned>(&self, found: &[Record]) -> Result<Vec<T>, ControlError> {
+        let mut read = Vec::with_capacity(found.len());
+        for stored in found {
+            read.extend(self.readable(decode::<T>(stored))?);
+        }
+        Ok(read)
     }
 
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ControlError> {
@@ -118,11 +140,16 @@ impl Store {
         self.get(&keys::head(id)).await
     }
 
-    /// The same of several rollouts, in their order.
+    /// The same of several rollouts, in their order. One that cannot be read is as one that is not there.
     pub async fn heads(&self, ids: &[String]) -> Result<Vec<Option<Head>>, ControlError> {
         let keys: Vec<String> = ids.iter().map(|id| keys::head(id)).collect();
         let found = self.records.get_each(&keys).await?;
-        found.iter().map(|it| it.as_ref().map(decode).transpose()).collect()
+        let mut heads = Vec::with_capacity(found.len());
+        for stored in &found {
+            let head = stored.as_ref().map(decode::<Head>).transpose();
+            heads.push(self.readable(head)?.flatten());
+        }
+        Ok(heads)
     }
 
     /// Everything below a prefix, in order.
@@ -199,15 +226,16 @@ impl Store {
         targets.chunks(PART).enumerate().map(part).collect()
     }
 
-    /// Newest first.
+    /// Those of the next `limit` rollouts that can be read, newest first, and the key to go on before, if there may be
+    /// more. `before`: a key.
     pub async fn rollouts(
         &self,
         before: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<Rollout>, ControlError> {
-        let before = before.map(keys::run);
-        let found = self.records.list(keys::RUNS, before.as_deref(), true, limit).await?;
-        found.iter().map(decode).collect()
+    ) -> Result<(Vec<Rollout>, Option<String>), ControlError> {
+        let found = self.records.list(keys::RUNS, before, true, limit).await?;
+        let next = found.last().filter(|_| found.len() == limit).map(|it| it.key.clone());
+        Ok((self.each(&found)?, next))
     }
 
     pub async fn active(&self) -> Result<Vec<String>, ControlError> {
@@ -220,7 +248,7 @@ impl Store {
     pub async fn judgements(&self, id: &str, limit: usize) -> Result<Vec<Looked>, ControlError> {
         let limit = limit.min(MAX_JUDGEMENTS);
         let found = self.records.list(&keys::judgements(id), None, true, limit).await?;
-        found.iter().map(decode).collect()
+        self.each(&found)
     }
 
     pub async fn latest(&self, id: &str) -> Result<Option<Looked>, ControlError> {

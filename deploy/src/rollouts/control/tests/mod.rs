@@ -2,6 +2,7 @@
 //! crash between any two writes changes nothing about it.
 
 mod crashes;
+mod damage;
 mod drills;
 mod faults;
 mod figures;

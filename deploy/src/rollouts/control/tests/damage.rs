@@ -1,0 +1,55 @@
+//! Records that cannot be read, among others.
+
+use kiln_cas::records::{Expect, Records as _, SharedRecords, Write};
+
+use super::rig::Rig;
+use crate::rollouts::control::{Control, ControlError, keys, needed};
+use crate::rollouts::parts::Place;
+
+async fn damage(rig: &Rig, key: String) {
+    let value = Some("nothing that is written of a rollout".into());
+    let write = Write { key, expect: Expect::Anything, value };
+    rig.records.inner.write(vec![write]).await.unwrap();
+}
+
+async fn listed(control: &Control, before: Option<&str>, limit: usize) -> Vec<String> {
+    let listed = control.list(before, limit).await.unwrap();
+    listed.into_iter().map(|it| it.rollout.id).collect()
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_hides_no_other_rollout() {
+    let rig = Rig::new();
+    for release in ["app:1", "app:2", "app:3", "app:4"] {
+        rig.good(release).await;
+    }
+    let ids = listed(&rig.control, None, 10).await;
+    damage(&rig, keys::run(&ids[1])).await;
+    damage(&rig, keys::head(&ids[2])).await;
+    assert_eq!(listed(&rig.control, None, 10).await, [&*ids[0], &*ids[3]]);
+    // A short list would be taken for the last one.
+    assert_eq!(listed(&rig.control, Some(&ids[0]), 1).await, [&*ids[3]]);
+    assert!(matches!(rig.control.show(&ids[2]).await, Err(ControlError::Damaged { .. })));
+    assert!(rig.control.counted(0).await.unwrap().running.is_empty());
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_a_place_hides_no_other_one_and_lets_no_release_go() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let place = |service: &str| {
+        let environment = "prod".to_owned();
+        Place { service: service.to_owned(), environment }
+    };
+    rig.control.lock(&place("web"), "ana", "it is June", 60_000).await.unwrap();
+    damage(&rig, keys::lock(&place("a"))).await;
+    let locks = rig.control.locks().await.unwrap();
+    assert_eq!(locks.iter().map(|it| &*it.place.service).collect::<Vec<_>>(), ["web"]);
+
+    let records = rig.records.clone() as SharedRecords;
+    assert!(!needed(&records).await.unwrap().is_empty());
+    damage(&rig, keys::place(&place("a"))).await;
+    assert_eq!(rig.control.drills_overdue().await.unwrap(), 0);
+    // It may need any release.
+    assert!(matches!(needed(&records).await, Err(ControlError::Damaged { .. })));
+}
