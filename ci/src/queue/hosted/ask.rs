@@ -8,7 +8,9 @@ use super::head::short;
 use super::{Queues, keys};
 use crate::model::Time;
 use crate::queue::Branch;
-use crate::queue::serving::{LaneName, Pending, Reply, Request, RequestId, decode, encode};
+use crate::queue::serving::{
+    LaneName, Pending, QueueError, Reply, Request, RequestId, decode, encode, requests,
+};
 use crate::storage::{Expect, StorageError, Write};
 
 /// Requests that no runner has taken in.
@@ -86,10 +88,11 @@ impl Queues {
         }
     }
 
-    /// Requests that no runner has taken in, oldest first.
+    /// Requests that no runner has taken in, oldest first, but those that cannot be read.
     pub(super) async fn waiting(&self, queue: &LaneName) -> Result<Vec<Asked>, HostedError> {
-        let found = self.records.list(&queue.inbox(), None, false, MAX_WAITING).await?;
-        found.iter().map(|it| Ok(decode(&it.key, &it.value)?)).collect()
+        let pass_by = |key: &str, error: &QueueError| self.leave_out(key, error);
+        let found = requests::<Asked>(&*self.records, queue, MAX_WAITING, &pass_by).await?;
+        Ok(found.into_iter().map(|(_, asked)| asked).collect())
     }
 
     /// The oldest of those that are not kept.
@@ -120,12 +123,10 @@ impl Queues {
         queue: &LaneName,
         limit: usize,
     ) -> Result<Vec<Pending>, HostedError> {
-        let found = self.records.list(&queue.inbox(), None, false, limit).await?;
-        let pending = |it: &crate::storage::Record| {
-            let asked: Asked = decode(&it.key, &it.value)?;
-            Ok(Pending { id: asked.id, request: asked.ask.request })
-        };
-        found.iter().map(pending).collect()
+        let pass_by = |key: &str, error: &QueueError| self.leave_out(key, error);
+        let found = requests::<Asked>(&*self.records, queue, limit, &pass_by).await?;
+        let pending = |(_, it): (u64, Asked)| Pending { id: it.id, request: it.ask.request };
+        Ok(found.into_iter().map(pending).collect())
     }
 
     /// What answers a request: it is taken out, and what became of it is kept. Nothing where it is answered already.

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use kiln_net::Unread;
 use serde::{Deserialize, Serialize};
 
 use super::error::QueueError;
+use super::inbox;
 use super::kept::{Kept, LaneName, encode};
 use crate::model::Time;
 use crate::queue::{Branch, Change, Ended, Lane, Mode};
@@ -40,11 +42,12 @@ pub enum Shown {
 #[derive(Clone)]
 pub struct Desk {
     kept: Kept,
+    unread: Arc<Unread>,
 }
 
 impl Desk {
     pub fn new(records: Arc<dyn Records>, name: LaneName) -> Self {
-        Self { kept: Kept { records, name } }
+        Self { kept: Kept { records, name }, unread: Arc::default() }
     }
 
     /// Leaves a request. It is not lost from then on. What the lane would not take as it is now is refused here: later
@@ -86,11 +89,14 @@ impl Desk {
         self.kept.ended(limit).await
     }
 
-    /// Requests that were not taken in yet, oldest first.
+    /// Requests that were not taken in yet, oldest first, but those that cannot be read.
     pub async fn requests(&self) -> Result<Vec<Request>, QueueError> {
-        let found =
-            self.kept.records.list(&self.kept.name.inbox(), None, false, MAX_REQUESTS).await?;
-        found.iter().map(|it| super::kept::decode(&it.key, &it.value)).collect()
+        let pass_by = |key: &str, error: &QueueError| {
+            self.unread.pass_by(key, error);
+        };
+        let Kept { records, name } = &self.kept;
+        let found = inbox::requests::<Request>(&**records, name, MAX_REQUESTS, &pass_by).await?;
+        Ok(found.into_iter().map(|(_, request)| request).collect())
     }
 
     /// What is known of a branch: that it waits, or how it left the last time.

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kiln_net::Unread;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::desk::Request;
 use super::error::QueueError;
-use super::kept::{Kept, LaneName, decode};
+use super::inbox;
+use super::kept::{Kept, LaneName};
 use crate::model::Time;
 use crate::queue::{Branch, ChangeId, Commit, Ended, Lane, Outcome, RunId};
-use crate::storage::{Damage, Expect, Record, Records, Write};
+use crate::storage::{Expect, Records, Write};
 
 /// How often it is looked whether somebody asked for something.
 const LOOK: Duration = Duration::from_millis(500);
@@ -94,7 +96,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// The lane as it was written last; nothing where it has never run.
     async fn lane(&self) -> Result<Option<Lane>, QueueError>;
 
-    /// Requests that were not answered yet, oldest first.
+    /// Requests that were not answered yet, oldest first, but those that cannot be read.
     async fn pending(&self) -> Result<Vec<Pending>, QueueError>;
 
     async fn write(&self, step: Step) -> Result<(), QueueError>;
@@ -110,11 +112,13 @@ pub struct Local {
     kept: Kept,
     /// What the next write expects.
     expect: Mutex<Expect>,
+    unread: Unread,
 }
 
 impl Local {
     pub fn new(records: Arc<dyn Records>, name: LaneName) -> Self {
-        Self { kept: Kept { records, name }, expect: Mutex::new(Expect::Absent) }
+        let (kept, expect) = (Kept { records, name }, Mutex::new(Expect::Absent));
+        Self { kept, expect, unread: Unread::default() }
     }
 }
 
@@ -127,14 +131,13 @@ impl Ledger for Local {
     }
 
     async fn pending(&self) -> Result<Vec<Pending>, QueueError> {
-        let inbox = self.kept.name.inbox();
-        let found = self.kept.records.list(&inbox, None, false, MAX_TAKEN).await?;
-        let pending = |it: &Record| {
-            let id = it.key.strip_prefix(&inbox).and_then(|it| it.parse().ok()).map(RequestId);
-            let odd = || QueueError::Damaged { key: it.key.clone(), source: Damage::Form("key") };
-            Ok(Pending { id: id.ok_or_else(odd)?, request: decode(&it.key, &it.value)? })
+        let pass_by = |key: &str, error: &QueueError| {
+            self.unread.pass_by(key, error);
         };
-        found.iter().map(pending).collect()
+        let Kept { records, name } = &self.kept;
+        let found = inbox::requests::<Request>(&**records, name, MAX_TAKEN, &pass_by).await?;
+        let pending = |(id, request)| Pending { id: RequestId(id), request };
+        Ok(found.into_iter().map(pending).collect())
     }
 
     async fn write(&self, step: Step) -> Result<(), QueueError> {
@@ -159,5 +162,33 @@ impl From<&Outcome> for Verdict {
             }
             Outcome::Unable(why) => Self::Unable(why.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::desk::Desk;
+    use super::*;
+    use crate::storage::memory::Memory;
+
+    #[tokio::test]
+    async fn what_cannot_be_read_holds_up_no_other_request() {
+        let memory = Arc::new(Memory::default());
+        let name = LaneName::new("main").expect("a name");
+        let odd = |rest: &str| Write {
+            key: format!("{}{rest}", name.inbox()),
+            expect: Expect::Anything,
+            value: Some("no request".into()),
+        };
+        memory.write(vec![odd("0"), odd("odd")]).await.expect("they are written");
+        let desk = Desk::new(memory.clone(), name.clone());
+        desk.ask(&Request::Resume, Time(7)).await.expect("it is left");
+        let local = Local::new(memory.clone(), name);
+        let pending = Pending { id: RequestId(7), request: Request::Resume };
+        assert_eq!(local.pending().await.expect("it is read"), [pending]);
+        assert_eq!(desk.requests().await.expect("it is read"), [Request::Resume]);
+        // Where the records themselves cannot be had, nothing is known.
+        memory.fail_after(0, false);
+        assert!(matches!(local.pending().await, Err(QueueError::Storage(_))));
     }
 }

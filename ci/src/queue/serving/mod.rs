@@ -6,6 +6,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `kept` | where lanes, requests and ended changes are kept |
+//! | `inbox` | what was asked for and is not taken in yet |
 //! | `desk` | what people ask for, and what they are shown |
 //! | `ledger` | what a runner writes, here or at a server |
 //! | `arrivals`, `away` | branches on their way here, and those that do not come |
@@ -21,6 +22,7 @@ mod arrivals;
 mod away;
 mod desk;
 mod error;
+mod inbox;
 mod kept;
 mod ledger;
 mod passed;
@@ -32,6 +34,7 @@ mod work;
 
 pub use desk::{Desk, Request, Shown};
 pub use error::QueueError;
+pub(super) use inbox::requests;
 pub use kept::LaneName;
 pub(super) use kept::{Kept, decode, encode};
 pub use ledger::{Ledger, Local, MAX_TAKEN, Pending, Ran, Reply, RequestId, Step, Tested, Verdict};

@@ -3,6 +3,7 @@
 use super::super::keys;
 use super::*;
 use crate::queue::Refused;
+use crate::queue::serving::MAX_TAKEN;
 use crate::storage::{Expect, Records, Write};
 
 async fn replied(queues: &Queues, id: RequestId) -> Option<Reply> {
@@ -26,6 +27,27 @@ async fn a_request_is_answered_once_it_was_taken_in() {
     assert_eq!((shown.waiting.len(), shown.head.totals.landed), (0, 2));
     let later = queues.ask(&queue(), &add("d")).await.expect("it is left");
     assert!(later != id && later != next, "a number is never given again");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_holds_up_no_other_request() {
+    let world = World::new();
+    let queues = world.server();
+    let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
+    // As many as a runner takes in at once, and before all others.
+    let odd = |at: usize| Write {
+        key: format!("{}{at:016}", queue().inbox()),
+        expect: Expect::Anything,
+        value: Some("no request".into()),
+    };
+    world.memory.write((0..MAX_TAKEN).map(odd).collect()).await.expect("they are written");
+    let id = queues.ask(&queue(), &add("b")).await.expect("it is left");
+    driver.work().await.expect("it works");
+    assert_eq!(replied(&queues, id).await, Some(Reply::Done));
+    let shown = queues.show(&queue(), 10).await.expect("a queue");
+    assert_eq!((shown.waiting.len(), shown.head.totals.landed), (0, 1));
+    let left = world.memory.list(&queue().inbox(), None, false, 1_000).await.expect("a list");
+    assert_eq!(left.len(), MAX_TAKEN, "nobody removes what nobody has read");
 }
 
 #[tokio::test]
