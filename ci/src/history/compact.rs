@@ -224,7 +224,7 @@ impl Snapshot {
         let segments = self.catalogue.segments.iter().map(|it| &it.name);
         let dead = self.catalogue.dead.iter().map(|it| &it.name);
         let fresh = self.fresh.iter().map(|(it, _)| &it.meta.name);
-        segments.chain(dead).chain(fresh).cloned().collect()
+        segments.chain(dead).chain(fresh).chain(&self.unread).cloned().collect()
     }
 }
 

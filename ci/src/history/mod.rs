@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use kiln_net::Unread;
 use lru::LruCache;
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -86,6 +87,7 @@ pub trait Tap: Send + Sync + 'static {
 pub struct History {
     segments: Arc<dyn Segments>,
     records: Arc<dyn Records>,
+    unread: Unread,
     policy: Policy,
     footers: Cached<String, Footer>,
     fresh: Mutex<KeptFresh>,
@@ -106,6 +108,7 @@ impl History {
         Self {
             segments,
             records,
+            unread: Unread::default(),
             policy,
             footers: Mutex::new(LruCache::new(cache(CACHED_FOOTERS))),
             fresh: Mutex::new(KeptFresh::new(CACHED_FRESH)),
@@ -243,6 +246,30 @@ mod tests {
         assert!(history.crowded().now_or_never().is_some());
         assert!(history.maintain(Time(1)).await.unwrap(), "there is something to do");
         assert!(!history.maintain(Time(1)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_read_hides_no_other_segment_and_its_own_is_not_swept() {
+        let (segments, records) = (Memory::default(), Memory::default());
+        let parts = (Arc::new(segments.clone()), Arc::new(records.clone()));
+        let history = History::new(parts.0, parts.1, Policy::default());
+        let attempts = many(2);
+        for one in &attempts {
+            history.commit(Time(1), std::slice::from_ref(one)).await.unwrap();
+        }
+        let kept = Records::list(&records, catalogue::FRESH, None, false, 10).await.unwrap();
+        let (key, value) = (kept[0].key.clone(), Some("no segment".into()));
+        let damaged = Write { key, expect: Expect::Anything, value };
+        Records::write(&records, vec![damaged]).await.unwrap();
+        let found =
+            async |at: usize| history.newest(&attempts[at].test, 3, false).await.unwrap().len();
+        assert_eq!((found(0).await, found(1).await), (0, 1));
+        assert_eq!(history.sweep(Time(7_200_000)).await.unwrap(), 0);
+        assert_eq!(segments.blobs(), 2);
+        // Where the records themselves cannot be had, nothing is known.
+        records.fail_after(0, false);
+        let nothing = history.newest(&attempts[1].test, 3, false).await;
+        assert!(matches!(nothing, Err(HistoryError::Storage(_))));
     }
 
     #[tokio::test]

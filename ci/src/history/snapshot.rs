@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub version: u64,
     /// With the versions of their records.
     pub fresh: Vec<(Fresh, u64)>,
+    /// Names of fresh segments whose records cannot be read. They are not looked into, and stay.
+    pub unread: Vec<String>,
 }
 
 impl History {
@@ -28,10 +30,10 @@ impl History {
     pub(super) async fn snapshot(&self) -> Result<Snapshot, HistoryError> {
         let mut before = self.catalogue().await?;
         for _ in 0..TRIES {
-            let fresh = self.list_fresh().await?;
+            let listed = self.list_fresh().await?;
             let after = self.catalogue().await?;
             if before.1 == after.1 {
-                return Ok(Snapshot { catalogue: after.0, version: after.1, fresh });
+                return Ok(Snapshot { catalogue: after.0, version: after.1, ..listed });
             }
             before = after;
         }
@@ -46,21 +48,28 @@ impl History {
         Ok((catalogue, record.version))
     }
 
-    async fn list_fresh(&self) -> Result<Vec<(Fresh, u64)>, HistoryError> {
-        let mut fresh = Vec::new();
+    /// A snapshot of what is fresh alone.
+    async fn list_fresh(&self) -> Result<Snapshot, HistoryError> {
+        let mut listed = Snapshot::default();
         let mut after: Option<String> = None;
-        while fresh.len() < MAX_FRESH {
+        while listed.fresh.len() < MAX_FRESH {
             let page = self.records.list(FRESH, after.as_deref(), false, PAGE).await?;
             for record in &page {
-                let it = decode(&record.value).ok_or_else(|| damaged(&record.key))?;
-                fresh.push((it, record.version));
+                match decode(&record.value) {
+                    Some(it) => listed.fresh.push((it, record.version)),
+                    None => {
+                        self.unread.pass_by(&record.key, &damaged(&record.key));
+                        let name = record.key.strip_prefix(FRESH).unwrap_or_default();
+                        listed.unread.push(name.to_owned());
+                    }
+                }
             }
             match page.into_iter().last() {
                 Some(record) => after = Some(record.key),
                 None => break,
             }
         }
-        Ok(fresh)
+        Ok(listed)
     }
 
     /// Asks again when a segment was removed while it was read.
