@@ -55,7 +55,8 @@ impl Catalog {
         }
         let page = records.list(keys::ENTRIES, progress.after.as_deref(), false, limit).await?;
         for record in &page {
-            let entry: CatalogEntry = json::read(&record.value, MAX_RECORD)?;
+            // What cannot be read is not tried again, and is shown by nobody.
+            let Some(entry) = self.readable(record) else { continue };
             let name = entry.release.name.clone();
             match self.show_late(entry).await {
                 Ok(shown) => caught.shown += usize::from(shown),

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use kiln_cas::SharedBlobStore;
 use kiln_cas::pins::Pins;
 use kiln_cas::records::SharedRecords;
+use kiln_net::Unread;
 
 use crate::executions::{Clock, ExecutionStore};
 use crate::oci::{ContentDigest, Descriptor};
@@ -76,12 +77,13 @@ pub struct CatalogParts {
 pub struct Catalog {
     parts: CatalogParts,
     executions: ExecutionStore,
+    unread: Arc<Unread>,
 }
 
 impl Catalog {
     pub fn new(parts: CatalogParts) -> Self {
         let executions = ExecutionStore::new(parts.records.clone());
-        Self { parts, executions }
+        Self { parts, executions, unread: Arc::default() }
     }
 
     /// The key that the server signs with.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use kiln_cas::records::RecordsError;
+use kiln_cas::records::{Record, RecordsError};
 use kiln_cas::{Digest, DigestFunction};
 
 use super::blocking::Blocking;
@@ -159,8 +159,31 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Releases of an instance in the order of their names, behind one of them.
+    /// Releases of an instance in the order of their names, behind one of them, but those that cannot be read.
     pub async fn list(
+        &self,
+        instance: &str,
+        after: Option<&ReleaseName>,
+        limit: usize,
+    ) -> Result<Vec<CatalogEntry>, CatalogError> {
+        let prefix = keys::entries(instance);
+        let mut after = after.map(|it| keys::entry(instance, it));
+        let mut entries: Vec<CatalogEntry> = Vec::new();
+        // Whoever asks takes a short list for the last one.
+        while entries.len() < limit {
+            let found = self.parts.records.list(&prefix, after.as_deref(), false, limit).await?;
+            entries.extend(found.iter().filter_map(|it| self.readable(it)));
+            match found.last() {
+                Some(last) if found.len() == limit => after = Some(last.key.clone()),
+                _ => break,
+            }
+        }
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    /// The same for whoever removes some of them. Errors: also where one cannot be read, as it is not known what that needs.
+    pub async fn list_whole(
         &self,
         instance: &str,
         after: Option<&ReleaseName>,
@@ -168,8 +191,19 @@ impl Catalog {
     ) -> Result<Vec<CatalogEntry>, CatalogError> {
         let (prefix, after) = (keys::entries(instance), after.map(|it| keys::entry(instance, it)));
         let found = self.parts.records.list(&prefix, after.as_deref(), false, limit).await?;
-        let read = |it: &kiln_cas::records::Record| json::read(&it.value, MAX_RECORD);
+        let read = |it: &Record| json::read(&it.value, MAX_RECORD);
         Ok(found.iter().map(read).collect::<Result<_, _>>()?)
+    }
+
+    /// A release among many. `None`: it cannot be read, which holds up none of the others.
+    pub(super) fn readable(&self, stored: &Record) -> Option<CatalogEntry> {
+        match json::read(&stored.value, MAX_RECORD) {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                self.unread.pass_by(&stored.key, &error);
+                None
+            }
+        }
     }
 
     /// Instances that have releases, at most `limit`.
@@ -178,7 +212,11 @@ impl Catalog {
         while found.len() < limit {
             let page = self.parts.records.list(keys::ENTRIES, after.as_deref(), false, 1).await?;
             let Some(record) = page.first() else { break };
-            let entry: CatalogEntry = json::read(&record.value, MAX_RECORD)?;
+            let Some(entry) = self.readable(record) else {
+                // The next one says of which instance both are.
+                after = Some(record.key.clone());
+                continue;
+            };
             // Behind all releases of the instance: no name has such a letter.
             after = Some(format!("{}~", keys::entries(&entry.instance)));
             found.push(entry.instance);

@@ -51,8 +51,15 @@ impl Catalog {
         let drafts = self.parts.records.list(keys::DRAFTS, None, false, PAGE).await?;
         let now = self.now();
         for record in drafts {
-            let draft: Result<Draft, _> = json::read(&record.value, MAX_RECORD);
-            if draft.is_ok_and(|it| it.until > now) {
+            let draft: Draft = match json::read(&record.value, MAX_RECORD) {
+                Ok(draft) => draft,
+                // Whether somebody is still to sign it is not known: it may be of a newer server.
+                Err(error) => {
+                    self.unread.pass_by(&record.key, &error);
+                    continue;
+                }
+            };
+            if draft.until > now {
                 continue;
             }
             let expect = Expect::Version(record.version);

@@ -126,7 +126,7 @@ impl Collector {
         let (mut releases, mut blobs) = (Vec::<Held>::new(), 0);
         loop {
             let after = releases.last().map(|it| it.name.clone());
-            let page = self.catalog.list(instance, after.as_ref(), PAGE).await?;
+            let page = self.catalog.list_whole(instance, after.as_ref(), PAGE).await?;
             if page.is_empty() {
                 return Ok(releases);
             }

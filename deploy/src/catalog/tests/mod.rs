@@ -328,3 +328,28 @@ async fn executions_that_were_lost_are_named_and_cost_a_level() {
     assert_eq!(made.level.build_level, 2);
     assert!(made.level.but.iter().any(|it| it.starts_with("7 executions")), "{:?}", made.level);
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_hides_no_other_release_and_is_not_removed() {
+    let house = House::start().await;
+    for (name, build) in [("team/app:1.0", "1"), ("team/app:2.0", "2")] {
+        house.build(build, build).await;
+        house.create(name, build).await.unwrap();
+    }
+    let (entry, draft) = (keys::entry("", &"team/app:1.0".parse().unwrap()), keys::draft("odd"));
+    for key in [&entry, &draft] {
+        let (key, value) = (key.clone(), Some("nothing that a catalog writes".into()));
+        let write = Write { key, expect: Expect::Anything, value };
+        house.rig.records.write(vec![write]).await.unwrap();
+    }
+    assert_eq!(house.names().await, ["team/app:2.0"]);
+    // A short list would be taken for the last one.
+    assert_eq!(house.catalog.list("", None, 1).await.unwrap().len(), 1);
+    assert_eq!(house.catalog.instances(10).await.unwrap(), [""]);
+    assert!(house.catalog.catch_up(10).await.unwrap().done);
+    // Whoever removes releases has to know what all of them need.
+    assert!(house.catalog.list_whole("", None, 10).await.is_err());
+    house.rig.now.fetch_add(DAY, Ordering::Relaxed);
+    house.catalog.sweep().await.unwrap();
+    assert!(house.rig.records.get(&draft).await.unwrap().is_some());
+}
