@@ -129,7 +129,7 @@ impl Keeper {
         Ok(self.store.load().await?.world)
     }
 
-    /// Promotions and rollbacks of an environment, newest first, before a generation.
+    /// Promotions and rollbacks of an environment, newest first, before a generation, but those that cannot be read.
     pub async fn past(
         &self,
         environment: &str,
@@ -137,10 +137,22 @@ impl Keeper {
         limit: usize,
     ) -> Result<Vec<Done>, PromotionError> {
         let prefix = keys::done_of(environment);
-        let before = before.map(|it| keys::done(environment, it));
-        let records = &self.store.records;
-        let found = records.list(&prefix, before.as_deref(), true, limit.min(MAX_PAGE)).await?;
-        found.iter().map(decode).collect()
+        let mut before = before.map(|it| keys::done(environment, it));
+        let (records, limit) = (&self.store.records, limit.min(MAX_PAGE));
+        let mut past: Vec<Done> = Vec::new();
+        // Whoever asks takes a short list for the last one.
+        while past.len() < limit {
+            let found = records.list(&prefix, before.as_deref(), true, limit).await?;
+            for stored in &found {
+                past.extend(self.store.readable(decode::<Done>(stored))?);
+            }
+            match found.last() {
+                Some(last) if found.len() == limit => before = Some(last.key.clone()),
+                _ => break,
+            }
+        }
+        past.truncate(limit);
+        Ok(past)
     }
 
     /// The signed summary of a promotion: a DSSE envelope.

@@ -5,6 +5,7 @@ use kiln_cas::records::{
     Expect, MAX_VALUE, Record as Stored, RecordsError, SharedRecords, Version, Write,
 };
 use kiln_cas::stores::audit::AuditLog;
+use kiln_net::Unread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,6 +18,7 @@ use crate::promotion::world::World;
 pub struct Store {
     pub records: SharedRecords,
     audit: AuditLog,
+    unread: Unread,
     tells: bool,
 }
 
@@ -50,7 +52,21 @@ pub fn delete(key: String) -> Write {
 
 impl Store {
     pub fn new(records: SharedRecords, tells: bool) -> Self {
-        Self { audit: AuditLog::new(records.clone()), records, tells }
+        Self { audit: AuditLog::new(records.clone()), records, unread: Unread::default(), tells }
+    }
+
+    /// What was read of one record among many. `None`: it is damaged, which holds up none of the others.
+    pub fn readable<T>(
+        &self,
+        read: Result<T, PromotionError>,
+    ) -> Result<Option<T>, PromotionError> {
+        match read {
+            Err(PromotionError::Damaged { key, source }) => {
+                self.unread.pass_by(&key, &source);
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 
     pub async fn load(&self) -> Result<Loaded, PromotionError> {

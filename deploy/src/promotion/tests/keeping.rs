@@ -51,6 +51,24 @@ async fn a_release_goes_all_the_way_and_each_step_is_summarised() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_of_the_past_hides_nothing_else() {
+    let world = World::new();
+    let keeper = world.keeper();
+    for release in ["team/app:1", "team/app:2", "team/app:3"] {
+        promoted(&keeper, "dev", &world.release(release)).await;
+    }
+    let (key, value) = (format!("promotion/done/dev/{:020}", 2), Some("no promotion".into()));
+    let damaged = Write { key, expect: Expect::Anything, value };
+    world.memory.write(vec![damaged]).await.unwrap();
+    // A list of two that is cut to one would be taken for the last one.
+    for limit in [2, 10] {
+        let past = keeper.past("dev", None, limit).await.unwrap();
+        let generations: Vec<_> = past.iter().map(|it| it.placed.generation).collect();
+        assert_eq!(generations, [3, 1], "{limit}");
+    }
+}
+
+#[tokio::test]
 async fn a_check_that_fails_refuses() {
     let world = World::new();
     let policy = "[environments.dev]\nchecks = [{ name = \"smoke\", command = [\"x\"] }]";
