@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_net::Unread;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Time;
 use crate::pipelines::{RunnerError, TaskKey};
 use crate::services::Clock;
-use crate::storage::{Expect, Records, StorageError, Write};
+use crate::storage::{Expect, Record, Records, StorageError, Write};
 
 const BEGUN: &str = "stages/begun/";
 /// How often a record is tried to be changed while others change it, too.
@@ -36,6 +37,7 @@ pub struct Begun {
 pub struct Ledger {
     records: Arc<dyn Records>,
     clock: Arc<dyn Clock>,
+    unread: Arc<Unread>,
 }
 
 fn key_of(task: &TaskKey) -> String {
@@ -53,7 +55,7 @@ fn decode(value: &[u8]) -> Begun {
 
 impl Ledger {
     pub fn new(records: Arc<dyn Records>, clock: Arc<dyn Clock>) -> Self {
-        Self { records, clock }
+        Self { records, clock, unread: Arc::default() }
     }
 
     pub fn now(&self) -> Time {
@@ -122,7 +124,18 @@ impl Ledger {
         Err(unavailable(StorageError::Conflict(key)))
     }
 
-    /// Forgets attempts that began long ago. Says how many.
+    /// When it began. `None`: that cannot be read, and it may have been just now.
+    fn began(&self, stored: &Record) -> Option<Time> {
+        match serde_json::from_slice::<Begun>(&stored.value) {
+            Ok(begun) => Some(begun.at),
+            Err(error) => {
+                self.unread.pass_by(&stored.key, &error);
+                None
+            }
+        }
+    }
+
+    /// Forgets attempts that began long ago. Says how many. What cannot be read stays.
     pub async fn tidy(&self) -> Result<usize, StorageError> {
         let (mut after, mut forgotten) = (None::<String>, 0);
         loop {
@@ -130,7 +143,8 @@ impl Ledger {
             after = page.last().map(|it| it.key.clone());
             let is_last = page.len() < PAGE;
             let now = self.clock.now();
-            let old = page.into_iter().filter(|it| now.since(decode(&it.value).at) > KEPT);
+            let old =
+                page.into_iter().filter(|it| self.began(it).is_some_and(|at| now.since(at) > KEPT));
             let gone: Vec<_> = old
                 .map(|it| Write { key: it.key, expect: Expect::Version(it.version), value: None })
                 .collect();
@@ -177,8 +191,12 @@ mod tests {
         clock.pass(KEPT);
         ledger.begin(&key(2), "b").await.unwrap();
         clock.pass(Duration::from_secs(1));
+        // It may be of a newer server, and have begun just now.
+        let (key_3, value) = (key_of(&key(3)), Some("no attempt".into()));
+        let odd = Write { key: key_3, expect: Expect::Absent, value };
+        memory.write(vec![odd]).await.unwrap();
         assert_eq!(ledger.tidy().await.unwrap(), 1);
-        assert_eq!(memory.records(), 1);
+        assert_eq!(memory.records(), 2);
         assert_eq!(ledger.read(&key(2)).await.unwrap().what.as_deref(), Some("b"));
     }
 }
