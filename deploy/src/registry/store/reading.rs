@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kiln_cas::Digest;
+use kiln_cas::records::Record;
 
 use super::error::RegistryError;
 use super::keys;
@@ -112,15 +113,16 @@ impl Registry {
             if page.is_empty() || seen >= MAX_REFERRERS || bytes > MAX_ANNOTATIONS {
                 break !page.is_empty();
             }
-            let referrers = page.iter().map(|record| read::<StoredReferrer>(&record.value));
-            let referrers = referrers.collect::<Result<Vec<_>, _>>()?;
+            let (records, referrers): (Vec<&Record>, Vec<StoredReferrer>) =
+                page.iter().filter_map(|it| Some((it, self.referrer(it)?))).unzip();
+            seen += page.len() - records.len();
             let gone = self.gone(&referrers).await?;
-            for (record, referrer) in page.into_iter().zip(referrers) {
+            for (record, referrer) in records.into_iter().zip(referrers) {
                 if bytes > MAX_ANNOTATIONS {
                     break;
                 }
                 seen += 1;
-                after = Some(record.key);
+                after = Some(record.key.clone());
                 let other = artifact_type
                     .is_some_and(|wanted| referrer.entry.artifact_type.as_deref() != Some(wanted));
                 if !other && !gone.contains(&referrer.content()?) {
@@ -129,11 +131,20 @@ impl Registry {
                     entries.push(entry);
                 }
             }
+            if bytes <= MAX_ANNOTATIONS {
+                // The last ones may be such as cannot be read.
+                after = page.last().map(|it| it.key.clone());
+            }
         };
         let next =
             after.filter(|_| more).and_then(|key| Some(key.strip_prefix(&prefix)?.to_owned()));
         let (index, _) = Referrers::new(entries).page(None, None, MAX_REFERRERS);
         Ok(Page { items: index, next })
+    }
+
+    fn referrer(&self, record: &Record) -> Option<StoredReferrer> {
+        let referrer = read::<StoredReferrer>(&record.value);
+        self.readable(record, referrer.and_then(|it| it.content().map(|_| it)))
     }
 
     /// Those whose bytes are not there any more; the others stay for a lease.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kiln_cas::blob::SharedBlobStore;
 use kiln_cas::pins::Pins;
 use kiln_cas::records::{Record, SharedRecords};
+use kiln_net::Unread;
 
 use super::body::Arriving;
 use super::error::RegistryError;
@@ -35,11 +36,12 @@ pub struct RegistryParts {
 pub struct Registry {
     pub(super) parts: Arc<RegistryParts>,
     pub(super) arriving: Arc<Arriving>,
+    unread: Arc<Unread>,
 }
 
 impl Registry {
     pub fn new(parts: RegistryParts) -> Self {
-        Self { parts: Arc::new(parts), arriving: Arc::default() }
+        Self { parts: Arc::new(parts), arriving: Arc::default(), unread: Arc::default() }
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -48,5 +50,16 @@ impl Registry {
 
     pub(super) async fn record(&self, key: &str) -> Result<Option<Record>, RegistryError> {
         Ok(self.parts.records.get(key).await?)
+    }
+
+    /// What was read of one record among many. `None`: it cannot be read, which holds up none of the others.
+    pub(super) fn readable<T>(&self, record: &Record, read: Result<T, RegistryError>) -> Option<T> {
+        match read {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.unread.pass_by(&record.key, &error);
+                None
+            }
+        }
     }
 }

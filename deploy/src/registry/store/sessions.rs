@@ -32,15 +32,19 @@ impl Registry {
     pub async fn begin_upload(&self, repository: &Repository) -> Result<String, RegistryError> {
         let (limits, now) = (self.parts.uploads, self.now());
         let listed = self.parts.records.list(UPLOADS, None, false, limits.count + 1).await?;
-        let mut open = Vec::with_capacity(listed.len());
+        let (mut open, mut unread) = (Vec::with_capacity(listed.len()), 0);
         for record in &listed {
-            let upload: Upload = read(&record.value)?;
+            let Some(upload) = self.readable(record, read::<Upload>(&record.value)) else {
+                // It takes up room, as nobody knows that it is over.
+                unread += 1;
+                continue;
+            };
             match upload.is_over(now, limits.age) {
                 true => self.drop_upload(record, &upload).await?,
                 false => open.push(upload),
             }
         }
-        if !has_room(open.iter(), &limits, now) {
+        if open.len() + unread >= limits.count || !has_room(open.iter(), &limits, now) {
             return Err(RegistryError::TooManyUploads);
         }
         let id = fresh_id()?;
@@ -100,8 +104,9 @@ impl Registry {
         let limits = self.parts.uploads;
         let listed = self.parts.records.list(UPLOADS, None, false, limits.count + 1).await?;
         let mut bytes = 0u64;
-        for record in listed {
-            bytes = bytes.saturating_add(read::<Upload>(&record.value)?.size);
+        for record in &listed {
+            let upload = self.readable(record, read::<Upload>(&record.value));
+            bytes = bytes.saturating_add(upload.map_or(0, |it| it.size));
         }
         match bytes >= limits.bytes {
             true => Err(RegistryError::TooManyUploads),

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use kiln_cas::blob::SharedBlobStore;
 use kiln_cas::pins::Pins;
-use kiln_cas::records::{Record, Records, RecordsError, SharedRecords, Version, Write};
+use kiln_cas::records::{Expect, Record, Records, RecordsError, SharedRecords, Version, Write};
 use kiln_cas::stores::{MemoryBlobStore, MemoryRecords};
 
+use super::keys;
 use super::{
     Body, ClaimError, Push, Registry, RegistryError, RegistryParts, ReleasedRepository, Shown,
 };
@@ -262,6 +263,32 @@ async fn a_tidying_that_is_killed_anywhere_is_done_by_the_next() {
         house.tidy().await;
         house.pinned(&[&image]).await;
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_holds_up_no_other_upload_and_hides_no_other_referrer() {
+    let house = House::new();
+    let damage = async |key: String| {
+        let value = Some("nothing that a registry writes".into());
+        house.records.write(vec![Write { key, expect: Expect::Anything, value }]).await.unwrap();
+    };
+    damage(keys::upload(&house.repository, "0")).await;
+    let begin = async || house.registry.begin_upload(&house.repository).await;
+    let id = begin().await.unwrap();
+    let (registry, blobs) = (&house.registry, &house.blobs);
+    registry.add_part(blobs, &house.repository, &id, None, body(b"part")).await.unwrap();
+    for _ in 0..8 {
+        begin().await.unwrap();
+    }
+    assert!(matches!(begin().await, Err(RegistryError::TooManyUploads)), "it takes up room");
+
+    let subject = house.untagged(b"layer").await;
+    let signature = house.signature(&subject).await;
+    let odd = ContentDigest::of(b"odd");
+    damage(keys::referrer(&house.repository, &subject.digest, &odd)).await;
+    let found = registry.referrers(&house.repository, &subject.digest, None, None).await.unwrap();
+    let digests: Vec<_> = found.items.manifests.iter().map(|it| &it.digest).collect();
+    assert_eq!((digests, found.next), (vec![&signature.digest], None));
 }
 
 #[tokio::test]
