@@ -12,9 +12,9 @@ use crate::registry::{RegistryState, StateParts};
 
 /// What goes with the blobs that it is about.
 pub const REMEMBERED: [Remembered; 3] = [
-    Remembered { prefix: BLOBS, owner: owner_of_blob },
-    Remembered { prefix: MANIFESTS, owner: owner_of_manifest },
-    Remembered { prefix: REFERRERS, owner: owner_of_referrer },
+    Remembered { prefix: BLOBS, owner: owner_of_blob, unread_stays: true },
+    Remembered { prefix: MANIFESTS, owner: owner_of_manifest, unread_stays: true },
+    Remembered { prefix: REFERRERS, owner: owner_of_referrer, unread_stays: true },
 ];
 
 /// `asks`: whether it is asked who calls. `None`: there is none.

@@ -27,14 +27,17 @@ const BACKOFF: Backoff = Backoff::new(LOOK, Duration::from_secs(60));
 pub struct Remembered {
     /// What their keys begin with.
     pub prefix: &'static str,
-    /// The blob that a record is about; `None`: it cannot be read, and is of no use.
+    /// The blob that a record is about; `None`: it cannot be read.
     pub owner: fn(&Record) -> Option<Digest>,
+    /// Whether one that cannot be read stays: somebody put it there, and it may be of a newer server. Of what is only
+    /// remembered of a blob it is of no use.
+    pub unread_stays: bool,
 }
 
 const OWN: [Remembered; 3] = [
-    Remembered { prefix: http::SIZES, owner: http::owner },
-    Remembered { prefix: chunking::MAPPINGS, owner: chunking::owner },
-    Remembered { prefix: asset::ASSETS, owner: asset::owner },
+    Remembered { prefix: http::SIZES, owner: http::owner, unread_stays: false },
+    Remembered { prefix: chunking::MAPPINGS, owner: chunking::owner, unread_stays: false },
+    Remembered { prefix: asset::ASSETS, owner: asset::owner, unread_stays: false },
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +116,10 @@ async fn sweep_page(
     let owners: Vec<_> = page.iter().map(kind.owner).collect();
     let asked: Vec<_> = owners.iter().flatten().copied().collect();
     let absent = blobs.absent(&asked).await?;
-    let orphaned = |owner: &Option<Digest>| owner.is_none_or(|owner| absent.contains(&owner));
+    let orphaned = |owner: &Option<Digest>| match owner {
+        Some(owner) => absent.contains(owner),
+        None => !kind.unread_stays,
+    };
     let orphans: Vec<_> = page.iter().zip(&owners).filter(|(_, owner)| orphaned(owner)).collect();
     if orphans.is_empty() {
         return Ok(0);
@@ -202,6 +208,20 @@ mod tests {
         blobs.write(&digests[1], new).await.unwrap();
         assert_eq!(sweep(&records, &blobs, &[]).await.unwrap(), 3);
         assert_eq!(left().await, 1, "what is no blob's stays");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_goes_only_where_it_was_but_remembered() {
+        let blobs: SharedBlobStore = Arc::new(MemoryBlobStore::default());
+        let records: SharedRecords = Arc::new(MemoryRecords::default());
+        for prefix in [http::SIZES, "kept/", "noted/"] {
+            put(&records, format!("{prefix}odd"), b"odd".to_vec()).await;
+        }
+        let kind = |prefix, unread_stays| Remembered { prefix, owner: |_| None, unread_stays };
+        let others = [kind("kept/", true), kind("noted/", false)];
+        assert_eq!(sweep(&records, &blobs, &others).await.unwrap(), 2);
+        let left = records.list("", None, false, 10).await.unwrap();
+        assert_eq!(left.iter().map(|it| it.key.as_str()).collect::<Vec<_>>(), ["kept/odd"]);
     }
 
     /// Records that cannot be read.

@@ -163,7 +163,7 @@ pub fn unchanged(record: Option<&Record>) -> Expect {
     record.map_or(Expect::Absent, |record| Expect::Version(record.version))
 }
 
-/// The blob that a record below [`BLOBS`] is about; `None`: it is of no use. So for the others.
+/// The blob that a record below [`BLOBS`] is about; `None`: it cannot be read. So for the others.
 pub fn owner_of_blob(record: &Record) -> Option<Digest> {
     let rest = record.key.strip_prefix(BLOBS)?;
     let (digest, _repository) = rest.rsplit_once(':')?;
