@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kiln_net::Unread;
+
 use super::machine::Preview;
 use crate::storage::{Expect, Records, StorageError, Write};
 
@@ -17,6 +19,7 @@ const TRIES: usize = 16;
 #[derive(Clone)]
 pub struct Kept {
     records: Arc<dyn Records>,
+    unread: Arc<Unread>,
 }
 
 fn key(name: &str) -> String {
@@ -29,7 +32,7 @@ fn unwritable(error: &serde_json::Error) -> StorageError {
 
 impl Kept {
     pub fn new(records: Arc<dyn Records>) -> Self {
-        Self { records }
+        Self { records, unread: Arc::default() }
     }
 
     /// By what the environments of these records are told from those of others. `new`: for the first who asks.
@@ -53,13 +56,20 @@ impl Kept {
         Ok(found.and_then(|it| serde_json::from_slice(&it.value).ok()))
     }
 
-    /// All of them, by their names. One that cannot be read is left out.
+    /// All of them, by their names, but those that cannot be read.
     pub async fn all(&self) -> Result<Vec<Preview>, StorageError> {
         let (mut all, mut after) = (Vec::new(), None::<String>);
         loop {
             let page = self.records.list(PREVIEWS, after.as_deref(), false, PAGE).await?;
             after = page.last().map(|it| it.key.clone());
-            all.extend(page.iter().filter_map(|it| serde_json::from_slice(&it.value).ok()));
+            for stored in &page {
+                match serde_json::from_slice::<Preview>(&stored.value) {
+                    Ok(preview) => all.push(preview),
+                    Err(error) => {
+                        self.unread.pass_by(&stored.key, &error);
+                    }
+                }
+            }
             if page.len() < PAGE || all.len() >= MAX_KEPT {
                 return Ok(all);
             }

@@ -87,8 +87,10 @@ impl Previews {
         for name in seen {
             match known.get(name.as_str()) {
                 None => {
-                    tracing::warn!(preview = name, "an environment of nobody is taken down");
-                    self.kept.add(&found(kind, name, now)).await?;
+                    // One whose record cannot be read is noted all the same: it stays.
+                    if self.kept.add(&found(kind, name.clone(), now)).await? {
+                        tracing::warn!(preview = name, "an environment of nobody is taken down");
+                    }
                 }
                 Some(Phase::Gone) => {
                     tracing::warn!(preview = name, "an environment came up late and is taken down");
