@@ -190,14 +190,20 @@ impl Catalog {
         Ok(gone)
     }
 
-    /// `false`: somebody changed something of the repository meanwhile, and it is left for the next look.
+    /// `false`: it cannot be read, or somebody changed something of the repository meanwhile, and it is left for the next look.
     async fn detach(
         &self,
         instance: &str,
         name: &Repository,
         record: &Record,
     ) -> Result<bool, CatalogError> {
-        let attached: Attached = json::read(&record.value, MAX_RECORD)?;
+        let attached: Attached = match json::read(&record.value, MAX_RECORD) {
+            Ok(attached) => attached,
+            Err(error) => {
+                self.unread.pass_by(&record.key, &error);
+                return Ok(false);
+            }
+        };
         let repository = self.repository(name);
         let mut writes = vec![
             Write { key: record.key.clone(), expect: Expect::Version(record.version), value: None },

@@ -14,7 +14,7 @@ use kiln_cas::stores::audit::AuditLog;
 use self::rig::{House, trusting};
 use super::{By, CatalogError, Form, Prepared, ToldFile, Wanted, keys};
 use crate::executions::tests::rig::{DAY, content, executed, hit};
-use crate::oci::DirectoryLayout;
+use crate::oci::{ContentDigest, DirectoryLayout};
 use crate::provenance::ClosureEntry;
 use crate::releases::{DirectoryExport, Expected, export, verify};
 use crate::signing::{KeyRing, PublicKey, Scheme, Signer as _, SigningKey, TrustedKey};
@@ -352,4 +352,20 @@ async fn what_cannot_be_read_hides_no_other_release_and_is_not_removed() {
     house.rig.now.fetch_add(DAY, Ordering::Relaxed);
     house.catalog.sweep().await.unwrap();
     assert!(house.rig.records.get(&draft).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_a_release_that_is_gone_is_left_for_the_next_look() {
+    let house = House::start().await;
+    let name = "team/app:9".parse().unwrap();
+    let attached = keys::attached("", &name, &ContentDigest::of(b"odd"));
+    for key in [keys::gone("", &name), keys::unswept(""), attached.clone()] {
+        let value = Some("nothing that a catalog writes".into());
+        let write = Write { key, expect: Expect::Anything, value };
+        house.rig.records.write(vec![write]).await.unwrap();
+    }
+    house.catalog.sweep_removed("").await.unwrap();
+    for key in [keys::unswept(""), attached] {
+        assert!(house.rig.records.get(&key).await.unwrap().is_some(), "{key}");
+    }
 }
