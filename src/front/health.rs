@@ -12,10 +12,10 @@ use kiln_net::panics::caught;
 
 /// Whether this process should be sent work. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<State>);
+pub struct Readiness(Arc<ReadinessState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ReadinessState {
     ready: AtomicBool,
     /// What the process needs and has lost; it does not come back.
     lost: OnceLock<String>,

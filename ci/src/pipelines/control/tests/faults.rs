@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::rig::Rig;
 use crate::pipelines::control::{Control, Said, Stands, keys};
-use crate::pipelines::machine::{State, StopWhy};
+use crate::pipelines::machine::{RunState, StopWhy};
 use crate::storage::memory::Memory;
 use crate::storage::{Record, Records, StorageError, Write};
 
@@ -43,7 +43,7 @@ impl Records for Trap {
 }
 
 /// How a run ended, within an hour.
-async fn ended(control: &Control, id: &str) -> State {
+async fn ended(control: &Control, id: &str) -> RunState {
     let ended = async {
         loop {
             let state = control.show(id).await.unwrap().state;
