@@ -15,8 +15,9 @@ use crate::queue::{Branch, COMING, Commit, Held, Lane, Standing};
 
 /// How often a head is tried. What took too long counts as two tries.
 pub const MAX_TRIES: u32 = 4;
-/// How long the first fetch of the target may take at least: it may be that of all there is.
+/// How long the first fetch of the target may take at least, which may be that of all there is, and how long any other.
 const FIRST: Duration = Duration::from_secs(600);
+const LATER: Duration = Duration::from_secs(120);
 /// How long new heads may take that come by one fetch; then each comes by its own.
 const TOGETHER: Duration = Duration::from_secs(30);
 /// For so long the lane waits for new heads. Where all goes well they are here by then.
@@ -103,14 +104,14 @@ impl Away {
         let own = heads.iter().filter(|(branch, _)| *branch == target);
         let own: Heads = own.map(|(branch, head)| (branch.clone(), head.clone())).collect();
         let (limit, patience) = match self.began {
-            true => (self.limit, QUICK),
+            true => (self.limit.max(LATER), QUICK),
             false => (self.limit.max(FIRST), TOGETHER),
         };
         // Without it nothing goes on.
         repository.fetch_within(&own, limit).await?;
         self.began = true;
-        self.hear(Duration::ZERO, None).await;
         self.keep(heads);
+        self.hear(Duration::ZERO, None).await;
         let missing = missing(repository, heads).await?;
         self.of.retain(|branch, _| missing.contains_key(branch));
         self.begin(repository, missing, patience).await;
@@ -121,11 +122,12 @@ impl Away {
         Ok(here)
     }
 
-    /// Nothing is brought that is another one by now.
+    /// Nothing is brought that is another one by now, nor is it heard of what comes with others.
     fn keep(&mut self, heads: &Heads) {
         self.of.retain(|branch, it| heads.get(branch) == Some(&it.head));
         self.flights.retain(|_, flight| {
-            let goes_on = flight.heads.iter().any(|(branch, head)| heads.get(branch) == Some(head));
+            flight.heads.retain(|branch, head| heads.get(branch) == Some(&*head));
+            let goes_on = !flight.heads.is_empty();
             if !goes_on {
                 flight.work.abort();
             }
@@ -183,9 +185,10 @@ impl Away {
                 // It panicked.
                 let why = chain(&lost);
                 let missed = |(branch, head)| Missed { branch, head, why: why.clone(), cost: 1 };
-                flight.heads.into_iter().map(missed).collect()
+                flight.heads.clone().into_iter().map(missed).collect()
             });
-            missed.into_iter().for_each(|it| self.note(it));
+            let is_wanted = |it: &Missed| flight.heads.get(&it.branch) == Some(&it.head);
+            missed.into_iter().filter(is_wanted).for_each(|it| self.note(it));
         }
     }
 
@@ -232,4 +235,56 @@ async fn one(
     let (why, cost) = (chain(&error), cost(&error));
     tracing::warn!(%branch, why, "a branch cannot be fetched");
     Some(Missed { branch, head, why, cost })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::Options;
+    use crate::queue::git::tests::git;
+
+    fn away(limit: Duration) -> (Away, Branch) {
+        let target = Branch::new("main").unwrap();
+        let lane = Lane::new(target.clone(), Options::default());
+        (Away::of(&lane, limit), target)
+    }
+
+    #[tokio::test]
+    async fn the_target_is_waited_for_however_short_a_time_heads_may_take() {
+        let directory = tempfile::tempdir().unwrap();
+        git(directory.path(), &["init", "--quiet", "--initial-branch=main", "work"]);
+        let work = directory.path().join("work");
+        let clone = directory.path().join("clone");
+        let repository = Repository::open(&clone, work.to_str().unwrap()).await.unwrap();
+        // No git is as quick as that.
+        let (mut away, target) = away(Duration::from_millis(1));
+        for commit in ["first", "moved by hand"] {
+            git(&work, &["commit", "--quiet", "--allow-empty", "-m", commit]);
+            let heads = repository.heads(std::slice::from_ref(&target)).await.unwrap();
+            let here = away.bring(&repository, &target, &heads).await.expect(commit);
+            assert_eq!(here, heads, "{commit}");
+        }
+    }
+
+    /// It came with another one, which is still wanted.
+    #[tokio::test]
+    async fn what_is_heard_of_a_head_that_was_says_nothing_of_the_one_that_is() {
+        let (mut away, _) = away(Duration::from_secs(1));
+        let [pushed, other] = ["pushed", "other"].map(|it| Branch::new(it).unwrap());
+        let [old, new] = ["a", "b"].map(|it| Commit::new(&it.repeat(40)).unwrap());
+        let heads = |head: &Commit| {
+            Heads::from([(pushed.clone(), head.clone()), (other.clone(), old.clone())])
+        };
+        let missed = |branch: &Branch, head: &Commit, why: &str, cost: u32| {
+            let (branch, head, why) = (branch.clone(), head.clone(), why.to_owned());
+            Missed { branch, head, why, cost }
+        };
+        let late = vec![missed(&pushed, &old, "late", 1), missed(&other, &old, "gone", MAX_TRIES)];
+        away.fly(heads(&old), async move { late });
+        away.note(missed(&pushed, &new, "damaged", MAX_TRIES));
+        away.keep(&heads(&new));
+        away.hear(Duration::from_secs(60), None).await;
+        assert_eq!(away.why(&other, &old), "gone", "it was heard");
+        assert_eq!(away.why(&pushed, &new), "damaged", "it stays given up");
+    }
 }
