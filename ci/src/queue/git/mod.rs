@@ -7,6 +7,7 @@
 mod build;
 mod check;
 mod locks;
+mod partial;
 mod push;
 mod repository;
 mod slots;

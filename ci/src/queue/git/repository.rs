@@ -82,6 +82,7 @@ impl Repository {
             let arguments = ["init", "--bare", "--quiet", "--template=", "."];
             it.git_in(Some(&it.directory), &arguments).await?;
         }
+        it.remove_parts();
         Ok(it)
     }
 
@@ -226,6 +227,7 @@ impl Repository {
         arguments.extend(["--no-recurse-submodules", "--force", "--", &self.remote]);
         arguments.extend(changes.iter().map(String::as_str));
         if let Err(error) = self.git_within(None, &arguments, limit).await {
+            self.remove_parts();
             // A git that was killed since may have left the lock of a head.
             if !self.unlock_heads().await? {
                 return Err(error);
