@@ -18,7 +18,7 @@ use kiln_test_servers::redis::RedisServer;
 
 /// The server packs the entries of an index of this size, which saves memory and costs time.
 const PACKED: u64 = 100_000;
-/// And not those of one of this size.
+/// The server does not pack those of an index of this size.
 const BLOBS: u64 = 400_000;
 const TASKS: u64 = 64;
 const CALLS: u64 = 100_000;

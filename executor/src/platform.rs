@@ -109,7 +109,7 @@ pub struct Wishes {
 /// A tool that may stay between actions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Persistent {
-    /// What the client knows it by.
+    /// The client's name for the tool (`persistentWorkerKey`).
     pub key: String,
     pub protocol: Option<String>,
     /// Files and directories that are its own, beside those that are marked.

@@ -15,7 +15,7 @@ const NEVER: &str = "localhost,127.0.0.0/8,::1";
 pub(crate) struct Proxies {
     http: Option<Url>,
     https: Option<Url>,
-    /// What is fetched without.
+    /// Hosts that are asked without a proxy, as `NO_PROXY` lists them.
     no: String,
 }
 

@@ -179,7 +179,7 @@ impl Worker {
         self.0.try_wait().expect("it can be waited for").is_none()
     }
 
-    /// Of its session in the queue; `None` before it has one.
+    /// The id of the worker's session in the queue; `None` before it has one.
     pub fn seat(&self, redis: &RedisServer) -> Option<String> {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("it has a name");
         let name = format!("{}-{}", host.trim_end(), self.id());
@@ -193,7 +193,7 @@ impl Worker {
         redis.command(&["ZCARD", &format!("{{kiln:queue}}:wl:{seat}")]).parse().unwrap_or(0)
     }
 
-    /// Of its process: its name ends with it.
+    /// The id of the worker's process, with which the worker's name ends.
     pub fn id(&self) -> u32 {
         self.0.id()
     }

@@ -19,7 +19,7 @@ pub struct SpawnFloor {
     pub plain_ms: f64,
     /// The same in new user, mount, pid, ipc and uts namespaces.
     pub namespaces_ms: f64,
-    /// And a new network namespace.
+    /// The same with a new network namespace as well, p50.
     pub with_network_ms: f64,
 }
 

@@ -16,7 +16,7 @@ use crate::storage::StorageError;
 
 /// How often it is looked whether something is to go, unless it is known when.
 const LOOK: Duration = Duration::from_secs(15);
-/// And at least how long it is waited.
+/// The shortest pause between two looks.
 const SOONEST: Duration = Duration::from_millis(200);
 /// How often it is looked what is there that should not be.
 const LOOK_FOR_LEFTOVERS: Duration = Duration::from_secs(600);

@@ -9,7 +9,7 @@ use thiserror::Error;
 pub struct OrderLimits {
     /// Events that came before those that they follow.
     pub early: usize,
-    /// Bytes of these.
+    /// Bytes of events that came before those that they follow.
     pub early_bytes: usize,
     /// Events in a stream.
     pub events: u64,

@@ -83,7 +83,7 @@ pub struct Build {
     pub flaky_only: bool,
     /// What retries of flaky tests took, in a red build or a green one.
     pub retries: Duration,
-    /// Somebody waited for it.
+    /// Somebody waited for the build.
     pub waited_for: bool,
 }
 

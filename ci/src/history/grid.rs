@@ -72,7 +72,7 @@ pub struct Cell {
     /// Of the attempt that took longest.
     pub took: Option<Duration>,
     pub attempts: u32,
-    /// And runs.
+    /// How many shards and runs of the test are in this cell.
     pub shards: u32,
     /// What shards and runs took, of each the attempt that took longest.
     pub total: Duration,

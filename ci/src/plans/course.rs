@@ -131,7 +131,8 @@ impl Course {
         Ok(answer)
     }
 
-    /// The place of who asks; a new attempt is to repeat what the one before it had.
+    /// Where the runner's run stands in `runs`. A new attempt of a runner gets a run of its own, which is to repeat
+    /// what the attempt before it had.
     fn run(&mut self, turn: Turn<'_>) -> Result<usize, Refused> {
         let fits = |text: &str| text.len() <= MAX_NAME && !text.chars().any(char::is_control);
         if turn.runner.is_empty() || !fits(turn.runner) || !fits(turn.attempt) {

@@ -66,7 +66,7 @@ pub struct Evidence {
     /// The expected failure rate, and the probability that it is above the policy's.
     pub rate: f64,
     pub above: f64,
-    /// The newest of them.
+    /// The newest flips.
     pub newest: Vec<Flip>,
 }
 

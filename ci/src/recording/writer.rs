@@ -28,7 +28,7 @@ const MAX_READING: usize = 8;
 const MAX_PENDING: usize = 200_000;
 /// A batch is written as soon as so many attempts and cases are pending ...
 const BATCH: usize = 20_000;
-/// ... or so long after the first of them.
+/// ... or when the first of them has been pending for so long.
 const DELAY: Duration = Duration::from_millis(500);
 /// After a write that failed.
 const PAUSE: Duration = Duration::from_secs(5);

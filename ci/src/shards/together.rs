@@ -11,7 +11,7 @@ use crate::durations::{median, names};
 /// A suspect takes at least this part of a shard: less is no harm.
 const SHARE: f64 = 0.03;
 
-/// And so many times what the tests around it take.
+/// A suspect takes at least so many times what the tests around it take.
 const TIMES: f64 = 5.0;
 
 /// No other test around it takes more than this part of its duration: slow tests often come in company.

@@ -10,7 +10,7 @@ use crate::pipelines::Progress;
 
 /// Bytes of a log that are kept from its beginning, which are told at once.
 pub const HEAD: usize = 640 << 10;
-/// And from its end, which is told when it has come.
+/// Bytes of a log that are kept from its end, which are told when the log has ended.
 pub const TAIL: usize = 256 << 10;
 /// Bytes of all that is told of one log, with what is said about the rest.
 pub const MOST: usize = HEAD + TAIL + 512;

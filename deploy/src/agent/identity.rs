@@ -8,7 +8,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use super::disk::{read_if_there, write_whole};
 use crate::encoding::{hex, is_hex};
 
-/// Bytes of it.
+/// Bytes of an identity.
 const LENGTH: usize = 16;
 
 /// The identity of an agent's directory: made when it is asked for first.

@@ -82,7 +82,7 @@ pub struct Content {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted<'a> {
     pub blob: &'a ContentDigest,
-    /// So many of its first bytes are left out.
+    /// So many of the blob's first bytes are left out.
     pub start: u64,
     /// `None`: all that follow.
     pub length: Option<u64>,

@@ -17,7 +17,7 @@ use crate::oci::ContentDigest;
 use crate::rollouts::machine::Generation;
 
 const STATE: &str = "state.json";
-/// Bytes of it.
+/// Bytes of that file, at most.
 const MAX_STATE: usize = 64 << 10;
 
 /// Between which steps an agent can be stopped. Whoever begins again finds it in a state that is whole.

@@ -19,7 +19,7 @@ use crate::releases::ReleaseName;
 
 /// Manifests of one release: with what is about them, they fit into one write.
 const MAX_MANIFESTS: usize = 400;
-/// Bytes of all of them.
+/// Bytes of all manifests of one release.
 const MAX_BYTES: u64 = 64 << 20;
 /// Manifests within manifests.
 const MAX_DEPTH: usize = 8;

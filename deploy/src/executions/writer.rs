@@ -34,7 +34,7 @@ const BATCH: usize = 1_000;
 /// For how many others one counts for each so many bytes of it, and one that left directories.
 const WEIGHT: usize = 1 << 10;
 const WITH_DIRECTORIES: usize = 60;
-/// So long after the first of them ...
+/// A batch is written at the latest so long after the first execution in it ...
 const DELAY: Duration = Duration::from_millis(250);
 /// ... and so long between two looks at what was published: being woken for each event costs those who publish.
 const GATHER: Duration = Duration::from_millis(5);

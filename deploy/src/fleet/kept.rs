@@ -19,7 +19,7 @@ const MAX_EARLIER: usize = 4;
 pub struct KeptAgent {
     /// Whose credentials registered it: no others speak for it. Empty: anybody's.
     pub account: String,
-    /// Of its directory.
+    /// The identity of the directory that the agent works in.
     pub identity: String,
     pub address: Option<String>,
     pub labels: BTreeMap<String, String>,

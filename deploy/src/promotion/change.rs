@@ -35,7 +35,7 @@ pub struct Change {
     pub at: Timestamp,
     pub kind: ChangeKind,
     pub by: Actor,
-    /// Empty: all of them.
+    /// Empty: all environments.
     pub environment: String,
     /// A release, or what else it was done to.
     pub subject: String,

@@ -70,7 +70,7 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 }
 
-/// All of it.
+/// All that promotion stands on.
 pub struct Parts {
     pub releases: std::sync::Arc<dyn Releases>,
     pub tests: std::sync::Arc<dyn TestGate>,

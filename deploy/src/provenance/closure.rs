@@ -148,7 +148,7 @@ struct Walk<'a, A> {
 /// Directories that were read: most are inputs of many actions, at different paths.
 struct Listings {
     kept: HashMap<Digest, Arc<Listing>>,
-    /// Names in all of them.
+    /// Names in all directories that are kept.
     names: usize,
 }
 

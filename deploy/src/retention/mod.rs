@@ -70,7 +70,7 @@ pub enum Stays {
     Rollout {
         place: String,
     },
-    /// Of its repository it is the so-and-so newest.
+    /// It is among the newest of its repository; 1 is the newest.
     Newest {
         place: usize,
     },

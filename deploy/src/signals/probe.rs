@@ -31,9 +31,9 @@ pub struct Probe {
     pub statuses: RangeInclusive<u16>,
     /// Requests to each target.
     pub samples: usize,
-    /// Of a request.
+    /// How long one request may take.
     pub patience: Duration,
-    /// Of all of them.
+    /// How long all requests may take together.
     pub timeout: Duration,
     pub reach: Reach,
 }

@@ -7,9 +7,9 @@ pub struct Part {
     pub members: usize,
 }
 
-/// By which part of itself a share may be missed where that is as good as not at all ...
+/// A share that is missed by no more than this part of itself is met exactly.
 const EXACT: f64 = 0.001;
-/// ... and at most.
+/// A share may be missed by this part of itself, at most.
 const TOLERANCE: f64 = 0.05;
 
 /// A weight for the members of each part, from 1 to `most`; 0 where the share is. The smallest that come near

@@ -56,7 +56,7 @@ pub(super) struct Warm {
     pub(super) unfit: Option<End>,
     /// What is counted as the reason of its end.
     pub(super) end: End,
-    /// Of its first request: what it has read of its own files at its start it may read again.
+    /// The image and the input root of the tool's first request: the tool may read its own files again.
     pub(super) _kept: Kept,
     pub(super) number: Arc<Number>,
 }

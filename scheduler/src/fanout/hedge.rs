@@ -20,7 +20,7 @@ const PARTS_FOR_A_COPY: usize = 4;
 pub struct Hedge {
     /// A part that takes so many times what it is expected to; 0: none is.
     pub factor: f64,
-    /// And at least so much more.
+    /// Such a part also takes at least so much longer than expected.
     pub least: Duration,
     /// Between two looks there is at least so much.
     pub look: Duration,

@@ -18,7 +18,7 @@ use crate::snapshot::Snapshot;
 const LAST: i32 = i32::MAX;
 /// The pause between two looks is one of so many parts of the time that the test has run.
 const PARTS_OF_RUN: u32 = 8;
-/// And it is no longer than this.
+/// The longest pause between two looks.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// The same job once more beside itself, at another worker where one can have it.

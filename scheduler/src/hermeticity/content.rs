@@ -1,9 +1,9 @@
 //! Where two contents part, and what that place tells about the cause. No I/O.
 
-/// What is looked at around a difference.
+/// Bytes before and after a difference that are looked at.
 pub const BEFORE: u64 = 1024;
 pub const AFTER: u64 = 512;
-/// Of it, what people see.
+/// Bytes before and after a difference that people see.
 const SHOWN_BEFORE: usize = 24;
 const SHOWN_AFTER: usize = 40;
 

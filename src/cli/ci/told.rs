@@ -24,7 +24,7 @@ pub struct Heard {
     pub instance: Option<String>,
 }
 
-/// Reads all of it.
+/// Reads the whole file of events.
 pub fn heard(events: &Path, invocation: &str) -> Result<Heard, CliError> {
     let failed = |why: String| {
         let name = events.display();

@@ -14,7 +14,7 @@ pub struct Versions {
     #[arg(long, default_value = "service")]
     service: String,
 
-    /// And where
+    /// The environment that it is rolled out to
     #[arg(long, default_value = "try")]
     environment: String,
 

@@ -11,7 +11,7 @@ use kiln_net::causes::chain;
 
 /// How often the directory is read.
 const EVERY: Duration = Duration::from_secs(15);
-/// Files of it.
+/// Files of the directory that are read.
 const MAX_FILES: usize = 1_000;
 
 type Found = Arc<BTreeMap<String, Registered>>;

@@ -19,7 +19,7 @@ const MAX_DIRECTORIES: usize = 400;
 const MAX_TEXTS: usize = 8;
 /// Largest of them in bytes.
 const MAX_COMPARED: u64 = 256 << 10;
-/// Lines shown of each.
+/// Lines that are shown of each changed file.
 const MAX_LINES: usize = 200;
 /// After that what is left is shown as it is: gone and come.
 const COMPARED_WITHIN: Duration = Duration::from_millis(200);

@@ -22,7 +22,7 @@ pub struct Search {
     pub user: String,
     #[serde(default)]
     pub branch: String,
-    /// The beginning of it.
+    /// The beginning of a commit's hash.
     #[serde(default)]
     pub commit: String,
     /// The whole of it: `test`.

@@ -96,10 +96,10 @@ pub struct AgentFetch {
     pub from: AgentSpeaker,
     /// Which it was told.
     pub version: String,
-    /// A blob of it.
+    /// A blob of this version.
     #[serde(default)]
     pub blob: Option<String>,
-    /// So many of its first bytes are left out.
+    /// So many of the blob's first bytes are left out.
     #[serde(default)]
     pub start: u64,
     /// So many bytes are wanted; without, all that follow.

@@ -148,7 +148,7 @@ pub struct PromotionRequest {
     pub wait_s: Option<u64>,
 }
 
-/// What became of it.
+/// What became of the wish to promote a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PromotionAnswer {
     pub environment: String,

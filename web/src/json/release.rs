@@ -244,7 +244,7 @@ pub struct ReleaseChanges {
     pub added: usize,
     pub removed: usize,
     pub changed: usize,
-    /// The first of them.
+    /// The first changes.
     pub first: Vec<ReleaseChange>,
 }
 

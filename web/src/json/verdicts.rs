@@ -153,7 +153,7 @@ pub struct QuarantineRequest {
     pub stay_s: Option<u64>,
 }
 
-/// What became of it.
+/// What became of a quarantine that somebody changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantineChange {
     #[serde(flatten)]

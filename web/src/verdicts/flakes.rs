@@ -50,7 +50,7 @@ pub struct Filter {
     pub limit: Option<usize>,
 }
 
-/// A page of them.
+/// One page of the list of flaky tests.
 pub struct Shown {
     pub all: Arc<Surveyed>,
     pub flakes: Vec<(Suspect, Flake)>,

@@ -30,7 +30,7 @@ pub struct Queue {
     slots: u64,
     oldest_queued_ms: Option<u64>,
     draining: bool,
-    /// The oldest of them.
+    /// The operations that have waited longest.
     #[schemars(with = "Vec<Operation>")]
     queued: Vec<OperationView>,
     #[schemars(with = "Vec<Operation>")]

@@ -117,7 +117,7 @@ impl Queues {
         Ok(None)
     }
 
-    /// The same requests as their runner sees them.
+    /// The requests that wait to be taken, as the runner of their queue reads them.
     pub(super) async fn to_take(
         &self,
         queue: &LaneName,

@@ -73,7 +73,7 @@ pub struct Done {
     pub before: Option<Placed>,
     /// Of a rollback: none, it is not decided about.
     pub decision: Option<Decision>,
-    /// Who stood for it.
+    /// The approvals that the promotion had.
     #[serde(default)]
     pub approvals: Vec<super::world::Approval>,
     /// The policy that it was held against.

@@ -32,7 +32,7 @@ pub struct Ask {
     pub wait: Option<i64>,
 }
 
-/// What became of it.
+/// What became of the wish to promote a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {

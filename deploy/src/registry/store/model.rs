@@ -32,7 +32,7 @@ pub struct StoredManifest {
     pub media_type: String,
     /// Bytes.
     pub size: u64,
-    /// Of its bytes, hexadecimal.
+    /// The hash of the manifest's bytes, in hexadecimal digits.
     pub sha256: String,
     /// What has to be in the store with it, each as `HASH/SIZE`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

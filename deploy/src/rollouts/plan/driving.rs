@@ -29,7 +29,8 @@ pub const AGENTS: &str = "agents";
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Driving {
-    /// What is rolled out where is named by it and the environment; the declaration's name, where it is not said.
+    /// The service that is rolled out: together with the environment it names what only one rollout at a time may
+    /// change. Where the declaration does not say it, it is the declaration's own name.
     pub service: String,
     /// Whose targets these are, as the operator names it.
     pub from: String,

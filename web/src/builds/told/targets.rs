@@ -18,7 +18,7 @@ const WITH_FILES: usize = 100;
 pub struct Shown<'a> {
     pub key: &'a TargetKey,
     pub target: &'a Target,
-    /// Of its default outputs and other groups.
+    /// Files of the target's default outputs and of its other groups.
     pub files: Vec<FileRef>,
 }
 

@@ -12,7 +12,7 @@ pub(super) fn greater_or_equal(value: u32) -> Test {
     Test(libc::BPF_JGE, value)
 }
 
-/// Any of them.
+/// Any of these bits is set.
 pub(super) fn has_bits(bits: u32) -> Test {
     Test(libc::BPF_JSET, bits)
 }
