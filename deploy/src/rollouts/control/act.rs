@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kiln_net::Backoff;
+
 use super::append::More;
 use super::driver::Driver;
 use super::error::ControlError;
@@ -19,9 +21,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long splitting requests may take. A balancer ends it by limits of its own before; one that were cut in the middle would
 /// not put its former file back.
 const OF_SHIFT: Duration = Duration::from_secs(3_300);
-/// Before an effect that could not be carried out is tried again: from the first on, to the longest.
-const FIRST: Millis = 1_000;
-const LONGEST: Millis = 30_000;
+/// Before an effect that could not be carried out is tried again.
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 impl Driver {
     /// `false`: somebody else wrote.
@@ -54,12 +55,7 @@ impl Driver {
 
     /// Effects that are to be carried out now, the lock's first.
     fn due(&self, now: Millis) -> Vec<(EffectId, Effect)> {
-        let due = |id: &EffectId| {
-            self.tried.get(id).is_none_or(|(at, tries)| {
-                let pause = FIRST.saturating_mul(1 << tries.min(&10)).min(LONGEST);
-                now >= at.saturating_add(pause)
-            })
-        };
+        let due = |id: &EffectId| self.tried.get(id).is_none_or(|(at, _)| now >= *at);
         let pending = self.open.state.pending.iter();
         let pending = pending
             .filter(|(id, effect)| **effect != Effect::Judge && !self.doing.is_on(id) && due(id));
@@ -70,10 +66,11 @@ impl Driver {
         locks.into_iter().chain(others).collect()
     }
 
-    /// It is tried.
+    /// Notes that an effect is tried, and when that may happen once more.
     fn note(&mut self, id: EffectId, now: Millis) {
-        let tries = self.tried.get(&id).map_or(0, |(_, tries)| tries + 1);
-        self.tried.insert(id, (now, tries));
+        let tries = self.tried.get(&id).map_or(1, |(_, tries)| tries.saturating_add(1));
+        let pause = u64::try_from(AGAIN.pause(tries).as_millis()).unwrap_or(u64::MAX);
+        self.tried.insert(id, (now.saturating_add(pause), tries));
     }
 
     /// What an effect takes, apart from whoever drives.

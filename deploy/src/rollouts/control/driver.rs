@@ -49,7 +49,7 @@ pub struct Driver {
     pub(super) open: Open,
     pub(super) targets: Arc<Vec<Target>>,
     pub(super) declared: Arc<Declared>,
-    /// When an effect was tried last, and how often.
+    /// When an effect may be tried once more, and how often it was.
     pub(super) tried: HashMap<EffectId, (Millis, u32)>,
     pub(super) doing: Doing,
     pub(super) asking: Option<Asking>,
