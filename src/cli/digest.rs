@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use kiln_cas::{Digest, DigestFunction};
-use percent_encoding::percent_decode_str;
+use kiln_net::urls;
 
 /// `HASH/SIZE`, `HASH:SIZE`, `blake3/HASH/SIZE`, or an address that ends so.
 #[derive(Debug, Clone, Copy)]
@@ -92,8 +92,9 @@ fn argument(query: &str, name: &str) -> Option<String> {
     pairs.find(|(key, _)| *key == name).map(|(_, value)| decode(value))
 }
 
+/// What is not encoded well was pasted as it is.
 fn decode(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
+    urls::decoded(text).unwrap_or_else(|| text.to_owned())
 }
 
 /// The invocation id in what people paste: the id, its beginning, or the address of its page.
@@ -155,6 +156,7 @@ mod tests {
         }
         for (text, id) in [
             ("http://h:1/builds/5f3c%20x?hold=1", "5f3c x"),
+            ("http://h:1/builds/5f%ffx", "5f%ffx"),
             ("5f3c1e1a", "5f3c1e1a"),
             ("5f3c1e1a…", "5f3c1e1a"),
         ] {

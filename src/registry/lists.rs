@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, StatusCode};
 use kiln_cas::access::Right;
 use kiln_deploy::oci::{ContentDigest, INDEX_TYPE};
 use kiln_deploy::registry::{Code, MAX_TAGS_PAGE};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use kiln_net::urls::component;
 use serde_json::json;
 
 use super::answers::Failure;
@@ -37,7 +37,7 @@ pub async fn tags(request: &Request<'_>) -> Result<Response, Failure> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(next) = page.next {
-        let next = format!("n={limit}&last={}", utf8_percent_encode(&next, NON_ALPHANUMERIC));
+        let next = format!("n={limit}&last={}", component(&next));
         let name = request.repository;
         insert(headers, LINK, format!("</v2/{name}/tags/list?{next}>; rel=\"next\""));
     }
@@ -64,8 +64,7 @@ pub async fn referrers(
     let mut query = String::new();
     if let Some(wanted) = wanted {
         headers.insert(FILTERS, HeaderValue::from_static(ARTIFACT_TYPE));
-        let wanted = utf8_percent_encode(wanted, NON_ALPHANUMERIC);
-        query = format!("{ARTIFACT_TYPE}={wanted}&");
+        query = format!("{ARTIFACT_TYPE}={}&", component(wanted));
     }
     if let Some(next) = page.next {
         let place = format!("/v2/{repository}/referrers/{subject}?{query}last={next}");

@@ -10,7 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTE
 use http::{HeaderValue, Method, StatusCode};
 use kiln_cas::promises::on_behalf;
 use kiln_deploy::registry::{Code, Endpoint, NoEndpoint};
-use percent_encoding::percent_decode_str;
+use kiln_net::urls;
 
 use super::answers::{Failure, VERSION};
 use super::challenge::{Nobody, Realm, issue, unauthorized};
@@ -65,7 +65,9 @@ fn answer<'a>(
     body: &'a Incoming,
 ) -> Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send + 'a>> {
     Box::pin(async move {
-        let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy().into_owned();
+        // What is not encoded well names nothing as it stands.
+        let path = parts.uri.path();
+        let path = urls::decoded(path).unwrap_or_else(|| path.to_owned());
         let endpoint = Endpoint::of(&path).map_err(no_endpoint)?;
         let Some(repository) = endpoint.repository() else {
             return match endpoint {
