@@ -1,8 +1,10 @@
 //! `kiln serve`: the one place where the parts become a system. Each crate starts its own services
-//! (`SchedulerServices`, `CasServices`, `Worker`); here they are given to each other.
+//! (`SchedulerServices`, `CasServices`, `CiServices`, `Worker`; those of `kiln_deploy` in `deploy`); here
+//! they are given to each other.
 
 mod admission;
 mod common;
+mod deploy;
 mod fleet;
 mod forges;
 mod history;
@@ -103,12 +105,10 @@ pub struct Server {
     sweeping: JoinHandle<()>,
     /// Makes the promises of pinned blobs anew.
     pinning: JoinHandle<()>,
-    /// Removes what was begun of releases and never ended.
-    settling: JoinHandle<()>,
     /// Lets go of what no tag of the registry needs.
     tidying: Option<JoinHandle<()>>,
-    /// Promotes what waits, drives rollouts, and signs checkpoints of the audit log.
-    promoting: Vec<JoinHandle<()>>,
+    /// What releases, environments and rollouts, agents, merge queues, forges and pipelines do by themselves.
+    by_themselves: Vec<JoinHandle<()>>,
     /// Agents whose questions are open.
     fleet: Fleet,
     worker: Option<OwnWorker>,
@@ -191,45 +191,20 @@ impl Server {
         });
         let pins = storage.pins.clone();
         let pinning = spawn_resumed("renewing pins", move || pins.clone().keep_renewed());
-        let catalog = releases::catalog(&options.releases, &storage, &common);
-        let collector = releases::collector(&options.releases, &storage, &catalog);
-        let by_itself = options.releases.gc.then(|| collector.clone());
-        let settled = catalog.clone();
-        let settling = spawn_resumed("settling releases", move || {
-            releases::keep_settled(settled.clone(), by_itself.clone())
-        });
-        let checkpoints =
-            promotion::checkpoints(&storage, options.releases.key.clone(), &common.base_url);
         let kept = Kept::charged(requests.budget().share(None));
-        let below = promotion::Below {
+        let deploy = deploy::start(&deploy::Below {
+            options: &options,
             storage: &storage,
-            releases: &catalog,
+            common: &common,
             tests: &tests,
             verdicts: &verdicts,
             kept: &kept,
-            key: options.releases.key.clone(),
-            base_url: &common.base_url,
-            name: &common.name,
-        };
-        let promotion = promotion::start(&options.promotion, &below)?;
-        let keeper = promotion.as_ref().map(|it| it.keeper.clone());
-        if let Some(keeper) = &keeper {
+            agents: fleet.targets(),
+        })?;
+        if let Some(keeper) = &deploy.keeper {
             placed.get_or_init(|| keeper.clone());
         }
-        let rollouts = rollouts::start(
-            &options.rollouts,
-            &rollouts::Below {
-                storage: &storage,
-                releases: &catalog,
-                promotion: keeper.as_ref(),
-                keys: options.promotion.keys.clone(),
-                key: options.releases.key.as_ref(),
-                agents: Some(fleet.targets()),
-                base_url: &common.base_url,
-            },
-        )?;
-        let control = rolled.get_or_init(|| rollouts.control.clone()).clone();
-        let rolling = tokio::spawn(rollouts.run());
+        rolled.get_or_init(|| deploy.control.clone());
         let actions = &options.scheduler.scheduler;
         let stages = stages::start(
             &options.stages,
@@ -240,9 +215,9 @@ impl Server {
                 tests: &tests,
                 verdicts: &verdicts,
                 executions: executions.as_ref(),
-                releases: &catalog,
-                promotion: keeper.as_ref(),
-                rollouts: &control,
+                releases: &deploy.catalog,
+                promotion: deploy.keeper.as_ref(),
+                rollouts: &deploy.control,
                 kept: &kept,
                 functions: actions.default_functions.clone(),
                 longest: actions.max_timeout,
@@ -258,15 +233,6 @@ impl Server {
             spawn_resumed("taking down environments", move || swept.clone().keep_swept());
         let url = &common.base_url;
         let pipelines = pipelines::start(&options.pipelines, &storage, &tests, stages, url);
-        let signed = checkpoints.clone();
-        let signing = spawn_resumed("signing the audit log", move || {
-            promotion::keep_checkpoints(signed.clone())
-        });
-        let promoting = promotion.map(|it| tokio::spawn(it.run()));
-        let besides =
-            [signing, rolling, forgetting, sweeping_previews, fleet.counting, merging.working];
-        let promoting = promoting.into_iter().chain(besides);
-        let promoting = promoting.chain(forges.tasks).chain(pipelines.tasks).collect();
         let readiness = Readiness::default();
         let router = routes::router(
             &cas,
@@ -275,11 +241,11 @@ impl Server {
                 services: &services,
                 tests: &tests,
                 verdicts: &verdicts,
-                releases: &catalog,
-                collector: &collector,
-                checkpoints: &checkpoints,
-                promotion: keeper.as_ref(),
-                rollouts: &control,
+                releases: &deploy.catalog,
+                collector: &deploy.collector,
+                checkpoints: &deploy.checkpoints,
+                promotion: deploy.keeper.as_ref(),
+                rollouts: &deploy.control,
                 pipelines: &pipelines.control,
                 previews: &previews,
                 executions: executions.as_ref(),
@@ -292,6 +258,9 @@ impl Server {
             readiness.clone(),
         );
         let router = routes::with(router, registry, forges.intake);
+        let besides = [forgetting, sweeping_previews, fleet.counting, merging.working];
+        let by_themselves = deploy.run().into_iter().chain(besides);
+        let by_themselves = by_themselves.chain(forges.tasks).chain(pipelines.tasks).collect();
         let stop_front = CancellationToken::new();
         let background = admission.keep_current(&stop_front).await?;
         let parts = FrontParts {
@@ -333,9 +302,8 @@ impl Server {
             background,
             sweeping,
             pinning,
-            settling,
             tidying,
-            promoting,
+            by_themselves,
             fleet: fleet.fleet,
             worker,
             stop_front,
@@ -369,9 +337,8 @@ impl Server {
         join_all(self.background).await;
         self.sweeping.abort();
         self.pinning.abort();
-        self.settling.abort();
         self.tidying.iter().for_each(JoinHandle::abort);
-        self.promoting.iter().for_each(JoinHandle::abort);
+        self.by_themselves.iter().for_each(JoinHandle::abort);
         self.services.journal.shutdown().await;
         self.tests.shutdown().await;
         if let Some(executions) = &self.executions {
