@@ -1,4 +1,4 @@
-//! What the services and the audit share.
+//! What the services and the hermeticity check share.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
