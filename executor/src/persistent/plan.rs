@@ -80,7 +80,7 @@ impl Unfit {
     pub fn name(self) -> &'static str {
         match self {
             Self::Caller => "caller",
-            Self::HermeticityCheck => "audit",
+            Self::HermeticityCheck => "hermeticity",
             Self::Root => "root",
             Self::WorkingDirectory => "working_directory",
             Self::Outputs => "outputs",

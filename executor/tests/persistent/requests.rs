@@ -134,7 +134,7 @@ async fn what_no_tool_can_do_runs_by_itself_and_says_why() {
     worker.scheduler.send(scheduler_message::Kind::Lease(checked)).await;
     let result = worker.scheduler.completed().await.1.unwrap().result.unwrap();
     assert_eq!((result.exit_code, Done(result).by().1), (0, 0));
-    assert_eq!(worker.unfit("audit"), 1);
+    assert_eq!(worker.unfit("hermeticity"), 1);
     worker.stop().await;
 
     let mut off = Fixture::with(1, |config| config.persistent.tools = 0).await;
