@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use kiln_cas::services::account_of;
 use kiln_deploy::promotion::{Actor, Ask, Keeper, Say};
-use kiln_deploy::releases::ReleaseName;
 
 use super::error::none;
 use crate::error::{ApiError, WebError};
@@ -15,6 +14,7 @@ use crate::json::{
     PlacedRelease, PromotionAnswer, PromotionChange, PromotionRequest, RollbackRequest, Said,
     SayRequest,
 };
+use crate::releases::api::name;
 use crate::state::WebState;
 use crate::verdicts::{Caller, body};
 
@@ -33,12 +33,6 @@ fn may(
     caller.may_release(&*state.access, &keeper.pipeline().instance)?;
     let name = account_of(&*state.access, &caller.0).to_string();
     Ok((keeper, Actor { name, automation }))
-}
-
-fn release(text: &str) -> Result<ReleaseName, WebError> {
-    text.parse::<ReleaseName>().map_err(|error| {
-        WebError::invalid(error.to_string(), "Name a repository and a version: team/app:1.4.2.")
-    })
 }
 
 fn check(texts: &[&String]) -> Result<(), WebError> {
@@ -66,7 +60,7 @@ pub async fn promote(
     }
     let ask = Ask {
         environment: asked.environment.clone(),
-        release: release(&asked.release)?,
+        release: name(&asked.release)?,
         by,
         reason: asked.reason,
         again: asked.again,
@@ -93,7 +87,7 @@ pub async fn roll_back(
     let RollbackRequest { environment, to, reason, automation } = body(asked)?;
     check(&[&environment, &reason])?;
     let (keeper, by) = may(&state, &caller, automation)?;
-    let to = to.map(|it| release(&it)).transpose()?;
+    let to = to.map(|it| name(&it)).transpose()?;
     let say = Say { environment, by, reason };
     let (placed, _) = keeper.roll_back(&say, to.as_ref()).await.map_err(WebError::from)?;
     Ok(Json(PlacedRelease::from(&placed)))
@@ -108,7 +102,7 @@ pub async fn say(
     check(&[&environment, &reason])?;
     let (keeper, by) = may(&state, &caller, false)?;
     let needed = || WebError::invalid("release is missing", "Name a release: team/app:1.4.2.");
-    let of = of.map(|it| release(&it)).transpose()?;
+    let of = of.map(|it| name(&it)).transpose()?;
     let of = || of.as_ref().ok_or_else(needed);
     let say = Say { environment, by, reason };
     let lasts = lasts_s.map(seconds);

@@ -61,6 +61,7 @@ pub struct Content {
     digest: String,
 }
 
+/// The name of a release as a request gives it; the error says how to write one.
 pub fn name(text: &str) -> Result<ReleaseName, WebError> {
     text.parse::<ReleaseName>().map_err(|error| {
         WebError::invalid(error.to_string(), "Name a repository and a version: team/app:1.4.2.")

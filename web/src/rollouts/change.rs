@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use kiln_cas::services::account_of;
-use kiln_deploy::releases::ReleaseName;
 use kiln_deploy::rollouts::control::{By, Command, LockShown, Start};
 use kiln_deploy::rollouts::parts::Place;
 use kiln_deploy::rollouts::plan;
@@ -15,6 +14,7 @@ use crate::json::{
     DeployLock, LockRequest, RolloutPlanRequest, RolloutPlanned, RolloutRequest, RolloutSaid,
     RolloutSay, RolloutShown, UnlockRequest,
 };
+use crate::releases::api::name;
 use crate::state::WebState;
 use crate::verdicts::{Caller, body};
 
@@ -22,12 +22,6 @@ use crate::verdicts::{Caller, body};
 fn may(state: &WebState, caller: &Caller) -> Result<String, WebError> {
     caller.may_release(&*state.access, &instance(state))?;
     Ok(account_of(&*state.access, &caller.0).to_string())
-}
-
-fn release(text: &str) -> Result<ReleaseName, WebError> {
-    text.parse::<ReleaseName>().map_err(|error| {
-        WebError::invalid(error.to_string(), "Name a repository and a version: team/app:1.4.2.")
-    })
 }
 
 fn place(service: String, environment: String) -> Result<Place, WebError> {
@@ -64,7 +58,7 @@ pub async fn start(
     let asked = body(asked)?;
     let ask = Start {
         declared: asked.declared,
-        release: release(&asked.release)?,
+        release: name(&asked.release)?,
         environment: asked.environment,
         by,
         reason: asked.reason,
@@ -72,7 +66,7 @@ pub async fn start(
         again: asked.again,
         drill: asked.drill,
         without_drill: asked.without_drill,
-        previous: asked.previous.as_deref().map(release).transpose()?,
+        previous: asked.previous.as_deref().map(name).transpose()?,
     };
     // Whoever asked may go away: what was begun is ended all the same.
     let control = state.rollouts.clone();
