@@ -24,6 +24,11 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 256 << 20;
 
+/// An id as part of an address: what is no part of one is left out.
+pub fn plain(id: &str) -> String {
+    id.chars().filter(char::is_ascii_alphanumeric).take(80).collect()
+}
+
 /// A server's API.
 pub struct Api {
     /// `http://HOST:PORT` or `https://HOST:PORT`

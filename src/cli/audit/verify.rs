@@ -3,18 +3,17 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueHint};
 use kiln_deploy::audit::{Broken, MAX_LINE, Report, Verifier};
 use kiln_deploy::signing::KeyRing;
 use kiln_deploy::signing::keys::Secrets as _;
-use kiln_deploy::timestamp::Timestamp;
 use kiln_net::causes;
 use serde_json::{Value, json};
 
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::release::now;
 use crate::cli::target::Target;
 use crate::cli::text;
 use crate::config::Machine;
@@ -199,11 +198,6 @@ fn read_keys(path: &Path) -> Result<KeyRing, CliError> {
         CliError::usage(format!("{}: {}", path.display(), causes::chain(&error)))
             .hint("docs/releases.md says how keys and policies of keys look")
     })
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use clap::{Args, ValueHint};
 
-use super::show::{plain, run_stands};
-use crate::cli::api::{self, Api};
+use super::show::run_stands;
+use crate::cli::api::{self, Api, plain};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{Table, one_line};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
-use super::show::{exit, is_end, plain, stands, summary};
-use crate::cli::api::{self, Api};
+use super::show::{exit, is_end, stands, summary};
+use crate::cli::api::{self, Api, plain};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{self, Look, look, one_line};

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueHint};
 
-use crate::cli::api::{self, Api};
+use crate::cli::api::{self, Api, plain};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{Look, Table, look, names};
@@ -70,11 +70,6 @@ impl ShowCommand {
         api::print(answer, self.json, text)?;
         Ok(exit(&read))
     }
-}
-
-/// An id as part of an address: what is no part of one is left out.
-pub fn plain(id: &str) -> String {
-    id.chars().filter(char::is_ascii_alphanumeric).take(80).collect()
 }
 
 /// What a rollout that stands so ends a command with.

@@ -3,8 +3,8 @@
 use clap::{Args, ValueHint};
 
 use super::screen::{self, MAX_SILENT, PACE};
-use super::show::{exit, phase, plain, said};
-use crate::cli::api::{self, Api};
+use super::show::{exit, phase, said};
+use crate::cli::api::{self, Api, plain};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text;

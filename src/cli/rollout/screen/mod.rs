@@ -21,8 +21,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::looks::Looks;
 use self::state::{Act, Screen};
 use self::terminal::{Keys, Shown, Typed};
-use super::show::{self, exit, plain};
-use crate::cli::api::{self, Api};
+use super::show::{self, exit};
+use crate::cli::api::{self, Api, plain};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::text;
 
