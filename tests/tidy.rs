@@ -155,6 +155,33 @@ fn unsafe_code_lives_in_the_sandbox_alone() {
     }
 }
 
+/// What makes unsafe code sound is said where it stands.
+#[test]
+fn unsafe_code_says_why_it_is_sound() {
+    const BEGINNINGS: [&str; 3] = ["unsafe {", "unsafe impl", "unsafe fn"];
+    /// Lines of a statement, and of the comment before it, above the word itself.
+    const ABOVE: usize = 6;
+    let mut found = 0;
+    for path in files(".rs") {
+        if !path.starts_with(root().join("executor/src/sandbox")) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        let lines: Vec<_> = text.lines().collect();
+        for (index, line) in lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if !BEGINNINGS.iter().any(|it| code.contains(it)) {
+                continue;
+            }
+            found += 1;
+            let around = &lines[index.saturating_sub(ABOVE)..=index];
+            let says = around.iter().any(|it| it.contains("// SAFETY: "));
+            assert!(says, "{}:{}: no SAFETY comment", path.display(), index + 1);
+        }
+    }
+    assert!(found > 20, "only {found} blocks");
+}
+
 /// Whoever fetches does so through `kiln-net`: one place honours proxies, trust and time limits, and
 /// one parser reads what is fetched. S3's SDK brings a client of its own.
 #[test]
