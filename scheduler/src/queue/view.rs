@@ -100,11 +100,6 @@ impl Machine {
         })
     }
 
-    /// The task that this worker runs under the lease, if the lease is current.
-    pub fn task_of(&self, worker: WorkerId, lease: LeaseId) -> Option<TaskId> {
-        self.leases.get(&lease).filter(|lease| lease.worker == worker)?.task
-    }
-
     pub fn worker_named(&self, name: &Arc<str>) -> Option<WorkerId> {
         self.fleet.named(name)
     }
