@@ -27,7 +27,7 @@ pub struct ActionFacts {
 #[derive(Debug, Clone)]
 pub struct Request {
     pub metadata: reapi::RequestMetadata,
-    /// The same, encoded.
+    /// `metadata`, encoded.
     pub metadata_bytes: Bytes,
     pub received_at: UnixNanos,
     pub skip_cache_lookup: bool,

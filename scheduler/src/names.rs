@@ -47,7 +47,7 @@ fn key(secret: &Secret) -> (Secret, hmac::Key) {
 }
 
 impl Names {
-    /// Of a queue in this process.
+    /// The names of a queue in this process.
     pub fn new() -> Self {
         // The standard library seeds its hasher from the system's randomness.
         let epoch = RandomState::new().hash_one(std::process::id());

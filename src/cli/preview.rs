@@ -34,7 +34,7 @@ pub struct PreviewCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Those that are there
+    /// The environments that are up
     List(List),
     /// What differs from what one stands for: versions, configuration, names of secrets
     Parity(Parity),
@@ -44,7 +44,7 @@ enum What {
 
 #[derive(Debug, Args)]
 struct List {
-    /// Those that went lately as well
+    /// Environments that were taken down lately as well
     #[arg(long)]
     all: bool,
     /// For programs

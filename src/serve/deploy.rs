@@ -38,7 +38,7 @@ pub struct Below<'a> {
 pub struct Deploy {
     pub catalog: Catalog,
     pub collector: Collector,
-    /// Of the audit log.
+    /// The checkpoints of the audit log.
     pub checkpoints: Checkpoints,
     /// `None`: there are no environments.
     pub keeper: Option<Arc<Keeper>>,

@@ -23,7 +23,7 @@ pub struct AuditEvent {
     pub actor: String,
     /// What was done, e.g. `release.promote`.
     pub action: String,
-    /// What it was done to.
+    /// What the action was done to, such as a release.
     pub subject: String,
     /// A JSON object as text.
     pub details: String,

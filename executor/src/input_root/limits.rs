@@ -8,7 +8,7 @@ pub const FETCH_CONCURRENCY: usize = 64;
 pub struct InputLimits {
     /// Files, directories and symlinks.
     pub entries: usize,
-    /// Of all files together.
+    /// Bytes of all files together.
     pub bytes: u64,
 }
 

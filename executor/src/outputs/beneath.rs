@@ -26,7 +26,7 @@ pub enum Kind {
         /// Bytes on the disk or in memory: fewer than `size` where the file has holes.
         allocated: u64,
         executable: bool,
-        /// Where it has other names as well.
+        /// `Some`: the file has other names as well.
         inode: Option<Inode>,
     },
     Directory,

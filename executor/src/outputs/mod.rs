@@ -37,7 +37,7 @@ pub enum OutputKind {
 pub struct Expected {
     /// As the command names it: relative to its working directory. Repeated in the result.
     pub declared: String,
-    /// The same, relative to the input root.
+    /// The path of the output, relative to the input root.
     pub path: String,
     pub kind: OutputKind,
 }

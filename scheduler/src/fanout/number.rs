@@ -10,7 +10,7 @@ const LEAST_MS: u64 = 2_000;
 pub struct Expected {
     /// Milliseconds that all cases take; `None`: it has not run yet.
     pub whole_ms: Option<u64>,
-    /// Of the longest case.
+    /// Milliseconds that the longest case takes.
     pub longest_ms: Option<u64>,
     /// Cases of the last full run; 0: not known.
     pub cases: usize,

@@ -18,10 +18,10 @@ const MAX_REQUESTS: usize = 10_000;
 pub(super) struct Waited {
     pub id: TaskId,
     pub name: Arc<str>,
-    /// Of the request that came first.
+    /// The job of the request that came first.
     pub job: Arc<Job>,
     pub queued_at: UnixNanos,
-    /// Those of the first part.
+    /// The streams of the first part.
     streams: StreamNames,
     updates: watch::Sender<Update>,
     wanted: watch::Sender<Wanted>,

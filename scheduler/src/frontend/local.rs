@@ -36,7 +36,7 @@ pub struct Local {
 
 /// A task that clients of this frontend wait for.
 pub struct Watched {
-    /// Of the request that came first.
+    /// The job of the request that came first.
     pub job: Arc<Job>,
     pub operation: Arc<str>,
     pub streams: StreamNames,

@@ -95,7 +95,7 @@ pub enum Told {
         /// `None`: the worker is at another frontend.
         assigned: Option<Assigned>,
     },
-    /// The same, for who only waits.
+    /// A worker has a task, said to a frontend whose clients only wait for it.
     Leased {
         task: TaskId,
         attempt: Attempt,

@@ -41,9 +41,9 @@ impl Quota {
 pub struct Limits {
     /// Tasks that wait for a worker, at most; beyond, `Submit` is refused.
     pub max_queued: usize,
-    /// Of each instance.
+    /// What each instance may have in the queue.
     pub instance: Quota,
-    /// Of each caller.
+    /// What each caller may have in the queue.
     pub caller: Quota,
     /// Requests that share one task, at most; beyond, a task of its own is made.
     pub max_requests_per_task: usize,

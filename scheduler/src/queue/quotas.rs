@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::limits::{Quota, Refusal, Scope};
 
-/// Whose an action is.
+/// The instance and the caller that an action counts for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Owner {
     pub instance: Arc<str>,

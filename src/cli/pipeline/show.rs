@@ -46,7 +46,7 @@ pub struct LogCommand {
     /// The stage
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     stage: String,
-    /// Which attempt [default: the last one]
+    /// The attempt at the stage [default: the last one]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     attempt: Option<u32>,
 }

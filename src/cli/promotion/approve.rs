@@ -22,7 +22,7 @@ pub struct ApproveCommand {
     /// The release
     #[arg(value_name = "NAME", value_hint = ValueHint::Other)]
     name: ReleaseName,
-    /// Where it may be promoted to
+    /// The environment that the release may be promoted to
     #[arg(long = "for", value_name = "ENVIRONMENT", value_hint = ValueHint::Other)]
     environment: String,
     /// Why: it is kept with the promotion and in the audit log

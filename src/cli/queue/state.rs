@@ -20,7 +20,7 @@ pub struct QueueDirectory {
     #[arg(long = "state", env = "KILN_QUEUE_STATE", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub directory: Option<PathBuf>,
 
-    /// Which of the queues there
+    /// The name of the queue
     #[arg(long, value_name = "NAME", default_value = "main", value_hint = ValueHint::Other)]
     pub queue: String,
 }

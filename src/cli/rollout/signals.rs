@@ -41,7 +41,7 @@ pub struct SignalsCommand {
     #[command(flatten)]
     parts: PartsFile,
 
-    /// Which [signals.NAME] is asked
+    /// The source that is asked, as the file calls it: [signals.NAME]
     #[arg(long, value_name = "NAME")]
     source: String,
 

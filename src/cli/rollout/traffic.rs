@@ -33,7 +33,7 @@ pub struct TrafficCommand {
     #[command(flatten)]
     parts: PartsFile,
 
-    /// Which [traffic.NAME] it is
+    /// The balancer, as the file calls it: [traffic.NAME]
     #[arg(long, value_name = "NAME")]
     balancer: String,
 

@@ -28,7 +28,7 @@ pub struct List {
     /// Tests of one instance alone
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
-    /// Those alone that are so
+    /// Tests of this outcome alone
     #[arg(long, value_parser = ["failing", "flaky", "timed_out", "passing"])]
     outcome: Option<String>,
     /// What comes first; without it they are in the order of their names

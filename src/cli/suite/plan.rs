@@ -29,7 +29,7 @@ Exit codes:
   0  as asked
   1  there is no such plan; with --complete also: a piece is not done")]
 pub struct ShowPlan {
-    /// What it was put there as
+    /// The id under which the plan was put there
     #[arg(value_name = "ID", value_hint = ValueHint::Other)]
     plan: String,
     /// Exit code 1 unless every piece is done

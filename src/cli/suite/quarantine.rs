@@ -119,7 +119,7 @@ Examples:
   eval \"pytest $(kiln tests quarantine export --format pytest --shell)\"
   cargo nextest run -E \"$(kiln tests quarantine export --format nextest)\"")]
 struct Export {
-    /// Whose words
+    /// The tool in whose words the quarantine is written
     #[arg(long, value_enum)]
     format: Format,
     /// How often a test is tried, for bazel-attempts

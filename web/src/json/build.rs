@@ -60,7 +60,7 @@ pub struct Running {
     #[serde(flatten)]
     #[schemars(with = "Operation")]
     pub operation: OperationView,
-    /// It has a worker.
+    /// Whether a worker has the operation; otherwise it waits.
     pub is_running: bool,
     /// The end of what it has printed so far, stderr after stdout.
     pub output: String,
@@ -80,7 +80,7 @@ pub struct BuildCounts {
     /// Looked up in vain, and not executed here: the client ran them itself, or is about to ask.
     #[serde(default)]
     pub ran_at_client: u64,
-    /// Of executed, merged and refused ones.
+    /// Executed, merged and refused requests that failed.
     pub failed: u64,
     #[serde(default)]
     pub cancelled: u64,

@@ -94,7 +94,7 @@ pub struct AgentOrder {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentFetch {
     pub from: AgentSpeaker,
-    /// Which it was told.
+    /// The version that the agent was told to run.
     pub version: String,
     /// A blob of this version.
     #[serde(default)]

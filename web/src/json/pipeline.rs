@@ -129,7 +129,7 @@ pub struct PipelineStage {
     pub reason: Option<String>,
     /// Who approved.
     pub approved: Vec<String>,
-    /// What it told stages behind it.
+    /// What the stage told those behind it, by name.
     pub told: BTreeMap<String, String>,
     pub links: Vec<PipelineLink>,
 }

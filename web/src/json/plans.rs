@@ -70,7 +70,7 @@ pub struct PlanTurn {
     pub request: u64,
 }
 
-/// What it is to do.
+/// What the runner that asked is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanNext {
     /// `piece`, `wait` (others work on the rest, which may be given out again) or `nothing`

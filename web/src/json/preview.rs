@@ -59,7 +59,7 @@ pub struct PreviewDifference {
     pub here: Option<String>,
     /// In the one that it stands for.
     pub there: Option<String>,
-    /// The same as a line.
+    /// The difference as a line of text.
     pub text: String,
 }
 

@@ -18,7 +18,7 @@ pub struct PlacedRelease {
     pub generation: u64,
     pub since: String,
     pub by: String,
-    /// It was returned to.
+    /// Whether a rollback returned to the release.
     pub rolled_back: bool,
 }
 
@@ -85,7 +85,7 @@ pub struct EnvironmentState {
 /// `GET /api/v1/environments`: each behind those that it follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Environments {
-    /// Whose releases stand there.
+    /// The instance whose releases stand in these environments.
     pub instance: String,
     /// The digest of the policy.
     pub policy: String,
@@ -179,7 +179,7 @@ pub struct RollbackRequest {
 pub struct SayRequest {
     pub environment: String,
     pub what: Said,
-    /// Of what concerns one release.
+    /// The release; of what concerns one alone.
     #[serde(default)]
     pub release: Option<String>,
     #[serde(default)]

@@ -178,7 +178,7 @@ pub struct Release {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseClosure {
     pub actions: usize,
-    /// Of these, results that clients wrote.
+    /// Those of the actions whose results clients wrote.
     pub written: usize,
     pub sources: usize,
     pub missing: usize,
@@ -265,7 +265,7 @@ pub struct Explained {
     pub made: Vec<Maker>,
     /// Releases that hold it.
     pub releases: Vec<String>,
-    /// Those of them that somebody rejected.
+    /// Those of the releases that somebody rejected.
     #[serde(default)]
     pub rejected: Vec<String>,
 }

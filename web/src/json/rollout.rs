@@ -97,7 +97,7 @@ pub struct RolloutTarget {
     pub name: String,
     /// `settled`, `waits`, `stuck` or `lost`.
     pub standing: String,
-    /// What it is to run, by digest.
+    /// The digest of the version that the target is to run.
     pub desired: String,
 }
 
@@ -171,7 +171,7 @@ pub struct RolloutShown {
     /// The two sets of targets, where one serves and the other gets the release; null: there is one.
     #[serde(default)]
     pub sets: Option<RolloutSets>,
-    /// Those that were told anything.
+    /// Targets that were told anything.
     pub told: Vec<RolloutTarget>,
     /// Newest first.
     pub judgements: Vec<RolloutLook>,

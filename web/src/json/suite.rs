@@ -123,7 +123,7 @@ pub struct TestAttempt {
     /// `executed` here, `reported` by build events, `imported` from a report; joined by `+`.
     pub source: String,
     pub action: Option<Digest>,
-    /// Of failures.
+    /// The log of an attempt that failed.
     pub log: Option<Digest>,
     pub signature: Option<String>,
     pub excerpt: Option<String>,
@@ -178,7 +178,7 @@ pub struct GridCell {
     /// `passed`, `failed`, `timed_out`, `failed_and_passed`, `infrastructure_failed`, `skipped`; of
     /// several shards and runs the worst.
     pub state: Cow<'static, str>,
-    /// Of the attempt that took longest.
+    /// What the attempt took that took longest.
     pub duration_ms: Option<u64>,
     pub attempts: u32,
 }

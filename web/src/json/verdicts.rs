@@ -72,7 +72,7 @@ pub struct Gate {
     /// `green`, `red` or `undecided`.
     #[schemars(with = "String")]
     pub verdict: GateAnswer,
-    /// Of `kiln tests gate`.
+    /// What `kiln tests gate` exits with.
     pub exit_code: u8,
     /// It may change by itself: shadow runs go on, or attempts are on their way.
     pub pending: bool,
@@ -174,7 +174,7 @@ pub struct QuarantineChange {
 pub struct Exported {
     /// One argument, pattern or line each, not quoted.
     pub arguments: Vec<String>,
-    /// The same for a POSIX shell.
+    /// The arguments, quoted for a POSIX shell.
     pub shell: String,
     pub left_out: Vec<LeftOut>,
 }

@@ -17,9 +17,9 @@ pub struct MergeRunner {
     pub name: String,
     pub repository: String,
     pub check: String,
-    /// Since when it has the queue.
+    /// Since when the runner has the queue.
     pub since: String,
-    /// When it was heard last.
+    /// When the server heard from the runner last.
     pub seen: String,
 }
 
@@ -70,7 +70,7 @@ pub struct MergeChange {
     pub added: String,
     /// `waiting`, `screened`, `held`, `checking`, `passed` or `landing`.
     pub standing: String,
-    /// What it waits for, in words.
+    /// What the change waits for, in words.
     pub why: String,
     /// Changes before it; null: it is held.
     pub before: Option<usize>,
@@ -138,7 +138,7 @@ pub struct MergeEnded {
     pub rejected: bool,
     /// The commit of the target that has it.
     pub commit: Option<String>,
-    /// How it left, in words.
+    /// How the change left the queue, in words.
     pub why: String,
     /// Of what was rejected: the last run with it that failed, if it is kept.
     pub run: Option<u64>,
@@ -188,11 +188,11 @@ pub struct MergeQueueShown {
 pub struct MergeChangeShown {
     pub queue: String,
     pub branch: String,
-    /// It waits.
+    /// The change in the queue; null: it is not there.
     pub change: Option<MergeChange>,
-    /// It was asked for, and no runner has taken it in.
+    /// The request that asked for it and that no runner has taken in.
     pub asked: Option<MergeRequest>,
-    /// How it left the last time.
+    /// How the change left the queue the last time.
     pub ended: Option<MergeEnded>,
     pub paused: Option<String>,
     pub connected: bool,
@@ -225,7 +225,7 @@ pub struct MergeSay {
     /// Of `add`: 0 to 9; 5 where nobody says it.
     #[serde(default)]
     pub priority: Option<u8>,
-    /// Of `pause`.
+    /// Why the queue pauses; of `pause` alone.
     #[serde(default)]
     pub reason: Option<String>,
 }
