@@ -57,9 +57,9 @@ async fn outputs_behind_closed_directories_are_found() {
     let server = Server::spawn(as_nobody(place.path(), &[]), place.path());
     let client = Client::connect(&server.url()).await;
     let script = "echo made > a/b/out; mkdir -p tree/x; echo in > tree/x/y; chmod 0 tree/x tree; \
-                  chmod 0 a/b; chmod 0 a";
-    let response = client.execute(&Spec::shell(script, &["a/b/out", "tree", "a/b/none"])).await;
-    let response = response.expect("an answer");
+                  chmod 0 a/b; chmod 0 a; rm -r gone/b; chmod 0 gone .";
+    let outputs = ["a/b/out", "tree", "a/b/none", "gone/b/c/none"];
+    let response = client.execute(&Spec::shell(script, &outputs)).await.expect("an answer");
     let result = response.result.expect("a result");
     assert_eq!(result.exit_code, 0, "{}", response.message);
     assert_eq!(result.output_files.len(), 1, "{result:?}");

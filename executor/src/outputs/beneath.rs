@@ -72,13 +72,17 @@ pub fn find_directory(root: BorrowedFd<'_>, path: &str) -> io::Result<Found> {
     }
 }
 
-/// Gives the owner back the way through each directory on the path, as far as an action has closed it.
+/// Gives the owner back the way through each directory on the path, as far as an action has closed it. Where
+/// the path ends before that, or leads elsewhere, the next look-up says so.
 fn open_up(root: BorrowedFd<'_>, path: &str) -> io::Result<()> {
+    if let Err(Errno::EACCES) = fstatat(root, ".", AtFlags::empty()) {
+        set_mode(&root, OPEN)?;
+    }
     let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
     for end in ends {
         let (parent, name) = paths::split(&path[..end]);
         let parent = if parent.is_empty() { "." } else { parent };
-        let parent = open(root, parent, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let Ok(parent) = open(root, parent, OFlag::O_PATH | OFlag::O_DIRECTORY) else { break };
         if let Some(Kind::Directory) = kind(parent.as_fd(), name)? {
             let directory = open(parent.as_fd(), name, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
             if let Err(Errno::EACCES) = fstatat(&directory, ".", AtFlags::empty()) {
@@ -220,5 +224,16 @@ mod tests {
         assert_eq!(mode(), 0);
         allow(open_dir.as_fd(), "target", read).unwrap();
         assert_eq!(mode(), 0o400);
+    }
+
+    #[test]
+    fn where_a_way_ends_nothing_is_left_to_be_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        symlink("..", dir.path().join("up")).unwrap();
+        let root = File::open(dir.path()).unwrap();
+        for path in ["gone/b/c", "file/b/c", "up/b/c"] {
+            open_up(root.as_fd(), path).unwrap();
+        }
     }
 }

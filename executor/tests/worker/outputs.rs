@@ -235,10 +235,12 @@ async fn closed_directories_on_the_way_to_an_output_are_opened_again() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
     fs::write(dir.path().join("a/b/c/out"), "text").unwrap();
-    for path in ["a/b/c", "a/b", "a"] {
+    fs::create_dir(dir.path().join("gone")).unwrap();
+    for path in ["a/b/c", "a/b", "a", "gone"] {
         fs::set_permissions(dir.path().join(path), Permissions::from_mode(0o000)).unwrap();
     }
-    let result = collect_all(dir.path(), &["a/b/c/out", "a/b/c/none"]).unwrap().result;
+    let outputs = ["a/b/c/out", "a/b/c/none", "gone/b/c/none"];
+    let result = collect_all(dir.path(), &outputs).unwrap().result;
     assert_eq!(result.output_files.len(), 1);
     assert_eq!(result.output_files[0].path, "a/b/c/out");
 }
