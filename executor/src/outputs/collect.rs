@@ -14,8 +14,8 @@ use super::beneath::{self, Found, Inode, Kind};
 use super::hash::{Stopped, check_size, hash};
 use super::tree::TreeBuilder;
 use super::{
-    Collected, Content, Expected, MAX_OUTPUT_DEPTH, OutputError, OutputKind, OutputLimits,
-    OutputSpec, Patience,
+    Collected, Content, Expected, MAX_OUTPUT_DEPTH, MAX_OUTPUT_PATH, OutputError, OutputKind,
+    OutputLimits, OutputSpec, Patience,
 };
 use crate::paths;
 
@@ -200,6 +200,10 @@ impl Collector<'_> {
         let mut message = reapi::Directory::default();
         for name in names {
             let path = paths::join(path, &name);
+            if path.len() > MAX_OUTPUT_PATH {
+                let fault = format!("has a path longer than {MAX_OUTPUT_PATH} bytes");
+                return Err(OutputError::unusable(&paths::shorten(&path), fault));
+            }
             let Some(kind) = self.kind(listing.as_fd(), &name, &path)? else { continue };
             match kind {
                 Kind::File { size, executable, inode, .. } => {

@@ -22,6 +22,10 @@ pub use upload::upload;
 /// Levels of directories within one output directory.
 pub const MAX_OUTPUT_DEPTH: usize = 512;
 
+/// Bytes of a path among outputs: what is longer Linux takes from nobody (`PATH_MAX`), so that the file could be
+/// neither read again here nor made by a client.
+pub const MAX_OUTPUT_PATH: usize = 4_095;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputKind {
     /// `output_paths`: whatever is there.

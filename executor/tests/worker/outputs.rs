@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use kiln_executor::outputs::{
     upload,
 };
 use kiln_protos::reapi;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
 use proptest::prelude::*;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
@@ -207,6 +210,25 @@ fn too_many_too_large_and_too_deep_outputs_are_refused() {
         let error = collect_all(dir.path(), &[output]).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(said), "{error:?} lacks {said:?}");
     }
+}
+
+/// An action comes there step by step; nobody else does by a path.
+#[test]
+fn a_path_that_is_longer_than_any_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("out")).unwrap();
+    let mut at: OwnedFd = File::open(dir.path().join("out")).unwrap().into();
+    let name = "d".repeat(200);
+    for _ in 0..21 {
+        mkdirat(&at, name.as_str(), Mode::S_IRWXU).unwrap();
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        at = openat(&at, name.as_str(), flags, Mode::empty()).unwrap();
+    }
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT;
+    let file = File::from(openat(&at, "large", flags, Mode::S_IRUSR).unwrap());
+    file.set_len(1 << 20).unwrap();
+    let error = collect_all(dir.path(), &["out"]).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("longer than 4095 bytes") && error.len() < 1_000, "{error}");
 }
 
 #[tokio::test]
