@@ -91,6 +91,7 @@ os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 os.system('ionice -c 3 -p %d' % os.getpid())
 libc.prctl(29, ctypes.c_ulong(1000000), 0, 0, 0)
 libc.prctl(41, 1, 0, 0, 0)
+libc.prctl(67, 1, 0, 0, 0)
 libc.personality(0x0040000)
 open('/proc/self/coredump_filter', 'w').write('0x1')
 os.dup2(os.open('/etc/passwd', os.O_RDONLY), 77, inheritable=True)
@@ -107,6 +108,7 @@ sed -n '2,$p' /proc/self/limits | tr -s ' ' | sed 's/ $//'
 cat /proc/self/oom_score_adj /proc/self/coredump_filter /proc/self/personality /proc/self/timerslack_ns
 nice; chrt -p $$ | head -1 | cut -d: -f2; ionice -p $$; ls /proc/self/fd
 cut -d: -f3 /proc/self/cgroup | sort -u
+grep -s ksm_merge_any /proc/self/ksm_stat || echo ksm_merge_any: no
 cut -d' ' -f5-8 /proc/$$/stat; tty; env; date +%Z; hostname; cat /proc/self/loginuid; echo
 ";
 
@@ -152,6 +154,7 @@ none: prio 0
 2
 3
 /
+ksm_merge_any: no
 2 2 0 -1
 not a tty
 PWD=/kiln/root
