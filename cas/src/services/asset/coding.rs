@@ -9,10 +9,14 @@ use kiln_net::http::header::{CONTENT_ENCODING, HeaderMap};
 
 /// Coded bytes that are decoded at a time: each may become a thousand.
 const STEP: usize = 4 << 10;
+/// What servers write into the header that is no coding. Some stores of objects keep `aws-chunked`, which is
+/// about how an object was uploaded.
+const NO_CODINGS: [&str; 6] = ["", "identity", "none", "binary", "utf-8", "aws-chunked"];
 
 pub enum Coding {
     Identity,
-    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
+    /// With whether anything has come: what is empty has been coded by nobody.
+    Gzip(Box<MultiGzDecoder<Vec<u8>>>, bool),
 }
 
 impl std::fmt::Debug for Coding {
@@ -27,8 +31,7 @@ impl Coding {
         let values = headers.get_all(CONTENT_ENCODING).iter();
         let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()).to_lowercase());
         let all = values.collect::<Vec<_>>().join(",");
-        let mut codings =
-            all.split(',').map(str::trim).filter(|name| !matches!(*name, "" | "identity"));
+        let mut codings = all.split(',').map(str::trim).filter(|name| !NO_CODINGS.contains(name));
         match (codings.next(), codings.next()) {
             (None, _) => Ok(Self::Identity),
             // Many servers call the files that they hold compressed coded. Bazel takes those as they
@@ -37,7 +40,7 @@ impl Coding {
                 Ok(Self::Identity)
             }
             (Some("gzip" | "x-gzip"), None) => {
-                Ok(Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))))
+                Ok(Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new())), false))
             }
             _ => Err(all),
         }
@@ -54,14 +57,15 @@ impl Coding {
 
     /// Undoes the coding of the next bytes.
     pub fn decode<'a>(&mut self, data: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
-        let Self::Gzip(decoder) = self else { return Ok(Cow::Borrowed(data)) };
+        let Self::Gzip(decoder, began) = self else { return Ok(Cow::Borrowed(data)) };
+        *began |= !data.is_empty();
         decoder.write_all(data)?;
         Ok(Cow::Owned(std::mem::take(decoder.get_mut())))
     }
 
     /// The coded bytes have ended; what was kept back of the content. Errors: they are not whole.
     pub fn finish(&mut self) -> io::Result<Vec<u8>> {
-        let Self::Gzip(decoder) = self else { return Ok(Vec::new()) };
+        let Self::Gzip(decoder, true) = self else { return Ok(Vec::new()) };
         decoder.try_finish()?;
         Ok(std::mem::take(decoder.get_mut()))
     }
@@ -112,6 +116,10 @@ mod tests {
         assert!(coding(&[], "http://h/x").unwrap().is_identity());
         assert!(coding(&["identity"], "http://h/x").unwrap().is_identity());
         assert!(coding(&["gzip"], "http://h/x.tar.gz?y").unwrap().is_identity());
+        for none in ["aws-chunked", "UTF-8", "none, binary"] {
+            assert!(coding(&[none], "http://h/x").unwrap().is_identity(), "{none}");
+        }
+        assert!(!coding(&["aws-chunked,gzip"], "http://h/x").unwrap().is_identity());
         assert_eq!(coding(&["br"], "http://h/x").unwrap_err(), "br");
         assert_eq!(coding(&["gzip", "gzip"], "http://h/x").unwrap_err(), "gzip,gzip");
 
@@ -121,6 +129,8 @@ mod tests {
         let mut two = coding(&["gzip"], "http://h/x").unwrap();
         let both = [zipped(b"one "), zipped(b"two")].concat();
         assert_eq!(undone(&mut two, &both).unwrap(), b"one two");
+        let mut nothing = coding(&["gzip"], "http://h/x").unwrap();
+        assert_eq!(undone(&mut nothing, b"").unwrap(), b"");
         let mut cut = coding(&["gzip"], "http://h/x").unwrap();
         let coded = zipped(&text);
         assert!(undone(&mut cut, &coded[..coded.len() - 9]).is_err());
