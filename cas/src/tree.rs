@@ -81,7 +81,8 @@ fn with_name(error: TreeError, path: &str) -> TreeError {
 pub fn check_target(target: &str) -> Result<(), &'static str> {
     match target {
         "" => Err("is empty"),
-        _ if target.len() > MAX_PATH => Err("is longer than 4096 bytes"),
+        // With the byte of NUL that ends it.
+        _ if target.len() >= MAX_PATH => Err("is longer than 4095 bytes"),
         _ if target.contains('\0') => Err("holds a NUL byte"),
         _ => Ok(()),
     }
@@ -296,6 +297,8 @@ mod tests {
             &Directory { symlinks: vec![link], ..Default::default() },
             "symlinks[0].target: \"\" is empty",
         );
+        assert_eq!(check_target(&"x".repeat(4095)), Ok(()));
+        assert!(check_target(&"x".repeat(4096)).is_err());
     }
 
     #[test]

@@ -21,6 +21,11 @@ pub enum InputError {
     TooDeep { limit: usize },
     #[error("input root: the path {path:?} is longer than {limit} bytes")]
     PathTooLong { path: String, limit: usize },
+    #[error(
+        "input root: the target of the symlink {path:?} has {bytes} bytes, more than this worker's file \
+         system takes"
+    )]
+    TargetTooLong { path: String, bytes: usize },
     #[error("input root: {0}")]
     Store(#[from] StoreError),
     #[error("input root: {context}")]
@@ -45,7 +50,8 @@ impl From<InputError> for Failure {
             | InputError::TooManyEntries { .. }
             | InputError::TooManyBytes { .. }
             | InputError::TooDeep { .. }
-            | InputError::PathTooLong { .. } => Self::InvalidAction(error.to_string()),
+            | InputError::PathTooLong { .. }
+            | InputError::TargetTooLong { .. } => Self::InvalidAction(error.to_string()),
         }
     }
 }

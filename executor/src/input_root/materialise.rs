@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::error::InputError;
 use super::key::FileKey;
 use super::plan::Layer;
+use crate::paths;
 
 /// Modification time of every input: 2000-01-01T00:00:00Z, which zip archives can express.
 const FIXED_TIME: Duration = Duration::from_secs(946_684_800);
@@ -33,8 +34,14 @@ pub(super) fn build(
             .map_err(failed(&path))?;
     }
     for (path, target) in &layer.symlinks {
-        let path = root.join(path);
-        symlink(&**target, &path).map_err(failed(&path))?;
+        let at = root.join(path);
+        symlink(&**target, &at).map_err(|error| match error.raw_os_error() {
+            // Paths have been held against what the kernel takes. Of targets XFS takes a quarter of that.
+            Some(nix::libc::ENAMETOOLONG) => {
+                InputError::TargetTooLong { path: paths::shorten(path), bytes: target.len() }
+            }
+            _ => failed(&at)(error),
+        })?;
     }
     for directory in directories.iter().rev().map(PathBuf::as_path).chain([root]) {
         close(directory).map_err(failed(directory))?;
@@ -114,6 +121,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::failure::Failure;
 
     #[test]
     fn a_renewed_file_is_another_inode_with_the_same_content_and_mode() {
@@ -128,6 +136,16 @@ mod tests {
         assert_ne!(old.ino(), new.ino());
         assert_eq!(old.mode(), new.mode());
         assert_eq!(fs::read_to_string(&file).unwrap(), "content");
+    }
+
+    #[test]
+    fn a_target_that_no_file_system_takes_is_a_fault_of_the_action() {
+        let directory = tempfile::tempdir().unwrap();
+        let symlinks = vec![("link".to_owned(), "x".repeat(4096).into())];
+        let layer = Layer { symlinks, ..Default::default() };
+        let error = build(&directory.path().join("tree"), &layer, |_| None).unwrap_err();
+        assert!(error.to_string().contains("\"link\" has 4096 bytes"), "{error}");
+        assert!(matches!(Failure::from(error), Failure::InvalidAction(_)));
     }
 
     #[test]
