@@ -84,12 +84,15 @@ fn without_user(url: &Url) -> Url {
     url
 }
 
-/// `*.example` means the same as `.example`, which is what the client reads.
+/// As the client reads them: separated by commas, `.example` for `*.example`, IPv6 without brackets, and for all
+/// hosts all addresses as well, since `*` is for names alone there.
 fn exceptions(no: &str) -> String {
-    let entries = no.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let entries = no.split(|it: char| it == ',' || it.is_whitespace());
+    let entries = entries.filter(|entry| !entry.is_empty());
     let plain = |entry: &str| match entry.strip_prefix("*.") {
         Some(domain) => format!(".{domain}"),
-        None => entry.to_owned(),
+        None if entry == "*" => "*,0.0.0.0/0,::/0".to_owned(),
+        None => entry.trim_start_matches('[').trim_end_matches(']').to_owned(),
     };
     entries.map(plain).chain([NEVER.to_owned()]).collect::<Vec<_>>().join(",")
 }
@@ -117,6 +120,9 @@ mod tests {
         assert_eq!(proxies.no, format!(".lan,10.0.0.0/8,{NEVER}"));
         assert_eq!(proxies.hosts(), ["other.example", "proxy.example"]);
         assert_eq!(proxies.list().unwrap().len(), 2);
+        let exceptions = |no: &str| read(&[("NO_PROXY", no)]).no;
+        assert_eq!(exceptions("a.lan b.lan,[fd00::1]"), format!("a.lan,b.lan,fd00::1,{NEVER}"));
+        assert_eq!(exceptions("*"), format!("*,0.0.0.0/0,::/0,{NEVER}"));
         let upper = read(&[("HTTP_PROXY", "http://a"), ("http_proxy", "http://b")]);
         assert_eq!(upper.http.unwrap().host_str(), Some("a"));
     }
