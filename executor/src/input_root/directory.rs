@@ -85,7 +85,8 @@ impl Directory {
 
     /// Roughly what it takes in memory, in bytes.
     pub fn weight(&self) -> usize {
-        64 + self.entries() * 96
+        let targets: usize = self.symlinks.iter().map(|symlink| symlink.target.len()).sum();
+        64 + self.entries() * 96 + targets
     }
 }
 
@@ -110,6 +111,18 @@ mod tests {
         let directory = decode(vec![file("a"), file("b")]).unwrap();
         assert_eq!(directory.entries(), 2);
         assert_eq!(directory.files[0].digest, DigestFunction::Blake3.digest(b"x"));
+    }
+
+    #[test]
+    fn long_targets_weigh_what_they_take() {
+        let link = reapi::SymlinkNode {
+            name: "link".into(),
+            target: "x".repeat(4_000),
+            ..Default::default()
+        };
+        let message = reapi::Directory { symlinks: vec![link], ..Default::default() };
+        let directory = Directory::decode(&message.encode_to_vec(), DigestFunction::Sha256);
+        assert!(directory.unwrap().weight() > 4_000);
     }
 
     #[test]
