@@ -17,6 +17,11 @@ pub enum InputError {
     TooManyEntries { limit: usize },
     #[error("the files of the input root have more than {limit} bytes, the limit of this worker")]
     TooManyBytes { limit: u64 },
+    #[error(
+        "the paths and the targets of links in the input root have more than {limit} bytes, the limit of \
+         this worker"
+    )]
+    TooMuchText { limit: u64 },
     #[error("the input root is more than {limit} directories deep")]
     TooDeep { limit: usize },
     #[error("input root: the path {path:?} is longer than {limit} bytes")]
@@ -49,6 +54,7 @@ impl From<InputError> for Failure {
             | InputError::DirectoryTooLarge { .. }
             | InputError::TooManyEntries { .. }
             | InputError::TooManyBytes { .. }
+            | InputError::TooMuchText { .. }
             | InputError::TooDeep { .. }
             | InputError::PathTooLong { .. }
             | InputError::TargetTooLong { .. } => Self::InvalidAction(error.to_string()),

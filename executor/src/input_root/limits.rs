@@ -10,11 +10,13 @@ pub struct InputLimits {
     pub entries: usize,
     /// Bytes of all files together.
     pub bytes: u64,
+    /// Bytes of all paths and of the targets of all links: a directory that occurs often is small in the store.
+    pub text: u64,
 }
 
 impl Default for InputLimits {
     fn default() -> Self {
-        Self { entries: 250_000, bytes: 64 << 30 }
+        Self { entries: 250_000, bytes: 64 << 30, text: 256 << 20 }
     }
 }
 

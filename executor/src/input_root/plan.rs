@@ -65,13 +65,15 @@ pub(super) fn layers(
 ) -> Result<Vec<Layer>, InputError> {
     let mut weights = Weights { known, least: layer_entries, own: HashMap::new() };
     weights.own(&root);
-    let mut plan = Expansion { limits, layers: vec![Layer::default()], entries: 0, bytes: 0 };
+    let layers = vec![Layer::default()];
+    let mut plan = Expansion { limits, layers, entries: 0, bytes: 0, text: 0 };
     let mut pending = vec![(String::new(), root, 0)];
     while let Some((path, digest, layer)) = pending.pop() {
         let Some(directory) = known.get(&digest) else { continue };
         plan.add(&path, directory, layer)?;
         for child in &directory.directories {
             let path = checked(paths::join(&path, &child.name))?;
+            plan.count_text(path.len())?;
             let apart = weights.is_layer(&child.digest) && plan.layers.len() < MAX_LAYERS;
             let layer = if apart { plan.begin_layer(&path) } else { layer };
             plan.layers[layer].directories.push(path.clone());
@@ -122,9 +124,19 @@ struct Expansion<'a> {
     entries: usize,
     /// Bytes of all files, each counted as often as it occurs.
     bytes: u64,
+    /// Bytes of paths and of targets of links.
+    text: u64,
 }
 
 impl Expansion<'_> {
+    fn count_text(&mut self, bytes: usize) -> Result<(), InputError> {
+        self.text = self.text.saturating_add(bytes as u64);
+        if self.text > self.limits.text {
+            return Err(InputError::TooMuchText { limit: self.limits.text });
+        }
+        Ok(())
+    }
+
     /// Begins a layer that holds the parents of `path`.
     fn begin_layer(&mut self, path: &str) -> usize {
         let parents = path.match_indices('/').map(|(end, _)| path[..end].to_owned()).collect();
@@ -144,10 +156,12 @@ impl Expansion<'_> {
             }
             let key = FileKey { digest: file.digest, executable: file.executable };
             let path = checked(paths::join(path, &file.name))?;
+            self.count_text(path.len())?;
             self.layers[layer].files.push((path, key));
         }
         for symlink in &directory.symlinks {
             let path = checked(paths::join(path, &symlink.name))?;
+            self.count_text(path.len() + symlink.target.len())?;
             self.layers[layer].symlinks.push((path, symlink.target.clone()));
         }
         Ok(())
@@ -164,7 +178,7 @@ fn checked(path: String) -> Result<String, InputError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input_root::directory::{File, Subdirectory};
+    use crate::input_root::directory::{File, Subdirectory, Symlink};
 
     fn digest(name: &str) -> Digest {
         DigestFunction::Sha256.digest(name.as_bytes())
@@ -254,6 +268,20 @@ mod tests {
         let limits = InputLimits { entries: 1_000, ..Default::default() };
         let error = layers(digest("0"), &known, &limits, 10).unwrap_err();
         assert!(matches!(error, InputError::TooManyEntries { limit: 1_000 }), "{error}");
+    }
+
+    #[test]
+    fn long_paths_and_targets_that_occur_often_end_at_their_limit() {
+        let link = Symlink { name: "l".into(), target: "x".repeat(4_000).into() };
+        let links = Arc::new(Directory { symlinks: vec![link], ..Default::default() });
+        let tree = |children: &[(&str, &str)]| {
+            known([("root", directory(0, children)), ("links", links.clone())])
+        };
+        let limits = InputLimits { text: 10_000, ..Default::default() };
+        let plan = |children: &[(&str, &str)]| layers(digest("root"), &tree(children), &limits, 10);
+        assert!(plan(&[("a", "links"), ("b", "links")]).is_ok());
+        let error = plan(&[("a", "links"), ("b", "links"), ("c", "links")]).unwrap_err();
+        assert!(matches!(error, InputError::TooMuchText { limit: 10_000 }), "{error}");
     }
 
     #[test]

@@ -182,7 +182,7 @@ async fn what_is_missing_is_named_once_each_and_nothing_is_kept_of_the_attempt()
 async fn bad_trees_are_refused_with_the_field_or_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     let store = memory_store();
-    let small = InputLimits { entries: 10, bytes: 100 };
+    let small = InputLimits { entries: 10, bytes: 100, ..InputLimits::default() };
     let roots = open_with(dir.path(), &store, small, CacheLimits::default());
     let link = |name: &str| reapi::SymlinkNode {
         name: name.into(),
