@@ -39,8 +39,9 @@ impl DirectoryLoader {
         let mut tree = LoadedTree { directories: HashMap::new(), missing: Vec::new() };
         let mut seen = HashSet::from([root]);
         let mut level = vec![root];
+        let mut room = Room { left: limits.entries, limit: limits.entries };
         for _ in 0..MAX_DEPTH {
-            let loaded = self.load_level(&level).await?;
+            let loaded = self.load_level(&level, &mut room).await?;
             level.clear();
             for (digest, directory) in loaded {
                 let Some(directory) = directory else {
@@ -65,12 +66,15 @@ impl DirectoryLoader {
     async fn load_level(
         &self,
         level: &[Digest],
+        room: &mut Room,
     ) -> Result<Vec<(Digest, Option<Arc<Directory>>)>, InputError> {
         let mut loads = stream::iter(level.iter().copied().map(|digest| self.load_one(digest)))
             .buffered(FETCH_CONCURRENCY);
         let mut loaded = Vec::with_capacity(level.len());
         while let Some(one) = loads.next().await {
-            loaded.push(one?);
+            let (digest, directory) = one?;
+            room.take(directory.as_ref().map_or(0, |directory| directory.entries()))?;
+            loaded.push((digest, directory));
         }
         Ok(loaded)
     }
@@ -105,6 +109,20 @@ impl DirectoryLoader {
     }
 }
 
+/// Entries that the directories of one input root may still have: each occurs once at least.
+struct Room {
+    left: usize,
+    limit: usize,
+}
+
+impl Room {
+    fn take(&mut self, entries: usize) -> Result<(), InputError> {
+        let left = self.left.checked_sub(entries);
+        self.left = left.ok_or(InputError::TooManyEntries { limit: self.limit })?;
+        Ok(())
+    }
+}
+
 /// A bounded cache: when the young generation has grown to half the budget it becomes the
 /// old one, and what was not used since the last turn is forgotten.
 #[derive(Default)]
@@ -131,5 +149,40 @@ impl TwoGenerations {
         }
         self.young_bytes += directory.weight();
         self.young.insert(digest, directory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kiln_cas::DigestFunction;
+    use kiln_cas::stores::MemoryBlobStore;
+    use kiln_protos::reapi;
+    use prost::Message;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn entries_are_counted_as_their_directories_come() {
+        let digest = Some(DigestFunction::Sha256.digest(b"x").to_wire());
+        let file = |n: u32| reapi::FileNode {
+            name: n.to_string(),
+            digest: digest.clone(),
+            ..Default::default()
+        };
+        let message =
+            reapi::Directory { files: (10..21).map(file).collect(), ..Default::default() };
+        let data = Bytes::from(message.encode_to_vec());
+        let root = DigestFunction::Sha256.digest(&data);
+        let store: SharedBlobStore = Arc::new(MemoryBlobStore::default());
+        store.write(&root, data).await.unwrap();
+        let loader = DirectoryLoader::new(store);
+        let load = async |entries| {
+            let limits = InputLimits { entries, ..Default::default() };
+            loader.load(root, &limits).await.map(|_| ())
+        };
+        assert!(load(11).await.is_ok());
+        let error = load(10).await.unwrap_err();
+        assert!(matches!(error, InputError::TooManyEntries { limit: 10 }), "{error}");
     }
 }
