@@ -13,12 +13,15 @@ use super::setting::Origin;
 use super::settings::Settings;
 
 /// Files and directories that no action may see.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 10] = [
     "auth.access_files",
     "auth.jwt_secret",
+    "forges.file",
     "images.auth_file",
     "redis.client_key",
     "redis.password_file",
+    "rollouts.parts",
+    "stages.parts",
     "storage.data_dir",
     "tls.key",
 ];
@@ -127,6 +130,20 @@ mod tests {
             [file.as_path(), Path::new("/a/one"), Path::new("/a/two"), Path::new("/usr/kiln")]
         {
             assert!(hidden.iter().any(|it| it == path), "{path:?} in {hidden:?}");
+        }
+    }
+
+    #[test]
+    fn files_that_name_secrets_are_hidden_with_what_lies_beside_them() {
+        let variables = ["KILN_FORGES_FILE", "KILN_ROLLOUTS_PARTS", "KILN_STAGES_PARTS"];
+        let given = variables.map(|name| (name.to_owned(), format!("/opt/{name}/file.toml")));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("kiln.toml");
+        std::fs::write(&file, "").unwrap();
+        let settings = Settings::load(Some(&file), given.clone(), Vec::new()).unwrap();
+        let hidden = secrets(&settings, Path::new("/usr/kiln"));
+        for (_, path) in given {
+            assert!(hidden.contains(&PathBuf::from(&path)), "{path} in {hidden:?}");
         }
     }
 }
