@@ -48,9 +48,12 @@ pub(super) fn unavailable(error: StorageError) -> RunnerError {
     RunnerError { what: "what is known of stages".to_owned(), source: Some(Box::new(error)) }
 }
 
-/// One that cannot be read is as one that is not there: it is of a version that is not known here.
-fn decode(value: &[u8]) -> Begun {
-    serde_json::from_slice(value).unwrap_or_default()
+/// Errors: one that cannot be read may be of a newer server, and say what must not begin a second time.
+fn decode(stored: &Record) -> Result<Begun, RunnerError> {
+    serde_json::from_slice(&stored.value).map_err(|source| RunnerError {
+        what: format!("the record {}", stored.key),
+        source: Some(Box::new(source)),
+    })
 }
 
 impl Ledger {
@@ -64,22 +67,24 @@ impl Ledger {
 
     pub async fn read(&self, task: &TaskKey) -> Result<Begun, RunnerError> {
         let found = self.records.get(&key_of(task)).await.map_err(unavailable)?;
-        Ok(found.map(|it| decode(&it.value)).unwrap_or_default())
+        Ok(found.as_ref().map(decode).transpose()?.unwrap_or_default())
     }
 
     /// Notes that something begins, before it does. What was noted first holds.
     pub async fn begin(&self, task: &TaskKey, what: &str) -> Result<Begun, RunnerError> {
-        self.change(task, |begun| {
+        let read = |stored: &Record| decode(stored).map(Some);
+        let step = |begun: &mut Begun| {
             if begun.what.is_none() && !begun.cancelled {
                 begun.what = Some(what.to_owned());
             }
-        })
-        .await
+        };
+        self.change(task, read, step).await
     }
 
-    /// Notes that it is to end, also before it has begun.
+    /// Notes that it is to end, also before it has begun, and where it cannot be read what has begun: nothing does then.
     pub async fn cancel(&self, task: &TaskKey) -> Result<Begun, RunnerError> {
-        self.change(task, |begun| begun.cancelled = true).await
+        let read = |stored: &Record| Ok(self.readable(stored));
+        self.change(task, read, |begun| begun.cancelled = true).await
     }
 
     /// Returns when an attempt is to end. Where that cannot be asked for now, it is asked again.
@@ -94,15 +99,17 @@ impl Ledger {
         }
     }
 
+    /// `read`: `None` of a record that counts as one that is not there.
     async fn change(
         &self,
         task: &TaskKey,
+        read: impl Fn(&Record) -> Result<Option<Begun>, RunnerError>,
         step: impl Fn(&mut Begun),
     ) -> Result<Begun, RunnerError> {
         let key = key_of(task);
         for _ in 0..TRIES {
             let found = self.records.get(&key).await.map_err(unavailable)?;
-            let before = found.as_ref().map(|it| decode(&it.value));
+            let before = found.as_ref().map(&read).transpose()?.flatten();
             let new = || Begun { at: self.clock.now(), ..Begun::default() };
             let mut begun = before.clone().unwrap_or_else(new);
             step(&mut begun);
@@ -124,10 +131,10 @@ impl Ledger {
         Err(unavailable(StorageError::Conflict(key)))
     }
 
-    /// When it began. `None`: that cannot be read, and it may have been just now.
-    fn began(&self, stored: &Record) -> Option<Time> {
-        match serde_json::from_slice::<Begun>(&stored.value) {
-            Ok(begun) => Some(begun.at),
+    /// `None`: it cannot be read, which the log says.
+    fn readable(&self, stored: &Record) -> Option<Begun> {
+        match decode(stored) {
+            Ok(begun) => Some(begun),
             Err(error) => {
                 self.unread.pass_by(&stored.key, &error);
                 None
@@ -143,8 +150,9 @@ impl Ledger {
             after = page.last().map(|it| it.key.clone());
             let is_last = page.len() < PAGE;
             let now = self.clock.now();
-            let old =
-                page.into_iter().filter(|it| self.began(it).is_some_and(|at| now.since(at) > KEPT));
+            // One that cannot be read may have begun just now.
+            let is_old = |begun: Begun| now.since(begun.at) > KEPT;
+            let old = page.into_iter().filter(|it| self.readable(it).is_some_and(is_old));
             let gone: Vec<_> = old
                 .map(|it| Write { key: it.key, expect: Expect::Version(it.version), value: None })
                 .collect();
@@ -198,5 +206,20 @@ mod tests {
         assert_eq!(ledger.tidy().await.unwrap(), 1);
         assert_eq!(memory.records(), 2);
         assert_eq!(ledger.read(&key(2)).await.unwrap().what.as_deref(), Some("b"));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_begins_nothing_a_second_time() {
+        let (ledger, clock, memory) = ledger();
+        clock.pass(2 * KEPT);
+        let value = Some("no attempt".into());
+        let odd = Write { key: key_of(&key(1)), expect: Expect::Absent, value };
+        memory.write(vec![odd]).await.unwrap();
+        assert!(ledger.read(&key(1)).await.is_err());
+        assert!(ledger.begin(&key(1), "b").await.is_err());
+        // It may be ended all the same, and does not begin after that.
+        assert!(ledger.cancel(&key(1)).await.unwrap().cancelled);
+        assert_eq!(ledger.begin(&key(1), "b").await.unwrap().what, None);
+        assert_eq!(ledger.tidy().await.unwrap(), 0, "it is not taken for one of long ago");
     }
 }
