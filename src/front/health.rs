@@ -9,6 +9,11 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use kiln_net::panics::caught;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+/// What grpc.health.v1 calls the server as a whole.
+pub const WHOLE_SERVER: &str = "";
 
 /// Whether this process should be sent work. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -26,12 +31,19 @@ impl Readiness {
         self.0.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// Does what the process needs for its work and cannot begin anew. Once that panics the process is not ready any more.
-    pub async fn needs(&self, what: &'static str, work: impl Future<Output = ()>) {
+    /// Does what the process needs for its work and cannot begin anew. Once that panics the process is not ready any more,
+    /// and says so by `grpc` as well.
+    pub async fn needs(
+        &self,
+        what: &'static str,
+        grpc: &HealthReporter,
+        work: impl Future<Output = ()>,
+    ) {
         if let Err(panicked) = caught(work).await {
             tracing::error!(what, error = %panicked, "the server is without it until it starts again");
             // What was lost first is said.
             self.0.lost.set(format!("{what} is lost until a restart: {panicked}")).ok();
+            grpc.set_service_status(WHOLE_SERVER, ServingStatus::NotServing).await;
         }
     }
 
@@ -69,17 +81,28 @@ fn answer(ready: Result<(), Cow<'static, str>>) -> (StatusCode, Cow<'static, str
 
 #[cfg(test)]
 mod tests {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_server::Health;
+    use tonic_health::server::HealthService;
+
     use super::*;
 
     #[tokio::test]
     async fn a_server_that_has_lost_what_it_needs_is_not_ready() {
-        let readiness = Readiness::default();
+        let (readiness, grpc) = (Readiness::default(), HealthReporter::new());
+        let service = HealthService::from_health_reporter(grpc.clone());
+        let asked = async || {
+            let request = tonic::Request::new(HealthCheckRequest::default());
+            service.check(request).await.unwrap().into_inner().status
+        };
         readiness.set(true);
-        readiness.needs("this", async {}).await;
+        readiness.needs("this", &grpc, async {}).await;
         assert_eq!(answer(readiness.check()).0, StatusCode::OK);
-        readiness.needs("the worker", async { panic!("odd") }).await;
+        assert_eq!(asked().await, ServingStatus::Serving as i32);
+        readiness.needs("the worker", &grpc, async { panic!("odd") }).await;
         let (status, why) = answer(readiness.check());
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(why.contains("the worker is lost") && why.contains("odd"), "{why}");
+        assert_eq!(asked().await, ServingStatus::NotServing as i32);
     }
 }

@@ -46,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::front::health::Readiness;
+use crate::front::health::{Readiness, WHOLE_SERVER};
 use crate::front::{Front, FrontParts, Site};
 use crate::telemetry::redis::RedisTimes;
 use crate::telemetry::requests::Requests;
@@ -68,9 +68,6 @@ pub use stages::{StagesOptions, read_stage_parts};
 pub use verdicts::VerdictsOptions;
 pub use webhook::{Form, WebhookOptions};
 use worker::OwnWorker;
-
-/// What grpc.health.v1 calls the server as a whole.
-const WHOLE_SERVER: &str = "";
 
 /// What a server that has started tells about itself.
 pub struct Ready {
@@ -285,8 +282,9 @@ impl Server {
             slots: worker.as_ref().map_or(0, |worker| worker.slots()),
             not_enforced: worker.as_ref().map_or_else(Vec::new, |worker| worker.not_enforced()),
         };
-        let worker = worker
-            .map(|worker| OwnWorker::start(worker, services.scheduler.clone(), readiness.clone()));
+        let told = (readiness.clone(), cas.health());
+        let worker =
+            worker.map(|worker| OwnWorker::start(worker, services.scheduler.clone(), told));
         readiness.set(true);
         Ok(Self {
             ready,

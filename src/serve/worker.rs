@@ -8,6 +8,7 @@ use kiln_executor::{Worker, WorkerConfig, WorkerError, WorkerStatus};
 use kiln_scheduler::Scheduler;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
 
 use crate::front::health::Readiness;
 
@@ -55,13 +56,17 @@ impl Prepared {
 }
 
 impl OwnWorker {
-    /// `readiness`: without its worker the server is not ready.
-    pub fn start(prepared: Prepared, scheduler: Scheduler, readiness: Readiness) -> Self {
+    /// `readiness`, `grpc`: without its worker the server is not ready.
+    pub fn start(
+        prepared: Prepared,
+        scheduler: Scheduler,
+        (readiness, grpc): (Readiness, HealthReporter),
+    ) -> Self {
         let stop = CancellationToken::new();
         // In a box, since it is handed on from here to there.
         let running = Box::pin(run(prepared.worker, scheduler, stop.clone()));
         let task = tokio::spawn(async move {
-            readiness.needs("the worker of this server", running).await;
+            readiness.needs("the worker of this server", &grpc, running).await;
         });
         Self { task, stop }
     }
