@@ -1,15 +1,16 @@
 //! What was begun and never ended: pins of no release, drafts that nobody signed.
 
 use kiln_cas::pins::{Pin, PinError};
-use kiln_cas::records::{Expect, Write};
+use kiln_cas::records::{Expect, Record, Write};
 
 use super::entry::Draft;
 use super::error::CatalogError;
 use super::{Catalog, MAX_RECORD, PINS, keys};
 use crate::json;
+use crate::timestamp::Timestamp;
 
 /// Pins and drafts read together.
-const PAGE: usize = 500;
+pub(super) const PAGE: usize = 500;
 /// A release is made faster than this, in milliseconds.
 const AGE: u64 = 3_600_000;
 
@@ -48,25 +49,34 @@ impl Catalog {
     }
 
     async fn sweep_drafts(&self) -> Result<(), CatalogError> {
-        let drafts = self.parts.records.list(keys::DRAFTS, None, false, PAGE).await?;
-        let now = self.now();
-        for record in drafts {
-            let draft: Draft = match json::read(&record.value, MAX_RECORD) {
-                Ok(draft) => draft,
-                // Whether somebody is still to sign it is not known: it may be of a newer server.
-                Err(error) => {
-                    self.unread.pass_by(&record.key, &error);
+        let (now, mut after) = (self.now(), None::<String>);
+        loop {
+            let page = self.parts.records.list(keys::DRAFTS, after.as_deref(), false, PAGE).await?;
+            let is_last = page.len() < PAGE;
+            after = page.last().map(|it| it.key.clone());
+            for record in page {
+                if !self.is_over(&record, now) {
                     continue;
                 }
-            };
-            if draft.until > now {
-                continue;
+                let expect = Expect::Version(record.version);
+                let write = Write { key: record.key, expect, value: None };
+                // Somebody may have been faster.
+                self.parts.records.write(vec![write]).await.ok();
             }
-            let expect = Expect::Version(record.version);
-            let write = Write { key: record.key, expect, value: None };
-            // Somebody may have been faster.
-            self.parts.records.write(vec![write]).await.ok();
+            if is_last {
+                return Ok(());
+            }
         }
-        Ok(())
+    }
+
+    /// Whether nobody is to sign a draft any more. Of one that cannot be read that is not known: it may be of a newer server.
+    fn is_over(&self, stored: &Record, now: Timestamp) -> bool {
+        match json::read::<Draft>(&stored.value, MAX_RECORD) {
+            Ok(draft) => draft.until <= now,
+            Err(error) => {
+                self.unread.pass_by(&stored.key, &error);
+                false
+            }
+        }
     }
 }

@@ -26,6 +26,7 @@ impl Control {
                 let run = self.store.readable(decode::<Run>(stored))?;
                 let head = self.store.readable(self.store.head(id).await)?;
                 let (Some(_), Some(head)) = (run, head) else { continue };
+                looked += 1;
                 let over = |it: Time| now.since(it) > self.options.keep;
                 match head {
                     // Somebody began to remove it.
@@ -43,7 +44,6 @@ impl Control {
                     Some(_) => {}
                 }
             }
-            looked += found.len();
             match found.last() {
                 Some(last) if found.len() == PAGE => after = Some(last.key.clone()),
                 _ => return Ok(()),

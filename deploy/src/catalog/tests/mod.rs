@@ -12,6 +12,7 @@ use kiln_cas::records::{Expect, Write};
 use kiln_cas::stores::audit::AuditLog;
 
 use self::rig::{House, trusting};
+use super::sweep::PAGE;
 use super::{By, CatalogError, Form, Prepared, ToldFile, Wanted, keys};
 use crate::executions::tests::rig::{DAY, content, executed, hit};
 use crate::oci::{ContentDigest, DirectoryLayout};
@@ -368,4 +369,23 @@ async fn what_cannot_be_read_of_a_release_that_is_gone_is_left_for_the_next_look
     for key in [keys::unswept(""), attached] {
         assert!(house.rig.records.get(&key).await.unwrap().is_some(), "{key}");
     }
+}
+
+#[tokio::test]
+async fn many_drafts_that_cannot_be_read_keep_no_other_one() {
+    let house = House::start().await;
+    house.build("one", "1").await;
+    let prepared = house.catalog.prepare(house.asked("team/app:1.0", "one"), By::Client).await;
+    let Prepared::Draft(draft, _) = prepared.unwrap() else { panic!("it is not there yet") };
+    // Before the id of any other one.
+    for at in 0..PAGE {
+        let (key, value) = (keys::draft(&format!("-{at:03}")), Some("no draft".into()));
+        let write = Write { key, expect: Expect::Anything, value };
+        house.rig.records.write(vec![write]).await.unwrap();
+    }
+    house.rig.now.fetch_add(DAY, Ordering::Relaxed);
+    house.catalog.sweep().await.unwrap();
+    let left = house.rig.records.list(keys::DRAFTS, None, false, 2 * PAGE).await.unwrap();
+    assert_eq!(left.len(), PAGE);
+    assert!(left.iter().all(|it| it.key != keys::draft(&draft.id)));
 }

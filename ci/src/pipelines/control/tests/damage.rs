@@ -57,3 +57,17 @@ async fn what_cannot_be_read_hides_no_other_run_and_stays_while_others_go() {
     assert!(matches!(control.list(None, 10).await, Err(ControlError::Storage(_))));
     assert!(matches!(control.sweep().await, Err(ControlError::Storage(_))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_that_cannot_be_read_keep_no_other_run() {
+    let rig = Rig::new();
+    let run = rig.start(PLAIN).await;
+    rig.drive(&run.id).await.unwrap();
+    // As many as are looked at, and before all others.
+    for at in 0..1_000 {
+        damage(&rig, keys::run(&format!("-{at:03}"))).await;
+    }
+    rig.clock.advance(Duration::from_secs(2 * 86_400));
+    rig.frontend().sweep().await.unwrap();
+    assert!(rig.memory.get(&keys::run(&run.id)).await.unwrap().is_none());
+}
