@@ -26,7 +26,9 @@ impl EventLog {
             let Some((stream, _)) = first.key.rsplit_once('/') else { break };
             let prefix = format!("{stream}/");
             let newest = self.page(&prefix, None, true, 1).await?.pop();
-            if newest.is_some_and(|it| now.since(chunk(&it).at) > keep) {
+            // Of one that cannot be read it is not known: it may have come just now.
+            let newest = newest.and_then(|it| self.readable(&it));
+            if newest.is_some_and(|it| now.since(it.at) > keep) {
                 self.forget(&prefix).await?;
                 gone += 1;
             }
@@ -52,19 +54,24 @@ impl EventLog {
                 writes.extend(head::forget(name));
             }
             self.records.write(writes).await.map_err(of_all)?;
-            for it in &page {
-                self.segments.remove(&chunk(it).blob).await.map_err(of_all)?;
+            // What others name is swept.
+            for named in page.iter().filter_map(|it| read(it).ok()) {
+                self.segments.remove(&named.blob).await.map_err(of_all)?;
             }
         }
     }
 
-    /// Removes chunks that were put by somebody who ended before naming them.
+    /// Removes chunks that were put by somebody who ended before naming them; none while there is a record of which it cannot
+    /// be read what it names.
     pub async fn sweep(&self, now: Time) -> Result<u64, LogError> {
         let (hash, mut known) = (RandomState::new(), HashSet::new());
         let mut after: Option<String> = None;
         loop {
             let page = self.page(CHUNKS, after.as_deref(), false, PAGE).await?;
-            known.extend(page.iter().map(|it| hash.hash_one(&chunk(it).blob)));
+            for record in &page {
+                let Some(named) = self.readable(record) else { return Ok(0) };
+                known.insert(hash.hash_one(&named.blob));
+            }
             match page.into_iter().last() {
                 Some(last) => after = Some(last.key),
                 None => break,
@@ -93,6 +100,17 @@ impl EventLog {
         }
     }
 
+    /// `None`: it cannot be read, which the log says.
+    fn readable(&self, record: &Record) -> Option<Chunk> {
+        match read(record) {
+            Ok(chunk) => Some(chunk),
+            Err(error) => {
+                self.unread.pass_by(&record.key, &error);
+                None
+            }
+        }
+    }
+
     async fn page(
         &self,
         prefix: &str,
@@ -104,7 +122,6 @@ impl EventLog {
     }
 }
 
-/// A record that is no such thing names nothing, and is older than everything.
-fn chunk(record: &Record) -> Chunk {
-    serde_json::from_slice(&record.value).unwrap_or_default()
+fn read(record: &Record) -> Result<Chunk, serde_json::Error> {
+    serde_json::from_slice(&record.value)
 }

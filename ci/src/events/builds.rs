@@ -165,8 +165,13 @@ impl EventLog {
     async fn forget_build(&self, key: &str, summary: Option<&Summary>) -> Result<(), LogError> {
         let none = StreamKey::default();
         let stream = summary.map_or(&none, |it| &it.stream);
-        if summary.is_some() && self.durable(stream).await?.0 > 0 {
-            return Ok(());
+        if summary.is_some() {
+            match self.durable(stream).await {
+                Ok((0, _)) => {}
+                // A stream that cannot be read is there as well.
+                Ok(_) | Err(LogError::Damaged { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
         let delete = |key: String| Write { key, expect: Expect::Anything, value: None };
         let named = format!("{NAMED}{}", name_of(&[&stream.invocation]));

@@ -5,6 +5,7 @@
 //! finds it there and goes on behind it. So nothing is written twice, whoever receives it how often.
 
 use bytes::Bytes;
+use kiln_net::Unread;
 use kiln_protos::bep;
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -76,11 +77,12 @@ pub struct EventLog {
     pub(super) segments: Arc<dyn Segments>,
     pub(super) records: Arc<dyn Records>,
     pub(super) taken: Taken,
+    pub(super) unread: Unread,
 }
 
 impl EventLog {
     pub fn new(segments: Arc<dyn Segments>, records: Arc<dyn Records>) -> Self {
-        Self { segments, records, taken: Taken::default() }
+        Self { segments, records, taken: Taken::default(), unread: Unread::default() }
     }
 
     /// Up to which event a stream is durable, and whether that was its last.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kiln_ci::events::{EventLog, KeptEvent, StreamKey};
 use kiln_ci::model::Time;
-use kiln_ci::storage::Segments;
 use kiln_ci::storage::memory::Memory;
+use kiln_ci::storage::{Expect, Records, Segments, Write};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -52,6 +52,28 @@ async fn what_a_crash_left_is_swept_and_what_is_named_stays() {
     assert_eq!(log.sweep(Time(0).plus(HOUR)).await.unwrap(), 1);
     assert_eq!(chunks.blobs(), 1);
     assert_eq!(log.durable(&stream("one")).await.unwrap(), (5, false));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_not_taken_for_old_and_what_it_names_stays() {
+    let (chunks, records) = (Memory::default(), Memory::default());
+    let log = EventLog::new(Arc::new(chunks.clone()), Arc::new(records.clone()));
+    let at = |days: u32| Time(0).plus(DAY * days);
+    append(&log, "one", at(30), 1, 5).await;
+    append(&log, "one", at(30), 6, 5).await;
+    let newest = Records::list(&records, "events/chunks/", None, true, 1).await.unwrap().remove(0);
+    let write = async |value: Bytes| {
+        let (key, value) = (newest.key.clone(), Some(value));
+        Records::write(&records, vec![Write { key, expect: Expect::Anything, value }]).await
+    };
+    write("no chunk".into()).await.unwrap();
+    assert_eq!(log.age(at(31), DAY * 30).await.unwrap(), 0);
+    assert_eq!(log.sweep(at(31)).await.unwrap(), 0);
+    assert_eq!(chunks.blobs(), 2);
+    // Once it is mended.
+    write(newest.value.clone()).await.unwrap();
+    assert_eq!(log.durable(&stream("one")).await.unwrap(), (10, false));
+    assert_eq!(log.age(at(61), DAY * 30).await.unwrap(), 1);
 }
 
 /// A crash in the middle leaves a beginning, which is forgotten the next time.
