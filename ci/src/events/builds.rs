@@ -15,7 +15,7 @@ use super::names::{name_of, stream_name};
 use super::wire::StreamKey;
 use crate::attempts::cut;
 use crate::model::Time;
-use crate::storage::{Expect, Write};
+use crate::storage::{Expect, Record, Write};
 
 const BUILDS: &str = "events/builds/";
 const NAMED: &str = "events/named/";
@@ -182,16 +182,33 @@ impl EventLog {
         self.records.write(writes).await.map_err(|source| storage(stream, source))
     }
 
-    /// Builds before a place, the one that began last first, at most so many.
+    /// Builds before a place, the one that began last first, at most so many, but those that cannot be read.
     pub async fn builds(&self, before: Option<&str>, limit: usize) -> Result<Vec<Noted>, LogError> {
-        let before = before.map(|place| format!("{BUILDS}{place}"));
-        let listed = self.records.list(BUILDS, before.as_deref(), true, limit).await;
-        let listed = listed.map_err(|source| storage(&StreamKey::default(), source))?;
-        let noted = listed.into_iter().filter_map(|record| {
-            let summary = serde_json::from_slice(&record.value).ok()?;
-            Some(Noted { place: record.key.strip_prefix(BUILDS)?.to_owned(), summary })
-        });
-        Ok(noted.collect())
+        let mut before = before.map(|place| format!("{BUILDS}{place}"));
+        let mut builds: Vec<Noted> = Vec::new();
+        // Whoever asks takes a short list for the last one.
+        while builds.len() < limit {
+            let listed = self.records.list(BUILDS, before.as_deref(), true, limit).await;
+            let listed = listed.map_err(|source| storage(&StreamKey::default(), source))?;
+            builds.extend(listed.iter().filter_map(|it| self.noted(it)));
+            match listed.last() {
+                Some(last) if listed.len() == limit => before = Some(last.key.clone()),
+                _ => break,
+            }
+        }
+        builds.truncate(limit);
+        Ok(builds)
+    }
+
+    fn noted(&self, record: &Record) -> Option<Noted> {
+        let place = record.key.strip_prefix(BUILDS)?.to_owned();
+        match serde_json::from_slice(&record.value) {
+            Ok(summary) => Some(Noted { place, summary }),
+            Err(error) => {
+                self.unread.pass_by(&record.key, &error);
+                None
+            }
+        }
     }
 
     /// Builds whose invocation begins so, among the newest [`MAX_LOOKED_AT`], at most `limit`.
@@ -224,6 +241,7 @@ mod tests {
 
     use super::*;
     use crate::events::KeptEvent;
+    use crate::storage::Records;
     use crate::storage::memory::Memory;
 
     fn stream(invocation: &str) -> StreamKey {
@@ -264,5 +282,25 @@ mod tests {
         assert_eq!(named(&log.builds(None, 9).await.unwrap()), ["c", "b"]);
         assert_eq!(log.build("a").await.unwrap(), None);
         assert_eq!(Summary::of(&stream("x"), &Facts::default()), None);
+    }
+
+    #[tokio::test]
+    async fn a_build_that_cannot_be_read_hides_none_behind_it() {
+        let memory = Memory::default();
+        let log = EventLog::new(Arc::new(memory.clone()), Arc::new(memory.clone()));
+        for (now, invocation) in [(1, "a"), (2, "b"), (3, "c")] {
+            let summary = Summary::of(&stream(invocation), &facts("build")).unwrap();
+            log.note(Time(now), &summary).await.unwrap();
+        }
+        let place = log.build("b").await.unwrap().unwrap().place;
+        let (key, value) = (format!("{BUILDS}{place}"), Some("no build".into()));
+        let odd = Write { key, expect: Expect::Anything, value };
+        Records::write(&memory, vec![odd]).await.unwrap();
+        // A list of two that is cut to one would be taken for the last one.
+        for limit in [2, 9] {
+            let found = log.builds(None, limit).await.unwrap();
+            let found: Vec<_> = found.iter().map(|it| &*it.summary.stream.invocation).collect();
+            assert_eq!(found, ["c", "a"], "{limit}");
+        }
     }
 }
