@@ -5,7 +5,7 @@ use super::error::HostedError;
 use super::head::{Head, MAX_RUNS};
 use super::{Queues, keys};
 use crate::model::Time;
-use crate::queue::serving::{LaneName, Ran, RequestId, decode};
+use crate::queue::serving::{LaneName, QueueError, Ran, RequestId, decode};
 use crate::queue::{Ended, Lane, RunId};
 
 /// Queues that are listed.
@@ -66,21 +66,29 @@ impl Queues {
     pub async fn show(&self, queue: &LaneName, ended: usize) -> Result<Shown, HostedError> {
         let head = self.head(queue).await?;
         let kept = self.kept(queue);
+        let pass_by = |key: &str, error: &QueueError| self.leave_out(key, error);
         Ok(Shown {
             name: queue.clone(),
             head,
             lane: kept.lane().await?.0,
-            ended: kept.ended(ended).await?,
+            ended: kept.ended(ended, &pass_by).await?,
             waiting: self.waiting(queue).await?,
             ran: self.ran(queue).await?,
             now: self.clock.now(),
         })
     }
 
-    /// Runs that have ended, newest first, without what they printed.
+    /// Runs that have ended, newest first, without what they printed, but those that cannot be read.
     pub async fn ran(&self, queue: &LaneName) -> Result<Vec<Ran>, HostedError> {
         let found = self.records.list(&keys::runs(queue), None, true, MAX_RUNS).await?;
-        found.iter().map(|it| Ok(decode(&it.key, &it.value)?)).collect()
+        let mut ran = Vec::with_capacity(found.len());
+        for it in &found {
+            match decode(&it.key, &it.value) {
+                Ok(run) => ran.push(run),
+                Err(error) => self.leave_out(&it.key, &error),
+            }
+        }
+        Ok(ran)
     }
 
     /// One run that has ended, with the end of what its check printed.

@@ -84,9 +84,12 @@ impl Desk {
         Ok(self.kept.lane().await?.0)
     }
 
-    /// Changes that have left, newest first.
+    /// Changes that have left, newest first, but those that cannot be read.
     pub async fn ended(&self, limit: usize) -> Result<Vec<Ended>, QueueError> {
-        self.kept.ended(limit).await
+        let pass_by = |key: &str, error: &QueueError| {
+            self.unread.pass_by(key, error);
+        };
+        self.kept.ended(limit, &pass_by).await
     }
 
     /// Requests that were not taken in yet, oldest first, but those that cannot be read.

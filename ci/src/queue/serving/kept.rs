@@ -135,11 +135,22 @@ impl Kept {
         Ok(old.map(|it| Write { key: it.key, expect: Expect::Anything, value: None }).collect())
     }
 
-    /// The newest changes that have left, newest first.
-    pub async fn ended(&self, limit: usize) -> Result<Vec<Ended>, QueueError> {
+    /// The newest changes that have left, newest first. Of one that cannot be read `pass_by` hears its key and why.
+    pub async fn ended(
+        &self,
+        limit: usize,
+        pass_by: &(dyn Fn(&str, &QueueError) + Sync),
+    ) -> Result<Vec<Ended>, QueueError> {
         let found =
             self.records.list(&self.name.key("ended/"), None, true, limit.min(MAX_ENDED)).await?;
-        found.iter().map(|it| decode(&it.key, &it.value)).collect()
+        let mut ended = Vec::with_capacity(found.len());
+        for it in &found {
+            match decode(&it.key, &it.value) {
+                Ok(change) => ended.push(change),
+                Err(error) => pass_by(&it.key, &error),
+            }
+        }
+        Ok(ended)
     }
 }
 

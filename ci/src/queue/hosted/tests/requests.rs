@@ -51,6 +51,22 @@ async fn what_cannot_be_read_holds_up_no_other_request() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_of_the_past_hides_nothing_else() {
+    let world = World::new();
+    let queues = world.server();
+    let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
+    queues.ask(&queue(), &add("b")).await.expect("it is left");
+    driver.work().await.expect("it works");
+    let before = queues.show(&queue(), 10).await.expect("a queue");
+    assert_eq!((before.ended.len(), before.ran.len()), (1, 1));
+    let odd = |key| Write { key, expect: Expect::Anything, value: Some("nothing".into()) };
+    let odd = [format!("{}odd", keys::runs(&queue())), queue().key("ended/odd")].map(odd);
+    world.memory.write(odd.into()).await.expect("they are written");
+    let after = queues.show(&queue(), 10).await.expect("a queue");
+    assert_eq!((after.ended, after.ran), (before.ended, before.ran));
+}
+
+#[tokio::test]
 async fn what_is_not_there_cannot_be_removed_and_is_said_at_once() {
     let world = World::new();
     let queues = world.server();
