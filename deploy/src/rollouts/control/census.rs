@@ -74,7 +74,7 @@ impl Control {
         let Some(newest) = decode::<Standing>(place)?.newest else { return Ok(false) };
         let rollout = self.store.get::<Rollout>(&keys::run(&newest)).await?;
         let Some(rollout) = rollout else { return Ok(false) };
-        let standing = self.drill_standing(&rollout).await?;
+        let standing = self.drill_listed(&rollout).await?;
         Ok(standing.is_some_and(|it| it.is_overdue))
     }
 }

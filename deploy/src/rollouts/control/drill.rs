@@ -139,7 +139,14 @@ impl Control {
         &self,
         rollout: &Rollout,
     ) -> Result<Option<DrillStanding>, ControlError> {
-        Ok(self.store.readable(self.drill_standing(rollout).await)?.flatten())
+        match self.drill_standing(rollout).await {
+            // A newer server may have declared more.
+            Err(ControlError::Declared(error)) => {
+                self.store.pass_by(&keys::run(&rollout.id), &error);
+                Ok(None)
+            }
+            standing => Ok(self.store.readable(standing)?.flatten()),
+        }
     }
 
     /// Why a drill is overdue that the declaration demands; `None`: none is, or that holds up nothing.

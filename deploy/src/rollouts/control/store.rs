@@ -1,6 +1,8 @@
 //! Rollouts in records. A log grows by compare-and-swap on its length, and all that belongs to an event is written in
 //! one step with it: the audit log, the deploy lock, what is to be told.
 
+use std::error::Error;
+
 use bytes::Bytes;
 use kiln_cas::records::{Expect, MAX_VALUE, Record, RecordsError, SharedRecords, Version, Write};
 use kiln_cas::stores::audit::{AuditEvent, AuditLog};
@@ -75,11 +77,16 @@ impl Store {
     pub fn readable<T>(&self, read: Result<T, ControlError>) -> Result<Option<T>, ControlError> {
         match read {
             Err(ControlError::Damaged { key, source }) => {
-                self.unread.pass_by(&key, &source);
+                self.pass_by(&key, &source);
                 Ok(None)
             }
             read => read.map(Some),
         }
+    }
+
+    /// Says in the log, once, that a record is passed by.
+    pub fn pass_by(&self, key: &str, error: &(dyn Error + 'static)) {
+        self.unread.pass_by(key, error);
     }
 
     /// Those of many records that can be read.

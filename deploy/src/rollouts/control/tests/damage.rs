@@ -3,7 +3,7 @@
 use kiln_cas::records::{Expect, Records as _, SharedRecords, Write};
 
 use super::rig::Rig;
-use crate::rollouts::control::{Control, ControlError, keys, needed};
+use crate::rollouts::control::{Control, ControlError, Rollout, keys, needed};
 use crate::rollouts::parts::Place;
 
 async fn damage(rig: &Rig, key: String) {
@@ -45,6 +45,18 @@ async fn what_cannot_be_read_of_a_place_hides_no_other_one_and_lets_no_release_g
     damage(&rig, keys::lock(&place("a"))).await;
     let locks = rig.control.locks().await.unwrap();
     assert_eq!(locks.iter().map(|it| &*it.place.service).collect::<Vec<_>>(), ["web"]);
+
+    // What a newer server declared is not understood.
+    let found = rig.control.list(None, 1).await.unwrap().remove(0).rollout;
+    let declared = format!("later = 1\n{}", found.declared);
+    let key = keys::run(&found.id);
+    let odd = Rollout { declared, ..found };
+    let value = Some(serde_json::to_vec(&odd).unwrap().into());
+    let write = Write { key, expect: Expect::Anything, value };
+    rig.records.inner.write(vec![write]).await.unwrap();
+    assert!(rig.control.drill_standing(&odd).await.is_err());
+    assert!(rig.control.drill_listed(&odd).await.unwrap().is_none());
+    assert_eq!(rig.control.drills_overdue().await.unwrap(), 0);
 
     let records = rig.records.clone() as SharedRecords;
     assert!(!needed(&records).await.unwrap().is_empty());
