@@ -12,9 +12,14 @@ use kiln_cas::stores::{MemoryActionCache, MemoryBlobStore, MemoryRecords};
 use kiln_cas::{DigestFunction, SharedActionCache, SharedBlobStore};
 use kiln_cas::{events::Events, logs::LogStreams};
 
-use crate::fanout::{Hedge, NoReports, TestReports};
 use crate::job::{DurationEstimator, NoEstimates, ShardEstimator};
 use crate::queue::Limits;
+use crate::reports::{NoReports, TestReports};
+
+/// A part of a test that takes little longer than expected is not slow.
+const LEAST: Duration = Duration::from_secs(5);
+/// Between two looks whether a part is slow there is at least so much.
+const LOOK: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone)]
 pub struct SchedulerConfig {
@@ -50,6 +55,23 @@ impl Default for SchedulerConfig {
             max_message_bytes: 16 << 20,
             hedge: Hedge::default(),
         }
+    }
+}
+
+/// When a part of a test that is run in parts is slow.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hedge {
+    /// A part that takes so many times what it is expected to; 0: none is.
+    pub factor: f64,
+    /// Such a part also takes at least so much longer than expected.
+    pub least: Duration,
+    /// Between two looks there is at least so much.
+    pub look: Duration,
+}
+
+impl Default for Hedge {
+    fn default() -> Self {
+        Self { factor: 2.0, least: LEAST, look: LOOK }
     }
 }
 

@@ -16,6 +16,7 @@ pub mod journal;
 mod names;
 pub mod presence;
 pub mod queue;
+mod reports;
 mod request;
 mod scheduler;
 mod services;
@@ -26,8 +27,9 @@ pub mod snapshot;
 mod start;
 mod status;
 
-pub use config::{BaseUrl, Parts, SchedulerConfig};
+pub use config::{BaseUrl, Hedge, Parts, SchedulerConfig};
 pub use job::{DurationEstimator, NoEstimates, ShardEstimator, TestShard};
+pub use reports::{CaseTime, NoReports, TestReports};
 pub use scheduler::Scheduler;
 pub use services::admin::AdminService;
 pub use services::execution::ExecutionService;

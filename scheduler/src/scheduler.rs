@@ -3,14 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use kiln_cas::records::SharedRecords;
 use kiln_cas::redis::Redis;
-use kiln_cas::services::Deadlines;
-use kiln_cas::stores::audit::AuditLog;
-use kiln_protos::admin::admin_server::AdminServer;
-use kiln_protos::longrunning::operations_server::OperationsServer;
-use kiln_protos::reapi::execution_server::ExecutionServer;
-use kiln_protos::worker::workers_server::WorkersServer;
 use kiln_protos::worker::{SchedulerMessage, WorkerMessage};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,10 +12,6 @@ use crate::api::Unavailable;
 use crate::completion::Completion;
 use crate::config::{Parts, SchedulerConfig};
 use crate::engine::{memory, redis};
-use crate::services::admin::AdminService;
-use crate::services::execution::ExecutionService;
-use crate::services::operations::OperationsService;
-use crate::services::workers::WorkersService;
 use crate::session::{INBOUND_CAPACITY, OUTBOUND_CAPACITY, handshake, serve};
 use crate::shared::Core;
 use crate::snapshot::Snapshot;
@@ -56,31 +45,6 @@ impl Scheduler {
 
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
-    }
-
-    pub fn execution_service(&self) -> Deadlines<ExecutionServer<ExecutionService>> {
-        let limit = self.core.config.max_message_bytes;
-        let server = ExecutionServer::new(ExecutionService { core: self.core.clone() });
-        Deadlines(server.max_decoding_message_size(limit).max_encoding_message_size(limit))
-    }
-
-    pub fn operations_service(&self) -> Deadlines<OperationsServer<OperationsService>> {
-        let limit = self.core.config.max_message_bytes;
-        let server = OperationsServer::new(OperationsService { core: self.core.clone() });
-        Deadlines(server.max_decoding_message_size(limit).max_encoding_message_size(limit))
-    }
-
-    pub fn workers_service(&self) -> WorkersServer<WorkersService> {
-        let limit = self.core.config.max_message_bytes;
-        WorkersServer::new(WorkersService { core: self.core.clone() })
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(limit)
-    }
-
-    /// What operators do to workers, noted in the audit log of `records`.
-    pub fn admin_service(&self, records: SharedRecords) -> AdminServer<AdminService> {
-        let audit = Arc::new(AuditLog::new(records));
-        AdminServer::new(AdminService { core: self.core.clone(), audit })
     }
 
     /// A session for a worker in this process, which speaks the same protocol as one over

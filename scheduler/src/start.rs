@@ -16,10 +16,10 @@ use tonic::service::RoutesBuilder;
 
 use crate::api::Unavailable;
 use crate::config::{Parts, SchedulerConfig};
-use crate::fanout::TestReports;
 use crate::hermeticity::{Checker, HermeticityConfig};
 use crate::job::ShardEstimator;
 use crate::journal::{Journal, JournalConfig};
+use crate::reports::TestReports;
 use crate::scheduler::Scheduler;
 use crate::services::hermeticity::HermeticityService;
 

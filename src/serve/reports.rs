@@ -7,7 +7,7 @@ use kiln_ci::attempts::{Attempt, CaseRun, Known, Slot, add_cases};
 use kiln_ci::junit::{Limits, put_together};
 use kiln_ci::model::{CaseName, Outcome, TestKey};
 use kiln_ci::shards::{Item, plan};
-use kiln_scheduler::fanout::{CaseTime, TestReports};
+use kiln_scheduler::{CaseTime, TestReports};
 
 const MS_PER_S: f64 = 1000.0;
 /// Stands between the name of a case and its place: no name has it, as XML has no such sign.

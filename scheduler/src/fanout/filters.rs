@@ -2,8 +2,8 @@
 //!
 //! The last list is what all others leave: so cases that are not known yet run as well, and each exactly once.
 
-use super::reports::CaseTime;
 use super::wish::Filter;
+use crate::reports::CaseTime;
 
 /// Linux takes 128 KiB in one variable; the Command message is to stay small as well.
 const MAX_BYTES: usize = 96 << 10;

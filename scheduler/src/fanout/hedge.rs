@@ -4,33 +4,11 @@
 //! Where an action may do something to others (it has the network), or must not run twice at a time (`exclusive`,
 //! do_not_cache), there is no second copy. Nor is there one while most parts still run: what is slow then is the machines.
 
-use std::time::Duration;
-
+use crate::config::Hedge;
 use crate::job::ActionFacts;
 
-/// A part that takes little longer than expected is not slow.
-const LEAST: Duration = Duration::from_secs(5);
-/// Between two looks whether a part is slow there is at least so much.
-const LOOK: Duration = Duration::from_secs(2);
 /// One of so many parts may be run a second time at the same time; one always may.
 const PARTS_FOR_A_COPY: usize = 4;
-
-/// What is slow.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hedge {
-    /// A part that takes so many times what it is expected to; 0: none is.
-    pub factor: f64,
-    /// Such a part also takes at least so much longer than expected.
-    pub least: Duration,
-    /// Between two looks there is at least so much.
-    pub look: Duration,
-}
-
-impl Default for Hedge {
-    fn default() -> Self {
-        Self { factor: 2.0, least: LEAST, look: LOOK }
-    }
-}
 
 /// Whether it may run twice at the same time.
 pub fn is_safe(facts: &ActionFacts) -> bool {

@@ -15,7 +15,6 @@ mod merge;
 mod number;
 mod plan;
 mod queue;
-mod reports;
 mod run;
 mod running;
 mod subject;
@@ -35,8 +34,6 @@ use kiln_cas::ActionKey;
 use kiln_net::panics::caught;
 use tokio::sync::{Semaphore, watch};
 
-pub use hedge::Hedge;
-pub use reports::{CaseTime, NoReports, TestReports};
 pub use subject::MARK;
 pub use wish::{FILTER, MAX_SHARDS, SHARDS, Wish, take};
 
@@ -44,7 +41,7 @@ pub(crate) use queue::WithFanOuts;
 
 use crate::api::{NotTaken, Queue, Ticket, end_of};
 use crate::completion::{SharedCompletion, event_digest};
-use crate::config::{Parts, SchedulerConfig};
+use crate::config::{Hedge, Parts, SchedulerConfig};
 use crate::job::{ActionFacts, Job, LeaseMessages, Request, Shard, unix_nanos};
 use crate::queue::TaskId;
 use derive::Derived;

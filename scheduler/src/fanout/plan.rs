@@ -8,13 +8,13 @@ use prost::Message;
 use super::derive::{Cases, Part, Whole};
 use super::filters::filters;
 use super::number::{Expected, choose};
-use super::reports::TestReports;
 use super::subject::Subject;
 use super::suites::SuiteKey;
 use super::tools::{Known, Tools};
 use super::wish::{Number, Wish};
 use crate::job::Job;
 use crate::queue::platform::Offer;
+use crate::reports::TestReports;
 use crate::snapshot::Snapshot;
 
 /// A test of which something may be learned, if it is not run in parts.

@@ -12,7 +12,6 @@ use prost::Message;
 use tonic::Code;
 
 use super::course::{Course, Ending, Next, Why};
-use super::hedge::Hedge;
 use super::merge::{Merger, Piece};
 use super::plan::idle_slots;
 use super::running::{Running, Slow, copy_of};
@@ -21,6 +20,7 @@ use super::tools::{Came, Known, Tools};
 use super::waited::Waited;
 use crate::api::Ticket;
 use crate::completion::{Completion, Together};
+use crate::config::Hedge;
 use crate::job::{Finished, Job, Outcome};
 use crate::journal::run_ns;
 use crate::queue;

@@ -8,9 +8,10 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
-use super::hedge::{Hedge, Hedging};
+use super::hedge::Hedging;
 use super::waited::Waited;
 use crate::api::{Stage, Ticket, end_of};
+use crate::config::Hedge;
 use crate::job::{ActionFacts, Finished, Job, Request, Rerun};
 use crate::snapshot::Snapshot;
 

@@ -11,7 +11,7 @@ use kiln_cas::records::{Expect, SharedRecords, Write};
 use prost::Message;
 
 use super::course::CaseId;
-use super::reports::CaseTime;
+use crate::reports::CaseTime;
 
 const PREFIX: &str = "fanout";
 /// Places, each with one test.

@@ -12,13 +12,13 @@ use tokio::sync::Semaphore;
 use tonic::Code;
 
 use super::course::{Ending, Reported, Returned};
-use super::reports::{CaseTime, TestReports};
 use super::subject::Subject;
 use super::suites::{Suite, SuiteKey, Suites, id};
 use crate::api::Queue;
 use crate::completion::SharedCompletion;
 use crate::job::Finished;
 use crate::journal::run_ns;
+use crate::reports::{CaseTime, TestReports};
 
 /// Reports that are read, and results that are put together, at a time.
 pub(super) const MAX_READERS: usize = 4;

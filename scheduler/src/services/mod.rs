@@ -6,6 +6,7 @@ pub mod hermeticity;
 mod inline;
 pub mod operations;
 pub mod own;
+mod servers;
 pub mod workers;
 
 use kiln_cas::ActionKey;

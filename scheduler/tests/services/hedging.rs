@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use kiln_cas::{Digest, DigestFunction};
 use kiln_protos::worker::{Lease, worker_failure};
+use kiln_scheduler::Hedge;
 use kiln_scheduler::SchedulerConfig;
-use kiln_scheduler::fanout::Hedge;
 use kiln_scheduler::snapshot::MAX_LISTED;
 
 use crate::fanout_rig::{action_of, ended_after, parts, run, run_again, test_action};

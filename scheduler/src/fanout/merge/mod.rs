@@ -11,8 +11,8 @@ use bytes::Bytes;
 use kiln_cas::{BlobStore, Digest, DigestFunction, StoreError};
 use kiln_protos::reapi;
 
-use super::reports::TestReports;
 use super::subject::Subject;
+use crate::reports::TestReports;
 
 /// Bytes of all parts that are put together into one output, at most.
 const MAX_OUTPUT: u64 = 64 << 20;

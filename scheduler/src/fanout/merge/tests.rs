@@ -1,9 +1,9 @@
 use kiln_cas::stores::MemoryBlobStore;
 use prost::Message;
 
-use super::super::reports::CaseTime;
 use super::super::subject::tests::{REPORT, test_command};
 use super::*;
+use crate::reports::CaseTime;
 
 const FUNCTION: DigestFunction = DigestFunction::Sha256;
 

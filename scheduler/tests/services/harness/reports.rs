@@ -1,8 +1,7 @@
 //! What is known of tests, as it is easy to write.
 
 use bytes::Bytes;
-use kiln_scheduler::fanout::{CaseTime, TestReports};
-use kiln_scheduler::{ShardEstimator, TestShard};
+use kiln_scheduler::{CaseTime, ShardEstimator, TestReports, TestShard};
 
 /// Each shard of a test takes a second longer than the one before.
 pub struct ByNumber;

@@ -1,4 +1,4 @@
-//! What fan-out asks of test intelligence: to read reports, to put them together, and to cut cases into lists.
+//! What running tests in parts asks of test intelligence: to read reports, to put them together, and to cut cases into lists.
 
 use bytes::Bytes;
 
