@@ -27,6 +27,7 @@ mod report;
 pub mod response;
 pub mod runner;
 pub mod sandbox;
+mod sandbox_runners;
 pub mod session;
 pub mod spool;
 mod status;
