@@ -29,6 +29,7 @@ mod pipelines;
 mod plans;
 mod previews;
 mod profile;
+mod progress;
 mod promotion;
 mod releases;
 mod rollouts;

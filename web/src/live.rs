@@ -10,8 +10,8 @@ use kiln_scheduler::Snapshot;
 use kiln_scheduler::snapshot::OperationView;
 use tokio::time::{Instant, timeout};
 
-use super::builds::progress::operations_of;
 use super::json::Running;
+use super::progress::operations_of;
 use super::state::WebState;
 use super::workers::unserved::Unserved;
 

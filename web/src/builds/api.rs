@@ -6,13 +6,13 @@ use axum::extract::{Path, Query as Arguments, State};
 use kiln_scheduler::journal::BuildSummary;
 use serde::Deserialize;
 
-use super::progress::Progress;
 use super::search::Search;
 use super::told;
 use crate::api::{arguments, limit, page};
 use crate::error::{ApiError, WebError};
 use crate::format::now;
 use crate::json::{Build, Builds, Invocation, Invocations, Told, cursor};
+use crate::progress::Progress;
 use crate::state::WebState;
 use crate::{find, live};
 

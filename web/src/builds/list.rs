@@ -8,7 +8,6 @@ use kiln_scheduler::journal::{BuildSummary, Page};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::progress::Progress;
 use super::rows::{self, Row};
 use super::search::Search;
 use super::told_list;
@@ -17,6 +16,7 @@ use crate::design::parts;
 use crate::error::WebError;
 use crate::format::now;
 use crate::json::{cursor, parse_cursor};
+use crate::progress::Progress;
 use crate::state::{LinksFrom, WebState};
 
 const PAGE: usize = 50;

@@ -5,7 +5,6 @@ pub(super) mod compare;
 pub mod list;
 mod open;
 mod page;
-pub mod progress;
 pub mod rows;
 pub(super) mod search;
 mod told;

@@ -12,7 +12,6 @@ use serde::Deserialize;
 
 use super::compare;
 use super::open::running;
-use super::progress::{BuildPhase, Progress};
 use super::rows;
 use super::told::{self, Told};
 use super::unknown::no_build;
@@ -24,6 +23,7 @@ use crate::design::{chart, parts};
 use crate::error::WebError;
 use crate::format::{abbreviated, count, counted, duration, encode, now, short};
 use crate::json::{cursor, parse_cursor};
+use crate::progress::{BuildPhase, Progress};
 use crate::state::WebState;
 use crate::{find, live};
 

@@ -4,12 +4,12 @@ use kiln_ci::events::Summary;
 use kiln_scheduler::journal::{BuildSummary, Counts, between};
 use maud::{Markup, html};
 
-use super::progress::{BuildPhase, Progress};
 use super::told_list;
 use crate::design::chart;
 use crate::design::rows::{self as table, Column, Line};
 use crate::design::text::{build_link, nanos, when};
 use crate::format::{abbreviated, count, now, percent, short};
+use crate::progress::{BuildPhase, Progress};
 
 /// How a build goes, where there is something to say.
 pub fn progress(progress: &Progress) -> Markup {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::cursor::cursor;
 use super::queue::Operation;
 use super::told::Told;
-use crate::builds::progress::Progress;
+use crate::progress::Progress;
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Builds {
