@@ -2,12 +2,10 @@
 //! source says what it found of both cohorts in the same window and resolution, or in words why it found nothing; it
 //! never makes a value up. docs/rollouts.md says how they are set up.
 
-mod burn;
 mod command;
 mod probe;
 mod prometheus;
 mod read;
 mod template;
 
-pub use burn::{BurnWindow, MAX_WINDOWS, STANDARD, burn};
 pub use read::read;

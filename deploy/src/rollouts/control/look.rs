@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Control;
+use super::burn::{STANDARD, burn};
 use super::driver::{Driver, Looking};
 use super::judging::{CRASH_LOOP, Sight, judged};
 use super::kept::Looked;
@@ -14,7 +15,6 @@ use crate::oci::ContentDigest;
 use crate::rollouts::machine::{Effect, Millis, Phase, TargetId};
 use crate::rollouts::parts::{Asked, Cohort, Cohorts, Health, Measured, Place, Target, Window};
 use crate::rollouts::plan::{self, Declared};
-use crate::signals::{STANDARD, burn};
 
 /// Intervals that are asked for at most: metrics servers refuse more of a series.
 const MAX_INTERVALS: Millis = 10_000;

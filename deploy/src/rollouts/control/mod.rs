@@ -13,7 +13,7 @@
 //! | `store`, `kept`, `keys` | records |
 //! | `act`, `doing`, `hand` | what is done about it, beside the rounds |
 //! | `asking`, `observing` | how targets are |
-//! | `look`, `judging` | what is measured of both versions, and the verdict |
+//! | `look`, `burn`, `judging` | what is measured of both versions, budgets among it, and the verdict |
 //! | `sets` | two sets of targets, and which one serves |
 //! | `drill`, `scheduled` | drills, and those that begin by themselves |
 //! | `locks` | deploy locks, also of people |
@@ -25,6 +25,7 @@ mod act;
 mod append;
 mod asked;
 mod asking;
+mod burn;
 mod census;
 mod commands;
 mod doing;

@@ -75,10 +75,32 @@ async fn canary(signals: &dyn Signals, asked: &Asked, length: Duration) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use async_trait::async_trait;
 
     use super::*;
-    use crate::signals::template::tests::asked;
+    use crate::oci::ContentDigest;
+    use crate::rollouts::parts::{Cohort, Place, Target};
+
+    /// Counts of both versions in the time between these, in milliseconds.
+    fn asked(from: u64, to: u64) -> Asked {
+        let cohort = |version: &str, target: &str| Cohort {
+            version: ContentDigest::of(version.as_bytes()),
+            targets: vec![Target {
+                name: target.to_owned(),
+                address: None,
+                labels: BTreeMap::new(),
+            }],
+        };
+        Asked {
+            place: Place { service: "api".to_owned(), environment: "prod".to_owned() },
+            metric: "errors".to_owned(),
+            query: Query::Counts { bad: String::new(), total: String::new() },
+            cohorts: Cohorts { canary: cohort("new", "c"), baseline: cohort("old", "a") },
+            window: Window { from, to, step: Duration::from_secs(15) },
+        }
+    }
 
     /// Answers by the length of the window in seconds.
     struct ByWindow(fn(u64) -> Measured);
@@ -92,10 +114,7 @@ mod tests {
     }
 
     async fn of(answers: fn(u64) -> Measured) -> Result<Vec<Burn>, String> {
-        let query = Query::Counts { bad: String::new(), total: String::new() };
-        let mut asked = asked(query);
-        asked.window.to = 100_000_000;
-        burn(&ByWindow(answers), &asked, 0.999, &STANDARD).await
+        burn(&ByWindow(answers), &asked(0, 100_000_000), 0.999, &STANDARD).await
     }
 
     fn counts(bad: u64, total: u64) -> Measured {
@@ -104,9 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_ran_before_the_canary_burns_none_of_its_budget() {
-        let query = Query::Counts { bad: String::new(), total: String::new() };
-        let mut asked = asked(query);
-        (asked.window.from, asked.window.to) = (99_400_000, 100_000_000);
+        let asked = asked(99_400_000, 100_000_000);
         let before =
             |seconds: u64| if seconds > 600 { counts(20, 1_000) } else { counts(0, 1_000) };
         let burns = burn(&ByWindow(before), &asked, 0.999, &STANDARD).await.unwrap();
