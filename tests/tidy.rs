@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+#[path = "tidy/folders.rs"]
+mod folders;
 #[path = "tidy/imports.rs"]
 mod imports;
 #[path = "tidy/names.rs"]

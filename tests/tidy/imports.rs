@@ -19,16 +19,24 @@ const HOPS: usize = 16;
 
 #[test]
 fn the_files_of_a_crate_import_in_no_circle() {
+    for (folder, sources) in crates() {
+        let circles = circles(&needs(&sources));
+        assert!(circles.is_empty(), "{folder}: circles of imports\n\n{}", circles.join("\n\n"));
+    }
+}
+
+/// The folder of each crate, with the text of each of its files by its path below `src`.
+pub fn crates() -> Vec<(String, BTreeMap<String, String>)> {
     let manifest = std::fs::read_to_string(super::root().join("Cargo.toml")).expect("it is there");
     let manifest: toml::Table = manifest.parse().expect("it is TOML");
     let members = manifest["workspace"]["members"].as_array().expect("members");
     let members = members.iter().map(|member| member.as_str().expect("a folder"));
-    for folder in members.chain(["."]) {
+    let read = |folder: &str| {
         let sources = sources(&super::root().join(folder).join("src"));
         assert!(!sources.is_empty(), "{folder} has no sources");
-        let circles = circles(&sources);
-        assert!(circles.is_empty(), "{folder}: circles of imports\n\n{}", circles.join("\n\n"));
-    }
+        (folder.to_owned(), sources)
+    };
+    members.chain(["."]).map(read).collect()
 }
 
 /// The text of each file below `src`, by its path there.
@@ -40,16 +48,20 @@ fn sources(src: &Path) -> BTreeMap<String, String> {
     files.collect()
 }
 
+/// Which files of a crate need which.
+pub fn needs(sources: &BTreeMap<String, String>) -> Needs {
+    Crate::read(sources).needs()
+}
+
 /// A circle in each group of files that need each other, with what leads from one to the next.
-fn circles(sources: &BTreeMap<String, String>) -> Vec<String> {
-    let needs = Crate::read(sources).needs();
+pub fn circles(needs: &Needs) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut circles = Vec::new();
     for file in needs.keys() {
         if seen.contains(file) {
             continue;
         }
-        if let Some(circle) = shortest(&needs, file) {
+        if let Some(circle) = shortest(needs, file) {
             seen.extend(circle.iter().map(|(from, _)| from.clone()));
             let steps = circle.iter().map(|(from, why)| format!("  {from} uses {why}"));
             circles.push(steps.collect::<Vec<_>>().join("\n"));
@@ -59,7 +71,7 @@ fn circles(sources: &BTreeMap<String, String>) -> Vec<String> {
 }
 
 /// File -> the files that it needs, with the path by which it names each.
-type Needs = BTreeMap<String, BTreeMap<String, String>>;
+pub type Needs = BTreeMap<String, BTreeMap<String, String>>;
 
 /// The shortest way from a file back to it.
 fn shortest(needs: &Needs, start: &String) -> Option<Vec<(String, String)>> {
@@ -232,7 +244,7 @@ impl Crate {
 }
 
 /// The module of a file, by its path below `src`.
-fn module_of(file: &str) -> Module {
+pub fn module_of(file: &str) -> Module {
     let path = file.strip_suffix(".rs").unwrap_or(file);
     let mut module: Module = path.split('/').map(str::to_owned).collect();
     let last = module.last().map_or("", String::as_str);
@@ -248,7 +260,7 @@ mod tests {
 
     fn found(files: &[(&str, &str)]) -> Vec<String> {
         let sources = files.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned()));
-        circles(&sources.collect())
+        circles(&needs(&sources.collect()))
     }
 
     /// `a` uses `b` as `text` says, and `b` uses `a`.
