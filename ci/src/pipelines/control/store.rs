@@ -36,9 +36,12 @@ pub fn decode<T: DeserializeOwned>(stored: &Record) -> Result<T, ControlError> {
     serde_json::from_slice(&stored.value).map_err(damaged)
 }
 
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, ControlError> {
+    serde_json::to_vec(value).map_err(ControlError::Unwritable)
+}
+
 pub fn put<T: Serialize>(key: String, expect: Expect, value: &T) -> Result<Write, ControlError> {
-    let value = serde_json::to_vec(value).map_err(ControlError::Unwritable)?;
-    Ok(Write { key, expect, value: Some(Bytes::from(value)) })
+    Ok(Write { key, expect, value: Some(encode(value)?.into()) })
 }
 
 pub fn delete(key: String) -> Write {
@@ -49,7 +52,7 @@ pub fn delete(key: String) -> Write {
 pub fn parts<T: Serialize>(values: &[T]) -> Result<Vec<(usize, Bytes)>, ControlError> {
     let (mut parts, mut part, mut first) = (Vec::new(), Vec::new(), 0);
     for (at, value) in values.iter().enumerate() {
-        let one = serde_json::to_vec(value).map_err(ControlError::Unwritable)?;
+        let one = encode(value)?;
         if !part.is_empty() && part.len() + one.len() > PART {
             parts.push((first, closed(std::mem::take(&mut part))));
             first = at;
@@ -107,6 +110,7 @@ impl Store {
         Ok(self.get(&key).await?.ok_or_else(none)?.0)
     }
 
+    /// How long a history is, and the version of the record that says so.
     pub async fn head(&self, id: &str) -> Result<Option<(Head, u64)>, ControlError> {
         self.get(&keys::head(id)).await
     }

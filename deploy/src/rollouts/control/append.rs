@@ -12,6 +12,7 @@ use super::store::{MAX_EVENTS, put};
 use super::{Control, drill, keys, notice, scheduled};
 use crate::rollouts::machine::{End, Event, Input, Logged, Millis, RolloutState, decide};
 use crate::rollouts::parts::Target;
+use crate::rollouts::plan::is_name;
 
 /// Events of one record.
 const BATCH: usize = 2_000;
@@ -20,6 +21,7 @@ const BATCH: usize = 2_000;
 pub struct Open {
     pub rollout: Arc<Rollout>,
     pub state: RolloutState,
+    /// Of the head.
     version: Version,
     /// Time of the last event: a clock that goes back is not followed.
     last: Millis,
@@ -52,9 +54,10 @@ impl Open {
 impl Control {
     /// The state as the log says: only what was appended since it was asked for last is read.
     pub(super) async fn open(&self, id: &str) -> Result<Open, ControlError> {
+        let none = || ControlError::NoRollout(id.chars().take(80).collect());
         // The head first: what is appended while the log is read makes it no longer than is known.
-        let head = self.store.read_head(id).await?;
-        let length = head.value.length;
+        let head = if is_name(id) { self.store.head(id).await? } else { None };
+        let (Head { length, .. }, version) = head.ok_or_else(none)?;
         let known = self.folds.get(id).filter(|it| it.state.length <= length);
         let mut fold = match known {
             Some(known) => known,
@@ -70,7 +73,7 @@ impl Control {
         }
         self.folds.put(id, fold.clone());
         let Fold { rollout, state, last } = Fold::clone(&fold);
-        Ok(Open { rollout, state, version: head.version.unwrap_or(0), last })
+        Ok(Open { rollout, state, version, last })
     }
 
     /// The targets of a rollout, which never change.
@@ -121,17 +124,11 @@ impl Control {
             self.counters.count(&open.rollout, &events, (&open.state, &state));
         }
         // Where it is not known, the next append conflicts, and all is read again.
-        let version = self.written(open, state.length).await.ok().flatten().unwrap_or(0);
+        let written = self.store.head(&open.rollout.id).await.ok().flatten();
+        let same = written.filter(|(head, _)| head.length == state.length);
+        let version = same.map_or(0, |(_, version)| version);
         (open.state, open.version, open.last) = (state, version, now);
         Ok(Appended::Events(events.into_iter().map(|logged| logged.event).collect()))
-    }
-
-    /// The version of the head, if nobody has appended since.
-    async fn written(&self, open: &Open, length: u64) -> Result<Option<Version>, ControlError> {
-        let stored = self.store.records.get(&keys::head(&open.rollout.id)).await?;
-        let Some(stored) = stored else { return Ok(None) };
-        let head: Head = super::store::decode(&stored)?;
-        Ok((head.length == length).then_some(stored.version))
     }
 
     /// What is noted of events, told of them, and follows from a good end.

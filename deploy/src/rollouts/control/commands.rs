@@ -199,7 +199,7 @@ impl Control {
     /// How far a rollout is. `None`: there is no such rollout.
     pub async fn head(&self, id: &str) -> Result<Option<Head>, ControlError> {
         match is_name(id) {
-            true => self.store.head(id).await,
+            true => Ok(self.store.head(id).await?.map(|(head, _)| head)),
             false => Ok(None),
         }
     }

@@ -93,7 +93,7 @@ impl Control {
             let mut read = self.store.locks(place).await?;
             let none = || ControlError::Refused(format!("nobody has the deploy lock of {place}"));
             let lock = read.value.held(now).cloned().ok_or_else(none)?;
-            if self.store.head(&lock.owner).await?.is_some_and(|head| !head.ended) {
+            if self.store.head(&lock.owner).await?.is_some_and(|(head, _)| !head.ended) {
                 let message = format!("the lock is that of the rollout {}: abort it", lock.owner);
                 return Err(ControlError::Refused(message));
             }

@@ -30,7 +30,7 @@ impl Control {
         ask: &Start,
         beside: bool,
     ) -> Result<(), ControlError> {
-        let ended = self.store.head(newest).await?.is_none_or(|head| head.ended);
+        let ended = self.store.head(newest).await?.is_none_or(|(head, _)| head.ended);
         match (ended, ask.supersede) {
             (true, _) => Ok(()),
             // While it runs, what serves now may not be what serves when it has returned.

@@ -143,11 +143,13 @@ impl Store {
         self.get(&known).await?.ok_or_else(none)
     }
 
-    pub async fn head(&self, id: &str) -> Result<Option<Head>, ControlError> {
-        self.get(&keys::head(id)).await
+    /// How long a log is, and the version of the record that says so.
+    pub async fn head(&self, id: &str) -> Result<Option<(Head, Version)>, ControlError> {
+        let Some(stored) = self.records.get(&keys::head(id)).await? else { return Ok(None) };
+        Ok(Some((decode(&stored)?, stored.version)))
     }
 
-    /// The same of several rollouts, in their order. One that cannot be read is as one that is not there.
+    /// The heads of several rollouts, in their order. One that cannot be read is as one that is not there.
     pub async fn heads(&self, ids: &[String]) -> Result<Vec<Option<Head>>, ControlError> {
         let keys: Vec<String> = ids.iter().map(|id| keys::head(id)).collect();
         let found = self.records.get_each(&keys).await?;
@@ -171,14 +173,6 @@ impl Store {
                 return Ok(found);
             }
         }
-    }
-
-    /// The head of a rollout that is there.
-    pub async fn read_head(&self, id: &str) -> Result<Read<Head>, ControlError> {
-        let none = || ControlError::NoRollout(id.chars().take(80).collect());
-        let key = is_name(id).then(|| keys::head(id)).ok_or_else(none)?;
-        let stored = self.records.get(&key).await?.ok_or_else(none)?;
-        Ok(Read { value: decode(&stored)?, version: Some(stored.version) })
     }
 
     /// The next events of a log from one on that was appended first of several, none of them from `end` on. Empty: there
