@@ -38,7 +38,7 @@ fn answer(error: &ControlError) -> (StatusCode, &'static str) {
         It::Storage(_) | It::Restless => {
             (StatusCode::SERVICE_UNAVAILABLE, "Nothing was changed; try again.")
         }
-        It::Damaged { .. } | It::Unwritable(_) | It::Panicked(_) => {
+        It::Damaged { .. } | It::Missing { .. } | It::Unwritable(_) | It::Panicked(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The server's log has more.")
         }
     }

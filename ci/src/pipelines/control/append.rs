@@ -35,14 +35,12 @@ impl Control {
             Some(known) => known,
             None => Arc::new(Open::new(self.store.run(id).await?, self.store.stages(id).await?)),
         };
-        if open.state.length < length {
+        while open.state.length < length {
             let events = self.store.events(id, open.state.length, length).await?;
             let open = Arc::make_mut(&mut open);
             events.iter().for_each(|logged| open.take(logged));
         }
-        if open.state.length == length {
-            self.opened.put(id, open.clone());
-        }
+        self.opened.put(id, open.clone());
         Ok(Open { version, ..Open::clone(&open) })
     }
 

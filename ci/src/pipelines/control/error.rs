@@ -17,6 +17,8 @@ pub enum ControlError {
         #[source]
         source: serde_json::Error,
     },
+    #[error("event {number} of {id} is not there, though it was written")]
+    Missing { id: String, number: u64 },
     #[error("what is to be kept cannot be written")]
     Unwritable(#[source] serde_json::Error),
     #[error("others changed what was asked about again and again")]

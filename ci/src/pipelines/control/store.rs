@@ -130,17 +130,13 @@ impl Store {
         }
     }
 
-    /// Everything below a prefix, in order. `after`: only what is behind this key.
-    async fn all(
-        &self,
-        prefix: &str,
-        mut after: Option<String>,
-    ) -> Result<Vec<Record>, ControlError> {
+    /// Everything below a prefix, in order.
+    async fn all(&self, prefix: &str) -> Result<Vec<Record>, ControlError> {
         let mut found: Vec<Record> = Vec::new();
         loop {
+            let after = found.last().map(|it| it.key.clone());
             let more = self.records.list(prefix, after.as_deref(), false, PAGE).await?;
             let full = more.len() == PAGE;
-            after = more.last().map(|it| it.key.clone());
             found.extend(more);
             if !full {
                 return Ok(found);
@@ -150,21 +146,29 @@ impl Store {
 
     pub async fn stages(&self, id: &str) -> Result<Vec<Stage>, ControlError> {
         let mut stages: Vec<Stage> = Vec::new();
-        for part in self.all(&keys::stages(id), None).await? {
+        for part in self.all(&keys::stages(id)).await? {
             stages.extend(decode::<Vec<Stage>>(&part)?);
         }
         Ok(stages)
     }
 
-    /// Events of a history, from one number up to another. Both are lengths that its head has or had: no record goes across.
-    pub async fn events(&self, id: &str, from: u64, to: u64) -> Result<Vec<Logged>, ControlError> {
-        let before = from.checked_sub(1).map(|last| keys::events(id, last));
+    /// The next events of a history, one at least, from the number `from` on, which a record begins with, and below `end`, which is
+    /// or was its length: no record goes across. Errors: `Missing` where event `from` is not there.
+    pub async fn events(&self, id: &str, from: u64, end: u64) -> Result<Vec<Logged>, ControlError> {
+        let after = from.checked_sub(1).map(|before| keys::events(id, before));
+        let found = self.records.list(&keys::log(id), after.as_deref(), false, PAGE).await?;
         let mut events: Vec<Logged> = Vec::new();
-        for batch in self.all(&keys::log(id), before).await? {
-            events.extend(decode::<Vec<Logged>>(&batch)?);
+        for batch in &found {
+            let number = from + events.len() as u64;
+            if number >= end || batch.key != keys::events(id, number) {
+                break;
+            }
+            events.extend(decode::<Vec<Logged>>(batch)?);
         }
-        events.truncate(usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX));
-        Ok(events)
+        match events.is_empty() {
+            true => Err(ControlError::Missing { id: id.to_owned(), number: from }),
+            false => Ok(events),
+        }
     }
 
     /// Runs that have not ended, the oldest first.

@@ -64,12 +64,9 @@ impl Control {
             None => Arc::new(Fold::new(self.store.rollout(id).await?)),
         };
         while fold.state.length < length {
-            let more = self.store.events(id, fold.state.length, length).await?;
-            if more.is_empty() {
-                break;
-            }
+            let events = self.store.events(id, fold.state.length, length).await?;
             let fold = Arc::make_mut(&mut fold);
-            more.iter().for_each(|logged| fold.take(logged));
+            events.iter().for_each(|logged| fold.take(logged));
         }
         self.folds.put(id, fold.clone());
         let Fold { rollout, state, last } = Fold::clone(&fold);

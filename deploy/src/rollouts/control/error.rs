@@ -17,6 +17,8 @@ pub enum ControlError {
         #[source]
         source: JsonError,
     },
+    #[error("event {number} of {id} is not there, though it was written")]
+    Missing { id: String, number: u64 },
     #[error("what is to be kept cannot be written")]
     Unwritable(#[source] JsonError),
     #[error("{what} could not be asked")]

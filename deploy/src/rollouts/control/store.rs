@@ -175,17 +175,23 @@ impl Store {
         }
     }
 
-    /// The next events of a log from one on that was appended first of several, none of them from `end` on. Empty: there
-    /// are no more.
+    /// The next events of a log, one at least, from the number `from` on, which a record begins with, and below `end`, which is
+    /// or was its length: no record goes across. Errors: `Missing` where event `from` is not there.
     pub async fn events(&self, id: &str, from: u64, end: u64) -> Result<Vec<Logged>, ControlError> {
         let after = from.checked_sub(1).map(|before| keys::events(id, before));
         let found = self.records.list(&keys::log(id), after.as_deref(), false, PAGE).await?;
-        let mut log: Vec<Logged> = Vec::new();
+        let mut events: Vec<Logged> = Vec::new();
         for batch in &found {
-            log.extend(decode::<Vec<Logged>>(batch)?);
+            let number = from + events.len() as u64;
+            if number >= end || batch.key != keys::events(id, number) {
+                break;
+            }
+            events.extend(decode::<Vec<Logged>>(batch)?);
         }
-        log.truncate(usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX));
-        Ok(log)
+        match events.is_empty() {
+            true => Err(ControlError::Missing { id: id.to_owned(), number: from }),
+            false => Ok(events),
+        }
     }
 
     /// The last events of a log of this length, and the number of the first of them.

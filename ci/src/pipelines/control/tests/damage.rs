@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::rig::Rig;
+use crate::model::Time;
+use crate::pipelines::control::store::put;
 use crate::pipelines::control::{Control, ControlError, keys};
+use crate::pipelines::machine::{Event, Logged};
 use crate::storage::{Expect, Records as _, Write};
 
 const PLAIN: &str = "name = \"plain\"\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n";
@@ -70,4 +73,51 @@ async fn many_that_cannot_be_read_keep_no_other_run() {
     rig.clock.advance(Duration::from_secs(2 * 86_400));
     rig.frontend().sweep().await.unwrap();
     assert!(rig.memory.get(&keys::run(&run.id)).await.unwrap().is_none());
+}
+
+/// The number of the event for whose lack something was not done.
+fn lacking<T>(done: Result<T, ControlError>) -> Option<u64> {
+    match done {
+        Err(ControlError::Missing { number, .. }) => Some(number),
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_history_lacks_events_is_not_gone_on_with() {
+    let rig = Rig::new();
+    let run = rig.start(PLAIN).await;
+    rig.drive(&run.id).await.unwrap();
+    let log = rig.memory.list(&keys::log(&run.id), None, false, 100).await.unwrap();
+    assert!(log.len() >= 2, "only {} records", log.len());
+    for lost in [&log[0], &log[log.len() - 1]] {
+        let number: u64 = lost.key.rsplit('/').next().unwrap().parse().unwrap();
+        let write = |value| Write { key: lost.key.clone(), expect: Expect::Anything, value };
+        rig.memory.write(vec![write(None)]).await.unwrap();
+        assert_eq!(lacking(rig.frontend().show(&run.id).await), Some(number));
+        assert_eq!(lacking(rig.drive(&run.id).await), Some(number));
+        rig.memory.write(vec![write(Some(lost.value.clone()))]).await.unwrap();
+        rig.frontend().show(&run.id).await.unwrap();
+    }
+    assert_eq!(kept(&rig, &keys::log(&run.id)).await.len(), log.len(), "nothing was appended");
+}
+
+#[tokio::test]
+async fn a_history_is_read_in_pages_and_not_beyond_its_end() {
+    let rig = Rig::new();
+    let control = rig.frontend();
+    for at in 0..600 {
+        let events = [Logged { at: Time(at), event: Event::Began }];
+        let write = put(keys::events("long", at), Expect::Absent, &events).unwrap();
+        rig.memory.write(vec![write]).await.unwrap();
+    }
+    let (mut read, mut pages) = (Vec::<Logged>::new(), 0);
+    while read.len() < 550 {
+        let page = control.store.events("long", read.len() as u64, 550).await.unwrap();
+        read.extend(page);
+        pages += 1;
+    }
+    let numbers: Vec<u64> = read.iter().map(|it| it.at.0).collect();
+    assert_eq!(numbers, (0..550).collect::<Vec<_>>());
+    assert!(pages > 1, "all of it at once");
 }

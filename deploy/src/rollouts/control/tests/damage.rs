@@ -2,8 +2,8 @@
 
 use kiln_cas::records::{Expect, Records as _, SharedRecords, Write};
 
-use super::rig::Rig;
-use crate::rollouts::control::{Control, ControlError, Rollout, keys, needed};
+use super::rig::{DECLARED, Rig};
+use crate::rollouts::control::{Control, ControlError, Driver, Rollout, keys, needed};
 use crate::rollouts::parts::Place;
 
 async fn damage(rig: &Rig, key: String) {
@@ -64,4 +64,30 @@ async fn what_cannot_be_read_of_a_place_hides_no_other_one_and_lets_no_release_g
     assert_eq!(rig.control.drills_overdue().await.unwrap(), 0);
     // It may need any release.
     assert!(matches!(needed(&records).await, Err(ControlError::Damaged { .. })));
+}
+
+/// The number of the event for whose lack something was not done.
+fn lacking<T>(done: Result<T, ControlError>) -> Option<u64> {
+    match done {
+        Err(ControlError::Missing { number, .. }) => Some(number),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_rollout_whose_log_lacks_events_is_not_gone_on_with() {
+    let rig = Rig::new();
+    let one = rig.start(DECLARED, "app:1").await;
+    rig.drive_to_end(&one.id).await;
+    let log = rig.records.inner.list(&keys::log(&one.id), None, false, 100).await.unwrap();
+    assert!(log.len() > 2, "only {} records", log.len());
+    for lost in [&log[0], &log[1], &log[log.len() - 1]] {
+        let number: u64 = lost.key.rsplit('/').next().unwrap().parse().unwrap();
+        let write = |value| Write { key: lost.key.clone(), expect: Expect::Anything, value };
+        rig.records.inner.write(vec![write(None)]).await.unwrap();
+        assert_eq!(lacking(rig.elsewhere().show(&one.id).await), Some(number));
+        assert_eq!(lacking(Driver::load(rig.elsewhere(), &one.id).await), Some(number));
+        rig.records.inner.write(vec![write(Some(lost.value.clone()))]).await.unwrap();
+        rig.elsewhere().show(&one.id).await.unwrap();
+    }
 }
