@@ -1,5 +1,6 @@
 //! Runs in records. A history grows by compare-and-swap on its head, and all that belongs to an event is written in one step with
-//! it: the audit log, the group, whether it is active.
+//! it: the audit log, the group, whether it is active. Rollouts are kept in the same way; docs/ARCHITECTURE.md says why that is
+//! written twice.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! Rollouts in records. A log grows by compare-and-swap on its length, and all that belongs to an event is written in
-//! one step with it: the audit log, the deploy lock, what is to be told.
+//! Rollouts in records. A log grows by compare-and-swap on its head, and all that belongs to an event is written in
+//! one step with it: the audit log, the deploy lock, what is to be told. Runs of pipelines are kept in the same way;
+//! docs/ARCHITECTURE.md says why that is written twice.
 
 use std::error::Error;
 
