@@ -90,7 +90,7 @@ impl Queues {
 
     /// Requests that no runner has taken in, oldest first, but those that cannot be read.
     pub(super) async fn waiting(&self, queue: &LaneName) -> Result<Vec<Asked>, HostedError> {
-        let pass_by = |key: &str, error: &QueueError| self.leave_out(key, error);
+        let pass_by = |key: &str, error: &QueueError| self.pass_by(key, error);
         let found = requests::<Asked>(&*self.records, queue, MAX_WAITING, &pass_by).await?;
         Ok(found.into_iter().map(|(_, asked)| asked).collect())
     }
@@ -123,7 +123,7 @@ impl Queues {
         queue: &LaneName,
         limit: usize,
     ) -> Result<Vec<Pending>, HostedError> {
-        let pass_by = |key: &str, error: &QueueError| self.leave_out(key, error);
+        let pass_by = |key: &str, error: &QueueError| self.pass_by(key, error);
         let found = requests::<Asked>(&*self.records, queue, limit, &pass_by).await?;
         let pending = |(_, it): (u64, Asked)| Pending { id: it.id, request: it.ask.request };
         Ok(found.into_iter().map(pending).collect())

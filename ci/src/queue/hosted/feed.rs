@@ -176,7 +176,7 @@ impl Feed {
             let number = it.key.strip_prefix(&prefix).and_then(|it| it.parse().ok());
             let (at, news) = decode(&it.key, &it.value).unwrap_or_else(|error| {
                 // A step that means nothing: who is told goes on with the next.
-                self.queues.leave_out(&it.key, &error);
+                self.queues.pass_by(&it.key, &error);
                 (self.queues.clock.now(), Vec::new())
             });
             Told { queue: name.clone(), number: number.unwrap_or(heard + 1), at, news }

@@ -40,7 +40,7 @@ impl Queues {
             let lane = match self.kept(&name).lane().await {
                 Ok((lane, _)) => lane,
                 Err(error @ QueueError::Damaged { .. }) => {
-                    self.leave_out(&name.key("lane"), &error);
+                    self.pass_by(&name.key("lane"), &error);
                     None
                 }
                 Err(error) => return Err(error.into()),

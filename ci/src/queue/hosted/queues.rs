@@ -1,19 +1,15 @@
 //! The queues of a server, and what they stand on.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use kiln_net::causes::chain;
+use kiln_net::Unread;
 
 use super::head::Totals;
 use crate::queue::serving::{Kept, LaneName};
 use crate::services::Clock;
 use crate::storage::Records;
-
-/// Records that cannot be read of which it is remembered that this was said.
-const MAX_UNREAD: usize = 1_000;
 
 /// The queues of a server. Clones share them.
 #[derive(Clone)]
@@ -24,7 +20,7 @@ pub struct Queues {
     pub(super) who: Arc<str>,
     /// What this process has taken in since it began.
     pub(super) counts: Arc<Mutex<Totals>>,
-    unread: Arc<Mutex<BTreeSet<String>>>,
+    unread: Arc<Unread>,
 }
 
 impl Queues {
@@ -34,12 +30,9 @@ impl Queues {
         Self { records, clock, who, counts: Arc::default(), unread: Arc::default() }
     }
 
-    /// A record that cannot be read is left out where it would hold up others. That is said once of each.
-    pub(super) fn leave_out(&self, key: &str, error: &(dyn Error + 'static)) {
-        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
-        if unread.len() < MAX_UNREAD && unread.insert(key.to_owned()) {
-            tracing::error!(key, error = chain(error), "a record of a merge queue is left out");
-        }
+    /// A record that cannot be read must not hold up others. That is said once of each.
+    pub(super) fn pass_by(&self, key: &str, error: &(dyn Error + 'static)) {
+        self.unread.pass_by(key, error);
     }
 
     pub(super) fn kept(&self, queue: &LaneName) -> Kept {

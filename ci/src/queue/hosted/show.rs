@@ -40,7 +40,7 @@ impl Queues {
             Ok((LaneName::new(name)?, decode(&it.key, &it.value)?))
         };
         let read = |it: &crate::storage::Record| {
-            head(it).inspect_err(|error| self.leave_out(&it.key, error)).ok()
+            head(it).inspect_err(|error| self.pass_by(&it.key, error)).ok()
         };
         Ok(found.iter().filter_map(read).collect())
     }
@@ -66,7 +66,7 @@ impl Queues {
     pub async fn show(&self, queue: &LaneName, ended: usize) -> Result<Shown, HostedError> {
         let head = self.head(queue).await?;
         let kept = self.kept(queue);
-        let pass_by = |key: &str, error: &QueueError| self.leave_out(key, error);
+        let pass_by = |key: &str, error: &QueueError| self.pass_by(key, error);
         Ok(Shown {
             name: queue.clone(),
             head,
@@ -85,7 +85,7 @@ impl Queues {
         for it in &found {
             match decode(&it.key, &it.value) {
                 Ok(run) => ran.push(run),
-                Err(error) => self.leave_out(&it.key, &error),
+                Err(error) => self.pass_by(&it.key, &error),
             }
         }
         Ok(ran)
