@@ -43,7 +43,7 @@ fn answer(error: &ControlError) -> (StatusCode, &'static str) {
         It::Records(_) | It::Restless | It::Part { .. } => {
             (StatusCode::SERVICE_UNAVAILABLE, "Nothing was changed; try again.")
         }
-        It::Damaged { .. } | It::Missing { .. } | It::Unwritable(_) => {
+        It::Damaged { .. } | It::Missing { .. } | It::Unwritable(_) | It::Panicked(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The server's log has more.")
         }
     }

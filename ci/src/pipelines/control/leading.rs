@@ -50,15 +50,8 @@ impl Control {
             let mut pause = LOOK;
             sweeping = sweeping.filter(|it| !it.0.is_finished());
             let sweeps = sweeping.is_none() && swept.is_none_or(|it| it.elapsed() >= SWEEP);
-            let due = match caught(self.due(sweeps)).await {
-                Ok(due) => due,
-                Err(panicked) => {
-                    tracing::warn!(%panicked, "it is not known which pipelines run");
-                    let _ = tokio::time::timeout(pause, woken).await;
-                    continue;
-                }
-            };
-            match due {
+            let due = caught(self.due(sweeps)).await;
+            match due.unwrap_or_else(|panicked| Err(panicked.into())) {
                 Ok(Due::Here(due)) => {
                     drove = true;
                     if due.is_empty() {

@@ -1,6 +1,7 @@
 //! Why a rollout could not be started, shown or told anything.
 
 use kiln_cas::records::RecordsError;
+use kiln_net::panics::Panicked;
 
 use crate::json::JsonError;
 use crate::rollouts::machine::Lock;
@@ -29,6 +30,8 @@ pub enum ControlError {
     },
     #[error("others changed what was asked about again and again")]
     Restless,
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     #[error("there is no rollout {0}")]
     NoRollout(String),
     #[error("the declaration cannot be used")]

@@ -36,9 +36,8 @@ pub(super) async fn keep(control: Arc<Control>, id: String) {
         tracing::error!(rollout = id, panics, error = %panicked, "the driver of a rollout panicked");
         if panics >= MAX_PANICS {
             let held = caught(Box::pin(control.hold(&id, panics, &panicked))).await;
-            let held = held.map_err(|panicked| panicked.to_string());
-            if let Err(why) = held.and_then(|held| held.map_err(|error| chain(&error))) {
-                tracing::error!(rollout = id, why, "a rollout cannot be paused");
+            if let Err(error) = held.unwrap_or_else(|panicked| Err(panicked.into())) {
+                tracing::error!(rollout = id, error = %chain(&error), "a rollout cannot be paused");
             }
         }
         tokio::time::sleep(PAUSES.pause(panics)).await;

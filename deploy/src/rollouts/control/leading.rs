@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kiln_net::causes::chain;
 use kiln_net::lease::Standing;
+use kiln_net::panics::caught;
 use tokio::task::JoinHandle;
 
 use super::Control;
@@ -52,7 +53,8 @@ impl Control {
             // What begins while it looks is not missed.
             woken.as_mut().enable();
             let mut pause = LOOK;
-            match self.due().await {
+            let due = caught(self.due()).await;
+            match due.unwrap_or_else(|panicked| Err(panicked.into())) {
                 Ok(Due::Nothing) => {
                     running.clear();
                     if std::mem::take(&mut drove) {

@@ -1,4 +1,4 @@
-//! A driver that panics each time it runs.
+//! What panics each time it is done holds up nothing else.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use super::rig::{DECLARED, Rig};
 use crate::rollouts::control::faults;
-use crate::rollouts::machine::Event;
+use crate::rollouts::machine::{End, Event, Phase};
 
 #[tokio::test(start_paused = true)]
 async fn a_rollout_whose_driver_panics_each_time_is_paused_until_a_person_has_looked() {
@@ -31,5 +31,34 @@ async fn a_rollout_whose_driver_panics_each_time_is_paused_until_a_person_has_lo
     sleep(Duration::from_secs(120)).await;
     assert!(!driving.is_finished());
     assert!(rig.control.show(&one.id).await.unwrap().state.paused.is_some());
+    driving.abort();
+}
+
+/// Lets time go by until the rollout has come so far.
+async fn until(rig: &Rig, id: &str, holds: impl Fn(&Phase) -> bool) {
+    let comes = async {
+        while !holds(&rig.control.show(id).await.unwrap().state.phase) {
+            rig.wait(100);
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(3_600), comes).await.expect("it comes so far");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_panics_looking_for_rollouts_ends_none_that_goes_on() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let one = rig.start(DECLARED, "app:2").await;
+    let driving = tokio::spawn(rig.control.clone().run());
+    until(&rig, &one.id, |phase| matches!(phase, Phase::Baking(_))).await;
+    rig.records.breaks.store(true, Ordering::SeqCst);
+    until(&rig, &one.id, |phase| matches!(phase, Phase::Ended(_))).await;
+    assert_eq!(rig.control.show(&one.id).await.unwrap().state.phase, Phase::Ended(End::Succeeded));
+    assert!(!driving.is_finished());
+    // What begins meanwhile is found once that is mended.
+    rig.records.breaks.store(false, Ordering::SeqCst);
+    let next = rig.start(DECLARED, "app:3").await;
+    until(&rig, &next.id, |phase| matches!(phase, Phase::Ended(_))).await;
     driving.abort();
 }

@@ -28,6 +28,8 @@ pub struct Faulty {
     pub reads: AtomicUsize,
     /// Others go on between a read and what follows from it.
     pub slow: AtomicBool,
+    /// Whoever lists the rollouts that run panics.
+    pub breaks: AtomicBool,
 }
 
 #[async_trait]
@@ -62,6 +64,8 @@ impl Records for Faulty {
         reverse: bool,
         limit: usize,
     ) -> Result<Vec<Record>, RecordsError> {
+        let breaks = self.breaks.load(Ordering::SeqCst);
+        assert!(!breaks || prefix != "rollouts/active/", "it breaks");
         let found = self.inner.list(prefix, after, reverse, limit).await?;
         if prefix.starts_with("rollouts/log/") {
             self.reads.fetch_add(found.len(), Ordering::SeqCst);
@@ -275,6 +279,7 @@ impl Rig {
             fails: Mutex::new(None),
             reads: AtomicUsize::new(0),
             slow: AtomicBool::new(false),
+            breaks: AtomicBool::new(false),
         });
         let old = Fake { version: Some(digest("old")), ..Fake::default() };
         let fleet = Arc::new(Fleet::default());
