@@ -117,8 +117,8 @@ pub async fn run(
     finish(command, input, (limit, keep), true).await
 }
 
-/// The same without a guard: for programs that take moments, of which there are many (git), and that may end by themselves where
-/// this process is killed.
+/// The same without a guard: for programs that take moments, of which there are many (most of git's commands), and that may end by
+/// themselves where this process is killed.
 pub async fn run_brief(
     command: Command,
     input: Option<&[u8]>,

@@ -1,5 +1,7 @@
 //! `kiln queue`, by its example: a real repository with branches of all kinds, and only the good ones land.
 
+use std::io::Read;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -100,4 +102,31 @@ fn a_queue_that_is_killed_takes_its_check_along() {
         assert!(Instant::now() < until, "they go on: {processes:?}");
         pause();
     }
+}
+
+#[test]
+fn a_queue_that_is_killed_takes_a_git_along_that_hangs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // A repository that takes connections, and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    silent.set_nonblocking(true).expect("it is a socket");
+    let remote = format!("git://{}/app.git", silent.local_addr().expect("it is bound"));
+    let mut run = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    run.args(["queue", "run", "--state", "queue", "--repo", &remote, "--check", "true"]);
+    run.current_dir(directory.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    let running = Running(run.spawn().expect("it runs"));
+    let until = Instant::now() + WITHIN;
+    let mut git = loop {
+        if let Ok((git, _)) = silent.accept() {
+            break git;
+        }
+        assert!(Instant::now() < until, "git does not ask");
+        pause();
+    };
+    git.set_nonblocking(false).expect("it is a socket");
+    git.set_read_timeout(Some(WITHIN)).expect("it is a socket");
+    drop(running);
+    // What it asks, and then the end of it.
+    let mut asked = Vec::new();
+    git.read_to_end(&mut asked).expect("it ends with its queue");
 }

@@ -1,15 +1,12 @@
 //! Puts changes together on top of a base, without a working tree. The same changes on the same base always give
 //! the same commit: times are those of what is merged.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
-use super::repository::{GitError, Repository, failed, succeeded};
+use super::repository::{GitError, LIMIT, Repository, failed, succeeded};
 use crate::queue::{Branch, Commit};
 use kiln_net::process::{Keep, run_brief, words};
 
-const LIMIT: Duration = Duration::from_secs(600);
 /// Most commits of a branch that are put onto the base one by one.
 const MAX_COMMITS: usize = 500;
 /// Most bytes of what is said of commits.

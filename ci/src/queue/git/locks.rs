@@ -1,30 +1,31 @@
 //! Lock files that a git leaves which is killed while it writes (`NAME.lock`, beside what it writes): whoever writes the
 //! same later fails for as long as they are there.
 //!
-//! They are removed where nobody can be writing. Each git of ours holds a file of the clone as its stdin for as long as it
-//! runs, also where it outlives a runner that was killed; locks go while none does.
+//! They are removed where nobody can be writing. A git that writes a tree holds the tree's slot as its stdin for as long as it
+//! runs, so that whoever has the slot removes them at once. Each other git of ours holds a file of the clone, also where it
+//! outlives a runner that was killed; what these leave goes while none of them runs.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::repository::{GitError, Repository};
+use super::slots::Slot;
 
 /// What is held, in the clone.
 const HELD: &str = "kiln-held";
 /// For so long it is waited until no git of ours runs, and how often it is looked.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 /// Most files that are looked at.
 const MAX_SEEN: usize = 200_000;
 
-/// What locks are removed of.
+/// What locks are removed of while no git of ours runs.
 #[derive(Clone, Copy, Debug)]
-enum Part<'a> {
+enum Part {
     Heads,
-    Tree(&'a Path),
     All,
 }
 
@@ -36,7 +37,7 @@ impl Repository {
         open.map_err(|source| self.path(&path, source))
     }
 
-    /// The stdin of one git: no locks are removed before it has ended.
+    /// The stdin of one git: no locks but those of trees are removed before it has ended.
     pub(super) fn hold(&self) -> Result<File, GitError> {
         let file = self.held()?;
         // Whoever removes locks does so without a pause.
@@ -50,9 +51,14 @@ impl Repository {
         self.unlock(Part::Heads).await
     }
 
-    /// The same of a tree of which the caller has the slot.
-    pub async fn unlock_tree(&self, tree: &Path) -> Result<bool, GitError> {
-        self.unlock(Part::Tree(tree)).await
+    /// The same of a slot's tree, at once: whoever writes there has the slot, which the caller has.
+    pub(super) fn unlock_tree(&self, slot: &Slot) -> Result<bool, GitError> {
+        let mut left = Vec::new();
+        // Git names what it keeps of a tree after its directory.
+        if let Some(name) = slot.tree.file_name() {
+            look(self.directory().join("worktrees").join(name), true, &mut left);
+        }
+        self.remove_locks(&left)
     }
 
     /// The same of the whole clone, where no check runs: these may run gits of their own.
@@ -61,7 +67,7 @@ impl Repository {
     }
 
     /// Not where a git of ours goes on for long.
-    async fn unlock(&self, part: Part<'_>) -> Result<bool, GitError> {
+    async fn unlock(&self, part: Part) -> Result<bool, GitError> {
         if self.locks(part).is_empty() {
             return Ok(false);
         }
@@ -77,25 +83,22 @@ impl Repository {
             }
         }
         // Those of a git that has ended meanwhile are gone.
-        let left = self.locks(part);
-        for path in &left {
+        self.remove_locks(&self.locks(part))
+    }
+
+    fn remove_locks(&self, left: &[PathBuf]) -> Result<bool, GitError> {
+        for path in left {
             std::fs::remove_file(path).map_err(|source| self.path(path, source))?;
             tracing::warn!(lock = %path.display(), "a killed git left this lock: it is removed");
         }
         Ok(!left.is_empty())
     }
 
-    fn locks(&self, part: Part<'_>) -> Vec<PathBuf> {
+    fn locks(&self, part: Part) -> Vec<PathBuf> {
         let at = |name: &str| self.directory().join(name);
         let mut found = Vec::new();
         match part {
             Part::Heads => look(at("refs/kiln"), true, &mut found),
-            Part::Tree(tree) => {
-                // Git names what it keeps of a tree after its directory.
-                if let Some(name) = tree.file_name() {
-                    look(at("worktrees").join(name), true, &mut found);
-                }
-            }
             Part::All => {
                 look(self.directory().to_owned(), false, &mut found);
                 for name in ["refs", "reftable", "worktrees"] {

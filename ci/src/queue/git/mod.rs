@@ -7,6 +7,8 @@
 mod build;
 mod check;
 mod locks;
+#[cfg(test)]
+mod locks_tests;
 mod partial;
 mod push;
 mod repository;

@@ -9,10 +9,14 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::queue::{Branch, Commit, NameError};
-use kiln_net::process::{Keep, ProcessError, ProcessOutput, run_brief, words};
+use kiln_net::process::{Keep, ProcessError, ProcessOutput, run, run_brief, words};
 
 /// How long one of git's commands may take; fetching and checking out a large repository are the longest.
-const LIMIT: Duration = Duration::from_secs(600);
+pub(super) const LIMIT: Duration = Duration::from_secs(600);
+/// How long the repository may take to say where branches are. Whoever asks has little else to do meanwhile, and asks again.
+const ANSWERS: Duration = Duration::from_secs(60);
+/// Commands that speak with another machine or write trees. They may take long, and end with this process however that ends.
+const LONG: [&str; 6] = ["fetch", "ls-remote", "push", "checkout", "clean", "worktree"];
 /// Most bytes that one of them may answer.
 const MAX_OUTPUT: usize = 16 << 20;
 /// Most bytes of git's words that are shown.
@@ -100,8 +104,8 @@ impl Repository {
 
     async fn check_version(&self) -> Result<(), GitError> {
         let mut command = Command::new("git");
-        command.arg("version").stdin(Stdio::null());
-        let ran = run_brief(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
+        command.stdin(Stdio::null());
+        let ran = finish(command, &["version"], LIMIT).await?;
         let text = words(&ran.stdout, SHOWN);
         let version = text.split_whitespace().nth(2).unwrap_or_default().to_owned();
         let mut parts = version.split('.').map(|it| it.parse::<u32>().unwrap_or(0));
@@ -178,17 +182,13 @@ impl Repository {
         arguments: &[&str],
         limit: Duration,
     ) -> Result<Vec<u8>, GitError> {
-        let mut command = self.command(tree)?;
-        command.args(arguments);
-        let ran = run_brief(command, None, limit, Keep::All(MAX_OUTPUT)).await?;
+        let ran = finish(self.command(tree)?, arguments, limit).await?;
         succeeded(arguments.first().copied().unwrap_or_default(), ran)
     }
 
     /// The exit code, of a command that answers by it; and what it printed.
     pub(super) async fn ask(&self, arguments: &[&str]) -> Result<(i32, ProcessOutput), GitError> {
-        let mut command = self.command(None)?;
-        command.args(arguments);
-        let ran = run_brief(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
+        let ran = finish(self.command(None)?, arguments, LIMIT).await?;
         Ok((ran.status.code().unwrap_or(-1), ran))
     }
 
@@ -197,7 +197,7 @@ impl Repository {
         let mut arguments = vec!["ls-remote", "--refs", "--", &self.remote];
         let full: Vec<_> = branches.iter().map(Branch::full).collect();
         arguments.extend(full.iter().map(String::as_str));
-        let output = self.git_in(None, &arguments).await?;
+        let output = self.git_within(None, &arguments, ANSWERS).await?;
         let wanted: BTreeMap<&str, &Branch> =
             full.iter().map(String::as_str).zip(branches).collect();
         let mut heads = Heads::new();
@@ -294,6 +294,21 @@ fn kept(branch: &Branch) -> String {
     format!("{KEPT}{}", branch.as_str().replace('/', "@"))
 }
 
+/// Runs a command of git to its end, or to the end of its time.
+pub(super) async fn finish(
+    mut command: Command,
+    arguments: &[&str],
+    limit: Duration,
+) -> Result<ProcessOutput, GitError> {
+    command.args(arguments);
+    let keep = Keep::All(MAX_OUTPUT);
+    let ran = match arguments.first().is_some_and(|it| LONG.contains(it)) {
+        true => run(command, None, limit, keep).await,
+        false => run_brief(command, None, limit, keep).await,
+    };
+    Ok(ran?)
+}
+
 pub(super) fn succeeded(what: &str, ran: ProcessOutput) -> Result<Vec<u8>, GitError> {
     match ran.status.success() {
         true => Ok(ran.stdout),
@@ -303,4 +318,28 @@ pub(super) fn succeeded(what: &str, ran: ProcessOutput) -> Result<Vec<u8>, GitEr
 
 pub(super) fn failed(what: &str, code: Option<i32>, ran: &ProcessOutput) -> GitError {
     GitError::Failed { what: what.to_owned(), code, said: words(&ran.stderr, SHOWN) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_repository_that_does_not_say_where_branches_are_is_not_waited_for_long() {
+        // It takes connections, and never says a word.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = format!("git://{}/app.git", silent.local_addr().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::open(&directory.path().join("clone"), &remote).await.unwrap();
+        // From now on time goes by wherever nothing else does.
+        tokio::time::pause();
+        let began = Instant::now();
+        let asked = repository.heads(&[Branch::new("main").unwrap()]).await;
+        let slow = |it: &GitError| matches!(it, GitError::Process(ProcessError::Slow { .. }));
+        assert!(asked.as_ref().is_err_and(slow), "{asked:?}");
+        assert!(began.elapsed() < 2 * ANSWERS, "{:?}", began.elapsed());
+        assert!(2 * ANSWERS < LIMIT);
+    }
 }

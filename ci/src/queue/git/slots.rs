@@ -3,8 +3,9 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use super::repository::{GitError, Repository};
+use super::repository::{GitError, LIMIT, Repository, finish, succeeded};
 use crate::queue::Commit;
 
 /// Most slots of a lane: those beyond its workers stand in for some that a check of a killed server still uses.
@@ -15,8 +16,8 @@ pub struct Slots {
     directory: PathBuf,
 }
 
-/// A directory that is this run's alone. The lock is handed on to the check as its stdin: while anything is left of
-/// a check, also after this process was killed, nobody else uses its directory.
+/// A directory that is this run's alone. The lock is handed on to the check as its stdin, and to each git that writes there:
+/// while anything is left of these, also after this process was killed, nobody else uses the directory.
 #[derive(Debug)]
 pub struct Slot {
     pub tree: PathBuf,
@@ -82,7 +83,7 @@ impl Repository {
     /// Makes a slot's tree a commit, and nothing else. Submodules are left as empty directories.
     pub async fn check_out(&self, slot: &Slot, commit: &Commit) -> Result<(), GitError> {
         // What a git that was killed with its check has left there.
-        self.unlock_tree(&slot.tree).await?;
+        self.unlock_tree(slot)?;
         if self.refresh(slot, commit).await.is_ok() {
             return Ok(());
         }
@@ -104,7 +105,21 @@ impl Repository {
             &tree,
             commit.as_str(),
         ];
-        self.git(arguments).await.map(drop)
+        self.write_tree(slot, None, &arguments).await.map(drop)
+    }
+
+    /// Git that writes a slot's tree, in `tree` or in the clone. It holds the slot for as long as it runs.
+    async fn write_tree(
+        &self,
+        slot: &Slot,
+        tree: Option<&Path>,
+        arguments: &[&str],
+    ) -> Result<Vec<u8>, GitError> {
+        let mut command = self.command(tree)?;
+        let stdin = slot.stdin().map_err(|source| self.path(&slot.tree, source))?;
+        command.stdin(Stdio::from(stdin));
+        let ran = finish(command, arguments, LIMIT).await?;
+        succeeded(arguments.first().copied().unwrap_or_default(), ran)
     }
 
     async fn refresh(&self, slot: &Slot, commit: &Commit) -> Result<(), GitError> {
@@ -112,13 +127,31 @@ impl Repository {
             return Err(GitError::Odd(slot.tree.display().to_string()));
         }
         let tree = Some(slot.tree.as_path());
-        self.git_in(tree, &["checkout", "--force", "--detach", "--quiet", commit.as_str(), "--"])
-            .await?;
-        self.git_in(tree, &["clean", "-ffdxq"]).await?;
+        let checkout = ["checkout", "--force", "--detach", "--quiet", commit.as_str(), "--"];
+        self.write_tree(slot, tree, &checkout).await?;
+        self.write_tree(slot, tree, &["clean", "-ffdxq"]).await?;
         let at = self.git_in(tree, &["rev-parse", "HEAD"]).await?;
         match String::from_utf8_lossy(&at).trim() == commit.as_str() {
             true => Ok(()),
             false => Err(GitError::Odd(String::from_utf8_lossy(&at).into_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Rig, branch, fetched};
+
+    /// Where it outlives its runner it would write beside whoever has the tree next.
+    #[tokio::test]
+    async fn a_git_that_writes_a_tree_holds_its_slot() {
+        let rig = Rig::new();
+        let repository = rig.open().await;
+        let base = fetched(&repository, &["main"]).await[&branch("main")].clone();
+        let slot = rig.slots().take().unwrap();
+        repository.check_out(&slot, &base).await.unwrap();
+        let says = ["-c", "alias.held=!readlink /proc/self/fd/0", "held"];
+        let held = repository.write_tree(&slot, Some(&slot.tree), &says).await.unwrap();
+        assert!(held.ends_with(b"/slot-0.lock\n"), "{}", String::from_utf8_lossy(&held));
     }
 }

@@ -25,12 +25,12 @@ pub(in crate::queue) fn git(at: &Path, arguments: &[&str]) -> String {
 }
 
 /// A bare repository with a branch `main`, and a clone to write in.
-struct Rig {
+pub(super) struct Rig {
     directory: tempfile::TempDir,
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let rig = Self { directory: tempfile::tempdir().unwrap() };
         // A name that is none for shells.
         let remote = rig.remote();
@@ -51,7 +51,7 @@ impl Rig {
     }
 
     /// Commits files on a branch that begins at `main`, and pushes it.
-    fn write(&self, branch: &str, message: &str, files: &[(&str, &str)]) -> Commit {
+    pub(super) fn write(&self, branch: &str, message: &str, files: &[(&str, &str)]) -> Commit {
         let work = self.work();
         if branch != "main" {
             git(&work, &["checkout", "--quiet", "-B", branch, "main"]);
@@ -65,12 +65,12 @@ impl Rig {
         Commit::new(&git(&work, &["rev-parse", "HEAD"])).unwrap()
     }
 
-    async fn open(&self) -> Repository {
+    pub(super) async fn open(&self) -> Repository {
         let at = self.directory.path().join("queue's clone");
         Repository::open(&at, &self.remote()).await.unwrap()
     }
 
-    fn slots(&self) -> Slots {
+    pub(super) fn slots(&self) -> Slots {
         Slots::new(self.directory.path().join("trees"))
     }
 
@@ -80,7 +80,7 @@ impl Rig {
     }
 }
 
-fn branch(name: &str) -> Branch {
+pub(super) fn branch(name: &str) -> Branch {
     Branch::new(name).unwrap()
 }
 
@@ -88,7 +88,7 @@ fn piece(name: &str, head: &Commit) -> Piece {
     Piece { branch: branch(name), head: head.clone() }
 }
 
-async fn fetched(repository: &Repository, names: &[&str]) -> BTreeMap<Branch, Commit> {
+pub(super) async fn fetched(repository: &Repository, names: &[&str]) -> BTreeMap<Branch, Commit> {
     let names: Vec<_> = names.iter().map(|it| branch(it)).collect();
     let heads = repository.heads(&names).await.unwrap();
     repository.fetch(&heads).await.unwrap();
@@ -305,60 +305,6 @@ async fn it_is_said_of_each_step_what_it_affects() {
         assert_eq!(silent.affected(&slot, &base, &before).await.unwrap(), None, "{silent:?}");
         std::fs::remove_file(slot.tree.with_extension("impact")).ok();
     }
-}
-
-/// As a git leaves them that was killed while it wrote.
-fn leave(repository: &Repository, names: &[&str]) -> Vec<PathBuf> {
-    let paths: Vec<_> = names.iter().map(|it| repository.directory().join(it)).collect();
-    for path in &paths {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, "").unwrap();
-    }
-    paths
-}
-
-#[tokio::test]
-async fn locks_that_a_killed_git_left_hold_up_nobody() {
-    let rig = Rig::new();
-    let one = rig.write("one", "one", &[("c", "1\n")]);
-    let repository = rig.open().await;
-    // Left by one that was killed a moment ago, while this runner goes on.
-    let own = leave(&repository, &["refs/kiln/heads/one.lock", "refs/kiln/heads/main.lock"]);
-    let base = fetched(&repository, &["main", "one"]).await[&branch("main")].clone();
-    assert!(own.iter().all(|it| !it.exists()));
-    let slot = rig.slots().take().unwrap();
-    repository.check_out(&slot, &base).await.unwrap();
-    let number = || std::os::unix::fs::MetadataExt::ino(&slot.tree.metadata().unwrap());
-    let made = number();
-    leave(&repository, &["worktrees/slot-0/index.lock", "worktrees/slot-0/HEAD.lock"]);
-    repository.check_out(&slot, &one).await.unwrap();
-    assert_eq!(number(), made, "the tree stays warm");
-    let all = ["packed-refs.lock", "config.lock", "HEAD.lock", "shallow.lock", "refs/heads/a.lock"];
-    let all = leave(&repository, &all);
-    assert!(!repository.unlock_heads().await.unwrap(), "a check may have written these");
-    assert!(all.iter().all(|it| it.exists()));
-    assert!(repository.unlock_all().await.unwrap());
-    assert!(all.iter().all(|it| !it.exists()));
-    repository.fetch(&[(branch("one"), one)].into()).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_lock_stays_while_a_git_may_be_writing() {
-    let rig = Rig::new();
-    let repository = rig.open().await;
-    let lock = leave(&repository, &["refs/kiln/heads/one.lock"]).remove(0);
-    // One that outlives its runner has the file as its stdin.
-    let stdin = repository.hold().unwrap();
-    let mut git = Command::new("sleep").arg("600").stdin(stdin).spawn().unwrap();
-    {
-        let mut unlocking = std::pin::pin!(repository.unlock_heads());
-        let early = tokio::time::timeout(Duration::from_millis(200), &mut unlocking).await;
-        assert!(early.is_err() && lock.exists(), "{early:?}");
-        git.kill().unwrap();
-        git.wait().unwrap();
-        assert!(unlocking.await.unwrap());
-    }
-    assert!(!lock.exists());
 }
 
 #[tokio::test]
