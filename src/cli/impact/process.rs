@@ -5,49 +5,40 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use thiserror::Error;
+pub use kiln_net::process::ProcessError;
+use kiln_net::process::{Keep, run, words};
 use tokio::process::Command;
 
 /// Most bytes of a program's words that are shown.
 const SHOWN: usize = 2000;
+/// Most bytes of an answer: Bazel says a few hundred of each target.
+const MAX_ANSWER: usize = 8 << 30;
 
-#[derive(Debug, Error)]
-pub enum ProcessError {
-    #[error("{program} cannot be started")]
-    Start {
-        program: String,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("{program} took longer than {limit:?}")]
-    Slow { program: String, limit: Duration },
-    #[error("{program} ended with {status}: {said}")]
-    Failed { program: String, status: std::process::ExitStatus, said: String },
-}
-
-/// Runs a program in `directory` and returns what it prints to stdout. It is killed after `limit`.
+/// Runs a program in `directory` and returns what it prints to stdout. It is ended after `limit`, and all that it has started
+/// with it; what has left its process group (a build tool's server) stays.
 pub async fn ask(
     program: &Path,
     arguments: &[OsString],
     directory: &Path,
     limit: Duration,
 ) -> Result<Vec<u8>, ProcessError> {
-    let name = || program.display().to_string();
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(directory).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(arguments).current_dir(directory).stdin(Stdio::null());
     // Java finds no file names beyond ASCII without a locale.
     if std::env::var_os("LC_ALL").is_none() && std::env::var_os("LANG").is_none() {
         command.env("LC_ALL", "C.UTF-8");
     }
-    let output = tokio::time::timeout(limit, command.output()).await;
-    let output = output
-        .map_err(|_| ProcessError::Slow { program: name(), limit })?
-        .map_err(|source| ProcessError::Start { program: name(), source })?;
+    // It has no terminal: whoever asked for a password there would wait until its end.
+    command.env("GIT_TERMINAL_PROMPT", "0").env("SSH_ASKPASS_REQUIRE", "force");
+    if std::env::var_os("SSH_ASKPASS").is_none() {
+        command.env("SSH_ASKPASS", "false");
+    }
+    let output = run(command, None, limit, Keep::All(MAX_ANSWER)).await?;
     if output.status.success() {
         return Ok(output.stdout);
     }
     Err(ProcessError::Failed {
-        program: name(),
+        program: program.display().to_string(),
         status: output.status,
         said: end_of(&output.stderr),
     })
@@ -58,10 +49,7 @@ fn end_of(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let progress = |line: &&str| line.starts_with("Loading:") || line.trim().is_empty();
     let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !progress(line)).collect();
-    let text = lines.join("\n");
-    let from = text.len().saturating_sub(SHOWN);
-    let from = (from..text.len()).find(|place| text.is_char_boundary(*place)).unwrap_or(from);
-    text[from..].to_owned()
+    words(lines.join("\n").as_bytes(), SHOWN)
 }
 
 #[cfg(test)]
@@ -85,6 +73,31 @@ mod tests {
         assert!(matches!(error, ProcessError::Slow { .. }), "{error}");
         let none = ask(Path::new("/no/such"), &[], Path::new("/"), minute).await.unwrap_err();
         assert!(chain(&none).contains("No such file"), "{}", chain(&none));
+    }
+
+    #[tokio::test]
+    async fn what_it_has_started_ends_with_it() {
+        let mut limit = Duration::from_millis(50);
+        let process = loop {
+            let ended = shell("sleep 600 >/dev/null 2>&1 & echo $!; wait", limit).await;
+            let Err(ProcessError::Slow { printed, .. }) = &ended else { panic!("{ended:?}") };
+            // It may not have come so far.
+            if !printed.is_empty() {
+                break String::from_utf8(printed.clone()).unwrap();
+            }
+            limit *= 2;
+        };
+        let stat = format!("/proc/{}/stat", process.trim());
+        let lives = || {
+            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        let ends = async {
+            while lives() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), ends).await.expect("it is ended");
     }
 
     #[test]
