@@ -210,6 +210,20 @@ fn one_crate_alone_speaks_http_to_others() {
     }
 }
 
+/// Files with a pause that is always the same, for which nobody waits at the same moment.
+const OWN_PAUSES: [&str; 5] = [
+    // A fault of one process.
+    "net/src/panics.rs",
+    // Connections to one socket.
+    "src/cli/agent/peers/serving.rs",
+    // One balancer, until it shows what its file says.
+    "deploy/src/traffic/rendered.rs",
+    // A rollout that may not begin yet.
+    "src/serve/stages/rollout.rs",
+    // A backoff follows.
+    "cas/src/stores/indexed/write_behind/mod.rs",
+];
+
 /// Whoever tries again waits as `kiln_net::Backoff` says: longer each time, and not all at once.
 #[test]
 fn one_module_alone_knows_how_long_to_wait_before_trying_again() {
@@ -228,6 +242,34 @@ fn one_module_alone_knows_how_long_to_wait_before_trying_again() {
         for sign in SIGNS.iter().filter(|_| !own) {
             assert!(!text.contains(sign), "{}: {sign}: use kiln_net::Backoff", name.display());
         }
+        let is_test = name.components().any(|it| it.as_os_str() == "tests");
+        if !is_test && !OWN_PAUSES.iter().any(|it| name == Path::new(it)) {
+            let fixed = fixed_pause(&text);
+            assert!(fixed.is_none(), "{}: {fixed:?}: use kiln_net::Backoff", name.display());
+        }
+    }
+}
+
+/// A pause before something is tried again that is always the same, be it slept or noted as the moment when it is over: the name
+/// of its constant.
+fn fixed_pause(text: &str) -> Option<&str> {
+    fn constant(rest: &str) -> Option<&str> {
+        let end = rest.find(|it: char| it != '_' && !it.is_ascii_uppercase())?;
+        let (name, rest) = rest.split_at(end);
+        let pauses = name.contains("PAUSE") || name.contains("AGAIN");
+        (pauses && !rest.starts_with('.')).then_some(name)
+    }
+    let waits = ["sleep(", "now() + "].into_iter();
+    waits.flat_map(move |begins| text.split(begins).skip(1)).find_map(constant)
+}
+
+#[test]
+fn a_pause_that_is_always_the_same_is_found() {
+    assert_eq!(fixed_pause("self.due = Some(Instant::now() + PAUSE);"), Some("PAUSE"));
+    assert_eq!(fixed_pause("tokio::time::sleep(LAST_PAUSE).await;"), Some("LAST_PAUSE"));
+    assert_eq!(fixed_pause("() = sleep(AGAIN) => {}"), Some("AGAIN"));
+    for other in ["sleep(AGAIN.pause(failures))", "Instant::now() + DELAY;", "sleep(pause)"] {
+        assert_eq!(fixed_pause(other), None, "{other}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use kiln_net::Backoff;
 use kiln_net::causes::chain;
 use kiln_net::panics::caught;
 use kiln_protos::events::Execution;
@@ -30,11 +31,11 @@ const MAX_PENDING: usize = 200_000;
 const BATCH: usize = 20_000;
 /// ... or when the first of them has been pending for so long.
 const DELAY: Duration = Duration::from_millis(500);
-/// After a write that failed.
-const PAUSE: Duration = Duration::from_secs(5);
-/// Tries at the end, a second apart.
+/// After a write that failed. All frontends fail at the same moment.
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
+/// Tries while somebody waits, and what is between them.
 const LAST_TRIES: u32 = 3;
-const LAST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(2));
 
 /// An attempt that build events told of, and where its cases are.
 pub struct Reported {
@@ -67,7 +68,8 @@ pub struct Writer {
     weight: usize,
     /// When the next batch is written.
     due: Option<Instant>,
-    has_failed: bool,
+    /// Writes that failed since one went well.
+    failures: u32,
 }
 
 impl Writer {
@@ -88,7 +90,7 @@ impl Writer {
             pending: Vec::new(),
             weight: 0,
             due: None,
-            has_failed: false,
+            failures: 0,
         }
     }
 
@@ -150,7 +152,7 @@ impl Writer {
         self.weight += 1 + attempt.cases.len();
         self.pending.push(attempt);
         let now = Instant::now();
-        if !self.has_failed && self.weight >= BATCH {
+        if self.failures == 0 && self.weight >= BATCH {
             self.due = Some(now);
         }
         self.due.get_or_insert(now + DELAY);
@@ -163,16 +165,17 @@ impl Writer {
             let batch = self.pending.get(..count).unwrap_or_default();
             if let Err(error) = self.history.commit(self.clock.now(), batch).await {
                 self.count(Recorded::FailedWrite, 1);
-                self.has_failed = true;
+                self.failures = self.failures.saturating_add(1);
+                let again_in = AGAIN.pause(self.failures);
                 let error = chain(&error);
-                tracing::warn!(error, again_in = ?PAUSE, "attempts at tests cannot be written");
-                self.due = Some(Instant::now() + PAUSE);
+                tracing::warn!(error, ?again_in, "attempts at tests cannot be written");
+                self.due = Some(Instant::now() + again_in);
                 return;
             }
             self.count(Recorded::Attempt, count as u64);
             let written = self.pending.drain(..count);
             self.weight -= written.map(|it| 1 + it.cases.len()).sum::<usize>();
-            self.has_failed = false;
+            self.failures = 0;
         }
     }
 
@@ -206,16 +209,16 @@ impl Writer {
     }
 
     async fn write_or_drop(&mut self) {
-        for _ in 0..LAST_TRIES {
+        for tried in 1..=LAST_TRIES {
             self.commit().await;
             if self.pending.is_empty() {
                 return;
             }
-            tokio::time::sleep(LAST_PAUSE).await;
+            tokio::time::sleep(LAST_AGAIN.pause(tried)).await;
         }
         self.count(Recorded::Dropped, self.pending.len() as u64);
         self.pending.clear();
-        (self.weight, self.has_failed, self.due) = (0, false, None);
+        (self.weight, self.failures, self.due) = (0, 0, None);
     }
 
     /// What came already, without waiting.

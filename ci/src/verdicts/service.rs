@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kiln_net::Backoff;
 use kiln_net::lease::Fence;
 use kiln_net::panics::{is_broken_off, resumed};
 use tokio::task::{JoinHandle, JoinSet};
@@ -25,8 +26,8 @@ use crate::storage::{LeaseRecord, RecordTurn, StorageError};
 /// How often it is looked what came, while something is open and while nothing is.
 const BUSY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(20);
-/// After the records could not be read or written.
-const PAUSE: Duration = Duration::from_secs(5);
+/// After the records could not be read or written, which all servers find at the same moment.
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(5));
 
 /// What a server has of all this. Clones share it.
 #[derive(Clone)]
@@ -93,7 +94,7 @@ impl Judge {
             if is_broken_off("deciding on failures", served).await {
                 // It may have renewed the lease meanwhile.
                 self.turn.forget().await;
-                pause = PAUSE;
+                pause = AGAIN.pause(1);
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -109,7 +110,7 @@ impl Judge {
             Err(VerdictError::Storage(StorageError::Conflict(_))) => BUSY,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "no verdicts for now");
-                PAUSE
+                AGAIN.pause(1)
             }
         }
     }

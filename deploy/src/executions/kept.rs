@@ -22,6 +22,9 @@ const MAX_PROPERTIES: usize = 64;
 const MAX_OUTPUT_BYTES: usize = 300 << 10;
 /// What an output takes up beside its path.
 const OUTPUT_BYTES: usize = 120;
+/// For how many others a result counts for each so many bytes of it, and one that left directories.
+const WEIGHT: usize = 1 << 10;
+const WITH_DIRECTORIES: usize = 60;
 /// Hashes of what else an action left.
 pub const MAX_MORE: usize = 18_000;
 /// What is said of whoever wrote a result: the action cache does not know it.
@@ -42,6 +45,14 @@ pub struct Seen {
     pub kept: Kept,
     /// Directories that it left, by their `Tree`; what is in them is to be read.
     pub trees: Vec<Digest>,
+}
+
+impl Seen {
+    /// For how many small ones it counts where several are written together.
+    pub fn weight(&self) -> usize {
+        let directories = if self.trees.is_empty() { 0 } else { WITH_DIRECTORIES };
+        1 + directories + self.kept.encoded_len() / WEIGHT
+    }
 }
 
 /// What is kept of the end of a request; `None`: there is no result.

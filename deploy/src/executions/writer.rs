@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use kiln_cas::SharedBlobStore;
 use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::records::{Expect, Record, RecordsError, SharedRecords, Write};
+use kiln_net::Backoff;
 use kiln_protos::events::Execution;
 use lru::LruCache;
 use prost::Message as _;
@@ -31,15 +32,12 @@ pub(super) const MAX_PENDING: usize = 20_000;
 const MAX_PENDING_BYTES: usize = 64 << 20;
 /// Results that are written together, where they are small.
 const BATCH: usize = 1_000;
-/// For how many others one counts for each so many bytes of it, and one that left directories.
-const WEIGHT: usize = 1 << 10;
-const WITH_DIRECTORIES: usize = 60;
 /// A batch is written at the latest so long after the first execution in it ...
 const DELAY: Duration = Duration::from_millis(250);
 /// ... and so long between two looks at what was published: being woken for each event costs those who publish.
 const GATHER: Duration = Duration::from_millis(5);
-/// After a write that failed.
-const PAUSE: Duration = Duration::from_secs(2);
+/// After a write that failed. All frontends fail at the same moment, and what comes meanwhile has to find room.
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(10));
 /// Tries while somebody waits for it: before a release is made, and at the end.
 const TRIES: u32 = 3;
 /// Directories that are read at once, and results of nobody known that are written at once.
@@ -61,6 +59,8 @@ pub struct Writer {
     pending: Vec<Seen>,
     pending_bytes: usize,
     due: Option<Instant>,
+    /// Writes that failed since one went well.
+    failures: u32,
     /// Given up since this was last written down.
     unnamed: u64,
 }
@@ -94,6 +94,7 @@ impl Writer {
             pending: Vec::new(),
             pending_bytes: 0,
             due: None,
+            failures: 0,
             unnamed: 0,
         }
     }
@@ -180,7 +181,8 @@ impl Writer {
             if self.write().await {
                 return true;
             }
-            tokio::time::sleep(PAUSE).await;
+            // Somebody waits: that it failed before makes it no longer.
+            tokio::time::sleep(AGAIN.pause(1)).await;
         }
         self.write().await
     }
@@ -204,11 +206,14 @@ impl Writer {
             }
             if let Err(error) = self.write_some().await {
                 count(&self.counters.failed_writes, 1);
+                self.failures = self.failures.saturating_add(1);
+                let again_in = AGAIN.pause(self.failures);
                 let error = kiln_net::causes::chain(&error);
-                tracing::warn!(error, again_in = ?PAUSE, "executions cannot be recorded for now");
-                self.due = Some(Instant::now() + PAUSE);
+                tracing::warn!(error, ?again_in, "executions cannot be recorded for now");
+                self.due = Some(Instant::now() + again_in);
                 return false;
             }
+            self.failures = 0;
         }
         // What comes meanwhile is written with the next.
         if !self.pending.is_empty() {
@@ -262,8 +267,7 @@ impl Writer {
     fn batch(&self) -> usize {
         let mut weight = 0;
         let fits = |seen: &&Seen| {
-            let directories = if seen.trees.is_empty() { 0 } else { WITH_DIRECTORIES };
-            weight += 1 + directories + seen.kept.encoded_len() / WEIGHT;
+            weight += seen.weight();
             weight <= BATCH
         };
         self.pending.iter().take_while(fits).count().max(1)
@@ -377,10 +381,8 @@ impl Writer {
     /// So that whoever asks later where something came from hears that not everything is known.
     async fn name_losses(&mut self, now: i64, part: &str) -> Result<(), RecordsError> {
         if self.unnamed > 0 {
-            tracing::warn!(
-                lost = self.unnamed,
-                "executions came faster than they could be recorded"
-            );
+            let lost = self.unnamed;
+            tracing::warn!(lost, "executions came faster than they could be recorded");
             let loss = put(keys::lost(now, part), self.unnamed.to_string().into_bytes());
             self.records.write(vec![loss]).await?;
             self.unnamed = 0;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::builder::ValueParser;
 use clap::{Args, ValueEnum, ValueHint};
 use kiln_ci::shards;
+use kiln_net::Backoff;
 use tokio::time::Instant;
 
 use crate::cli::api::{self, Api};
@@ -22,7 +23,7 @@ const NOTHING_LEFT: u8 = 7;
 const EVERY: Duration = Duration::from_secs(2);
 /// How often a server that cannot be reached or cannot answer now is asked, and what is waited in between.
 const TRIES: u32 = 5;
-const PAUSE: Duration = Duration::from_secs(2);
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(4));
 /// What CI systems set anew when a job is run again.
 const ATTEMPTS: [&str; 3] = ["GITHUB_RUN_ATTEMPT", "BUILDKITE_RETRY_COUNT", "CI_JOB_ID"];
 
@@ -149,8 +150,8 @@ async fn ask(api: &Api, turn: &PlanTurn) -> Result<PlanNext, CliError> {
             }
             Err(error) => return Err(error),
         }
+        tokio::time::sleep(AGAIN.pause(tried)).await;
         tried += 1;
-        tokio::time::sleep(PAUSE).await;
     }
 }
 

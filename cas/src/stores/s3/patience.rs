@@ -26,7 +26,9 @@ impl Patience {
     /// What the request came to; `None`, after a pause: it is to be repeated.
     pub async fn judge<T>(&self, result: Result<T, StoreError>) -> Option<Result<T, StoreError>> {
         match result {
-            Err(StoreError::Unavailable(reason)) if Instant::now() + PAUSE < self.until => {
+            Err(StoreError::Unavailable(reason))
+                if self.until.duration_since(Instant::now()) > PAUSE =>
+            {
                 tracing::debug!(%reason, "S3 is away: a request is repeated");
                 tokio::time::sleep(BACKOFF.pause(1)).await;
                 None

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use kiln_net::Backoff;
 use kiln_net::causes::chain;
 use tokio::sync::mpsc;
 
@@ -24,8 +25,8 @@ use crate::pipelines::runner::{Ended, TaskKey};
 /// Between two rounds while something runs, and while nothing can be done but wait.
 const PACE: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(5);
-/// After the records could not be used.
-const AGAIN: Duration = Duration::from_secs(2);
+/// After the records could not be used, which all runs find at the same moment.
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(2));
 /// How far a clock may be off from how long something took before it is not believed.
 const JUMP: Duration = Duration::from_secs(5);
 /// Ends that wait for being taken in.
@@ -79,7 +80,7 @@ impl Driver {
                 Ok(driver) => break driver,
                 Err(error) => {
                     tracing::warn!(run = id, error = %chain(&error), "a run cannot be read");
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(AGAIN.pause(1)).await;
                 }
             }
         };
@@ -89,7 +90,7 @@ impl Driver {
                 Ok(Some(pause)) => driver.pause(pause).await,
                 Err(error) => {
                     tracing::warn!(run = id, error = %chain(&error), "a run waits");
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(AGAIN.pause(1)).await;
                     // What was written is not known. What runs goes on.
                     driver.open.version = 0;
                 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kiln_cas::redis::{Event, Subscription};
+use kiln_net::Backoff;
 use kiln_net::causes::chain;
 use kiln_net::panics::caught;
 use tokio::sync::Notify;
@@ -22,8 +23,8 @@ use super::script::{self, Arguments};
 const MAX_LOOKED_AT: usize = 500;
 /// Clients wait for nothing longer than this that the queue knows to have ended, whatever got lost.
 const COMPARED_EVERY: Duration = Duration::from_secs(60);
-/// Before Redis is asked again after it did not answer.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Before Redis is asked again after it did not answer: it may be back at any moment.
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
 
 type Frontend = Arc<Inner<RedisEngine>>;
 
@@ -101,7 +102,7 @@ async fn turns(frontend: &Weak<Inner<RedisEngine>>, wake: &Notify) {
                 // Beats and ticks go on meanwhile.
                 let again = if lapsed { &strong.engine.lapsed } else { &strong.engine.doubted };
                 again.store(true, Ordering::Release);
-                strong.engine.arm(Some(Instant::now() + PAUSE));
+                strong.engine.arm(Some(Instant::now() + AGAIN.pause(1)));
             }
         }
         if strong.engine.due().is_some_and(|due| due <= now) {
@@ -125,7 +126,7 @@ async fn try_call(frontend: &Frontend, arguments: Arguments) -> Result<(), CallE
     let result = call(frontend, arguments).await;
     if let Err(error) = &result {
         tracing::warn!(error = chain(error), "the queue does not answer");
-        frontend.engine.arm(Some(Instant::now() + PAUSE));
+        frontend.engine.arm(Some(Instant::now() + AGAIN.pause(1)));
     }
     result
 }
