@@ -1,4 +1,8 @@
 //! Which functions and branches of the script a simulation has been through.
+//!
+//! The script is text when it is loaded, so that marks cost nobody else anything; the state machine is compiled, and has none.
+//! Where the script came to a branch the machine came to that branch's twin, or did what has the same effects: both are held
+//! against each other after each event. What the machine has beyond that the compiler counts (docs/development.md).
 
 use std::collections::BTreeSet;
 
