@@ -10,7 +10,7 @@ use super::signals::Signals;
 use super::text;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::process::{raise_limits, settings};
-use crate::config::serve_options;
+use crate::config::{log_options, serve_options};
 use crate::serve::{Ready, Server};
 use crate::telemetry;
 use kiln_web::format::{buck2_address, grpc_address};
@@ -69,7 +69,7 @@ impl Serve {
             .build()
             .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
         runtime.block_on(async {
-            telemetry::start(&settings)?;
+            telemetry::start(log_options(&settings)?);
             raise_limits();
             let mut signals = Signals::listen()?;
             // It may wait for Redis; who wants it to end need not wait with it.

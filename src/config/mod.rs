@@ -7,6 +7,7 @@ pub mod error;
 mod files;
 mod forges;
 pub mod keys;
+mod logs;
 mod merge_queue;
 mod options;
 mod pipelines;
@@ -25,6 +26,7 @@ mod workers;
 
 pub use default::default_toml;
 pub use error::ConfigError;
+pub use logs::log_options;
 pub use options::{serve_options, status_server_options, worker_options};
 pub use releases::Machine;
 pub use settings::{FlagValue, Settings};

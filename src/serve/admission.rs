@@ -14,7 +14,7 @@ use crate::auth::local::LocalAuthorizer;
 use crate::auth::permissions::{Door, Permission};
 use crate::auth::{Auth, AuthOptions};
 use crate::front::{Resolved, Tls, TlsOptions};
-use crate::telemetry::Security;
+use crate::telemetry::{CertificateEnd, Security};
 use kiln_net::reload::{self, Reload, Reloads};
 
 /// What a reader of metrics has to be allowed.
@@ -77,9 +77,10 @@ impl Admission {
     }
 
     pub fn security(&self) -> Security {
+        let end = |tls: Arc<Tls>| Arc::new(move || tls.not_after()) as CertificateEnd;
         Security {
             failures: self.failures.clone(),
-            tls: self.tls.clone(),
+            certificate_end: self.tls.clone().map(end),
             reloads: self.reloads.clone(),
         }
     }

@@ -2,22 +2,30 @@
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{ParseError, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::lines::Lines;
-use crate::config::error::ConfigError;
-use crate::config::settings::Settings;
 
-/// Starts logging to stderr as the settings say. Call once.
-pub fn start(settings: &Settings) -> Result<(), ConfigError> {
-    let filter =
-        EnvFilter::try_new(of_the_house(settings.text("log.filter"))).map_err(|error| {
-            ConfigError::Combination(format!("log.filter is not a filter: {error}"))
-        })?;
-    let json = settings.text("log.format") == "json";
+/// Which lines are logged, and how.
+pub struct LogOptions {
+    filter: EnvFilter,
+    /// Each line is an object in JSON; otherwise it is text for people.
+    json: bool,
+}
+
+impl LogOptions {
+    /// `filter` is written as `RUST_LOG` is: levels by module.
+    pub fn new(filter: &str, json: bool) -> Result<Self, ParseError> {
+        Ok(Self { filter: EnvFilter::try_new(of_the_house(filter))?, json })
+    }
+}
+
+/// Starts logging to stderr. Call once.
+pub fn start(options: LogOptions) {
+    let LogOptions { filter, json } = options;
     let colours = !json && std::io::IsTerminal::is_terminal(&std::io::stderr());
     let output = tracing_subscriber::fmt::layer().with_writer(Lines { colours });
     let output = match json {
@@ -26,7 +34,6 @@ pub fn start(settings: &Settings) -> Result<(), ConfigError> {
     };
     let secrets = filter_fn(shows_no_secret).with_max_level_hint(LevelFilter::TRACE);
     tracing_subscriber::registry().with(secrets).with(filter).with(output).init();
-    Ok(())
 }
 
 /// What the SDK of AWS looks for in vain, it warns of with all that it knows; the error that follows says it

@@ -27,9 +27,10 @@ use stages::Stages;
 use test_figures::TestFigures;
 use traces::{Exporter, SpanCounters, Traces};
 
-pub use logs::start;
+pub use logs::{LogOptions, start};
 pub use observed::{
-    AgentCounts, ForgesOf, MergeQueuesOf, Observed, ObservedWorker, RecordingsOf, Security,
+    AgentCounts, CertificateEnd, ForgesOf, MergeQueuesOf, Observed, ObservedWorker, RecordingsOf,
+    Security,
 };
 pub use traces::{EndpointError, OtlpOptions};
 

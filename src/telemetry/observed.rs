@@ -27,7 +27,6 @@ use super::redis::RedisTimes;
 use super::requests::Requests;
 use super::stages::Stages;
 use crate::auth::failures::Failures;
-use crate::front::Tls;
 use kiln_net::reload::Reloads;
 
 /// Says what became of tests so far.
@@ -94,12 +93,15 @@ pub struct ObservedWorker {
     pub security: Security,
 }
 
+/// Says when the server's certificate ends, in seconds since the Unix epoch.
+pub type CertificateEnd = Arc<dyn Fn() -> i64 + Send + Sync>;
+
 /// Authentication and TLS, as metrics show them.
 #[derive(Default)]
 pub struct Security {
     pub failures: Arc<Failures>,
     /// `None`: without TLS.
-    pub tls: Option<Arc<Tls>>,
+    pub certificate_end: Option<CertificateEnd>,
     /// Whether what the files say is in force.
     pub reloads: Reloads,
 }

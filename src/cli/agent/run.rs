@@ -25,6 +25,7 @@ use crate::cli::say::say;
 use crate::cli::signals::Signals;
 use crate::cli::target::Target;
 use crate::cli::text;
+use crate::config::log_options;
 use crate::telemetry;
 
 /// Bytes of one release.
@@ -47,7 +48,7 @@ async fn work(options: &Options, target: &Target) -> Result<Exit, CliError> {
     let (name, dir, key) = (options.name()?, options.dir()?, options.key()?);
     // That nothing can be trusted is said now, and not when the first order comes.
     keys::ring(&key)?;
-    telemetry::start(&settings(None, Vec::new())?)?;
+    telemetry::start(log_options(&settings(None, Vec::new())?)?);
     target.warn_of_a_bare_token();
     let probe = options.health.as_ref().map(|it| probe(it, options)).transpose()?;
     let mut signals = Signals::listen()?;

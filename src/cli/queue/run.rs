@@ -18,7 +18,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::process::settings;
 use crate::cli::signals::Signals;
 use crate::cli::target::Target;
-use crate::config::parse_time;
+use crate::config::{log_options, parse_time};
 use crate::telemetry;
 
 /// How long what goes on may take to end when the runner is told to.
@@ -125,7 +125,7 @@ enum How {
 impl Run {
     /// `server`: the one that keeps the queue; `None`: it is kept here.
     pub async fn run(self, server: Option<Target>) -> Result<Exit, CliError> {
-        telemetry::start(&settings(None, Vec::new())?)?;
+        telemetry::start(log_options(&settings(None, Vec::new())?)?);
         let mut signals = Signals::listen()?;
         let (name, directory) = (self.state.name()?, self.state.directory()?);
         std::fs::create_dir_all(directory)

@@ -18,7 +18,7 @@ use crate::cli::say::say;
 use crate::cli::signals::Signals;
 use crate::cli::target::Target;
 use crate::cli::text;
-use crate::config::{status_server_options, worker_options};
+use crate::config::{log_options, status_server_options, worker_options};
 use crate::serve::ServeError;
 use crate::status_server::{Figures, ReservedStatusServer};
 use crate::telemetry::{self, stages::Stages};
@@ -66,7 +66,7 @@ impl Run {
             .build()
             .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
         runtime.block_on(async {
-            telemetry::start(&settings)?;
+            telemetry::start(log_options(&settings)?);
             raise_limits();
             let mut signals = Signals::listen()?;
             let server = target.connect()?.patient(config.absence);

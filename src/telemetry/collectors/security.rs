@@ -25,8 +25,8 @@ pub fn encode(families: &mut Families<'_>, security: &Security) -> Result<(), Er
         "kiln_tls_certificate_end_seconds",
         "When the server's certificate ends, since the Unix epoch.",
     );
-    match &security.tls {
-        Some(tls) => families.gauge(name, help, tls.not_after())?,
+    match &security.certificate_end {
+        Some(end) => families.gauge(name, help, end())?,
         None => families.gauges(name, help, std::iter::empty::<([(&str, &str); 0], i64)>())?,
     }
     families.gauges(
