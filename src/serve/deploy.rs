@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use kiln_cas::stores::Storage;
-use kiln_ci::CiServices;
-use kiln_ci::verdicts::Verdicts;
 use kiln_deploy::audit::Checkpoints;
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::promotion::Keeper;
@@ -15,24 +12,13 @@ use kiln_net::panics::spawn_resumed;
 use kiln_web::Kept;
 use tokio::task::JoinHandle;
 
-use super::common::Common;
+use super::base::Base;
+use super::ci::Ci;
 use super::options::ServeOptions;
 use super::promotion::{self, Promotion};
 use super::releases;
 use super::rollouts::{self, Rollouts};
 use super::webhook::WebhookError;
-
-/// What releases stand on.
-pub struct Below<'a> {
-    pub options: &'a ServeOptions,
-    pub storage: &'a Storage,
-    pub common: &'a Common,
-    pub tests: &'a CiServices,
-    pub verdicts: &'a Verdicts,
-    pub kept: &'a Kept,
-    /// The server's own agents.
-    pub agents: Arc<dyn Targets>,
-}
 
 /// Releases and what becomes of them, before anything goes on by itself.
 pub struct Deploy {
@@ -49,8 +35,15 @@ pub struct Deploy {
     rollouts: Rollouts,
 }
 
-pub fn start(below: &Below<'_>) -> Result<Deploy, WebhookError> {
-    let (options, storage, common) = (below.options, below.storage, below.common);
+/// `agents`: the server's own.
+pub fn start(
+    options: &ServeOptions,
+    base: &Base,
+    ci: &Ci,
+    kept: &Kept,
+    agents: Arc<dyn Targets>,
+) -> Result<Deploy, WebhookError> {
+    let (storage, common) = (&base.storage, &base.common);
     let key = &options.releases.key;
     let catalog = releases::catalog(&options.releases, storage, common);
     let collector = releases::collector(&options.releases, storage, &catalog);
@@ -60,9 +53,9 @@ pub fn start(below: &Below<'_>) -> Result<Deploy, WebhookError> {
         &promotion::Below {
             storage,
             releases: &catalog,
-            tests: below.tests,
-            verdicts: below.verdicts,
-            kept: below.kept,
+            tests: &ci.tests,
+            verdicts: &ci.verdicts,
+            kept,
             key: key.clone(),
             base_url: &common.base_url,
             name: &common.name,
@@ -77,7 +70,7 @@ pub fn start(below: &Below<'_>) -> Result<Deploy, WebhookError> {
             promotion: keeper.as_ref(),
             keys: options.promotion.keys.clone(),
             key: key.as_ref(),
-            agents: Some(below.agents.clone()),
+            agents: Some(agents),
             base_url: &common.base_url,
         },
     )?;

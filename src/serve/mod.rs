@@ -1,15 +1,22 @@
 //! `kiln serve`: the one place where the parts become a system. Each crate starts its own services
-//! (`SchedulerServices`, `CasServices`, `CiServices`, `Worker`; those of `kiln_deploy` in `deploy`); here
-//! they are given to each other.
+//! (`SchedulerServices`, `CasServices`, `CiServices`, `Worker`); here they are given to each other. A file says for a crate
+//! what a server runs of it (`cas`, `scheduler`, `worker`, `ci`, `deploy`), and `parts` in which order.
 
 mod admission;
+mod base;
+mod builds;
+mod cas;
+mod ci;
 mod common;
 mod deploy;
+mod entrance;
 mod fleet;
 mod forges;
 mod history;
 mod merge_queue;
+mod metrics;
 mod options;
+mod parts;
 mod pipelines;
 mod promotion;
 mod registry;
@@ -17,7 +24,7 @@ mod releases;
 mod reports;
 mod rollouts;
 mod routes;
-mod services;
+mod scheduler;
 mod shards;
 mod stages;
 mod tables;
@@ -26,48 +33,37 @@ mod webhook;
 mod worker;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use kiln_cas::budget::Budget;
 use kiln_cas::stores::{SharedConfig, Storage};
 use kiln_ci::CiServices;
-use kiln_ci::ephemeral::PreviewFigures;
-use kiln_ci::history::Tap;
-use kiln_ci::verdicts::{Inbox, Verdicts};
+use kiln_ci::verdicts::Verdicts;
 use kiln_deploy::executions::Executions;
 use kiln_deploy::fleet::Fleet;
-use kiln_deploy::promotion::Keeper;
-use kiln_deploy::rollouts::control::Control;
-use kiln_net::panics::spawn_resumed;
 use kiln_scheduler::SchedulerServices;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::front::health::{Readiness, WHOLE_SERVER};
-use crate::front::{Front, FrontParts, Site};
-use crate::telemetry::redis::RedisTimes;
-use crate::telemetry::requests::Requests;
-use crate::telemetry::{Observed, Telemetry};
-use kiln_web::Kept;
+use crate::telemetry::Telemetry;
 
 pub use admission::{Admission, join_all};
-use common::Common;
+use base::Base;
+use builds::Builds;
+use entrance::{Entrance, Opened};
 pub use forges::{ForgeOptions, read_forges};
 pub use merge_queue::MergeQueueOptions;
 pub use options::{ServeError, ServeOptions};
+use parts::Parts;
 pub use pipelines::{PipelineOptions, read_pipelines};
 pub use promotion::{PromotionOptions, read_keys, read_pipeline};
 pub use releases::ReleaseOptions;
 pub use rollouts::{RolloutOptions, read_parts};
-use routes::Parts;
-use services::{cas, evictions, figures, recordings, scheduler};
 pub use stages::{StagesOptions, read_stage_parts};
 pub use verdicts::VerdictsOptions;
 pub use webhook::{Form, WebhookOptions};
-use worker::OwnWorker;
+use worker::{OwnWorker, Prepared};
 
 /// What a server that has started tells about itself.
 pub struct Ready {
@@ -95,216 +91,69 @@ pub struct Server {
     telemetry: Telemetry,
     health: HealthReporter,
     readiness: Readiness,
-    front: Front,
-    /// Reads files and fetches keys again.
-    background: Vec<JoinHandle<()>>,
-    /// Removes records of evicted blobs.
-    sweeping: JoinHandle<()>,
-    /// Makes the promises of pinned blobs anew.
-    pinning: JoinHandle<()>,
-    /// Lets go of what no tag of the registry needs.
-    tidying: Option<JoinHandle<()>>,
-    /// What releases, environments and rollouts, agents, merge queues, forges and pipelines do by themselves.
+    opened: Opened,
+    /// What looks after stores, and what releases, environments and rollouts, agents, merge queues, forges and
+    /// pipelines do by themselves. None of these tasks ends before it is aborted.
     by_themselves: Vec<JoinHandle<()>>,
     /// Agents whose questions are open.
     fleet: Fleet,
     worker: Option<OwnWorker>,
-    stop_front: CancellationToken,
     drain: Duration,
 }
 
+impl Ready {
+    fn new(
+        options: &ServeOptions,
+        address: String,
+        base_url: String,
+        worker: Option<&Prepared>,
+    ) -> Self {
+        Self {
+            address,
+            base_url,
+            follows_callers: options.follows_callers(),
+            shared: options.storage.shared.as_ref().map(SharedConfig::to_string),
+            data_dir: options.storage.data_dir.clone(),
+            slots: worker.map_or(0, Prepared::slots),
+            not_enforced: worker.map_or_else(Vec::new, Prepared::not_enforced),
+        }
+    }
+}
+
 impl Server {
-    pub async fn start(mut options: ServeOptions) -> Result<Self, ServeError> {
+    pub async fn start(options: ServeOptions) -> Result<Self, ServeError> {
         // First of all: a port that is taken should not cost a recovery of the storage. Nobody
         // can connect yet: who looks whether the server is ready sees that it is not.
-        let listen = options.listen.listen().to_string();
-        let refused = |source| ServeError::Listen { address: listen.clone(), source };
-        let reserved = options.listen.reserve().map_err(refused)?;
-        let address = reserved.authority();
-        let redis_times = Arc::<RedisTimes>::default();
-        if let Some(shared) = &mut options.storage.shared {
-            shared.redis.observer = Some(redis_times.clone());
-        }
-        let admission =
-            Admission::load(&options.listen, options.tls.clone(), options.auth.clone())?;
-        let base_url = options.links_from(admission.scheme(), &address);
-        let follows_callers = options.follows_callers();
-        crate::data_dir::close(&options.storage.data_dir)?;
-        let storage = Storage::open(options.storage.clone()).await?;
-        let worker = worker::prepare(options.worker.clone(), &storage).await?;
-        let common = Common::new(&options, &admission, &storage, base_url).await?;
-        // It subscribes before anything can be executed.
-        let inbox = Inbox::default();
-        let tap = options.verdicts.on.then(|| Arc::new(inbox.clone()) as Arc<dyn Tap>);
-        let tests = history::start(&options, &storage, &common, tap);
-        let executions = releases::start_records(&options.releases, &storage, &common);
-        let services = scheduler(&options, &storage, &common, &tests).await?;
-        let judged = (&tests, inbox);
-        let on = &options.verdicts;
-        let verdicts = verdicts::start(on, &storage, &services.scheduler, judged, &common)?;
-        let fleet = fleet::start(&storage);
-        let merging = &options.merge_queue;
-        let merging = merge_queue::start(merging, &storage, &tests, &common.base_url)?;
-        let forges = forges::start(&options.forges, &storage, (&tests, &merging.queues), &common)?;
-        let requests = Requests::new(options.front_threads, Budget::new(options.request_memory));
-        let status = worker.as_ref().map(|worker| worker.status());
-        // Metrics begin before what they are about.
-        let rolled = Arc::<OnceLock<Arc<Control>>>::default();
-        let placed = Arc::<OnceLock<Arc<Keeper>>>::default();
-        let brought_up = Arc::<PreviewFigures>::default();
-        let telemetry = Telemetry::start(
-            Observed {
-                inputs: status.as_ref().map(|it| it.inputs.clone()).unwrap_or_default(),
-                tools: status.as_ref().map(|it| it.tools.clone()).unwrap_or_default(),
-                images: status.map(|status| status.images).unwrap_or_default(),
-                events: &common.events,
-                storage: storage.stats.clone(),
-                scheduler: services.scheduler.clone(),
-                journal: services.journal.clone(),
-                hermeticity: services.hermeticity.clone(),
-                recordings: recordings(&tests),
-                executions: figures(executions.clone()),
-                rollouts: rollouts::figures(rolled.clone()),
-                promotions: promotion::figures(placed.clone()),
-                previews: brought_up.clone(),
-                agents: fleet.figures.clone(),
-                merge_queues: merging.figures(),
-                forges: forges.figures(),
-                requests: requests.clone(),
-                security: admission.security(),
-                names_properties: admission.metrics_may_name_properties(),
-                redis: redis_times,
-                history: tests.history.clone(),
-            },
-            options.otlp.as_ref(),
-            &common.base_url,
-        )?;
-        let cas = cas(&options, &storage, &common)?;
-        storage.on_full(cas.give_up_uploads());
-        let sweeping = tokio::spawn(cas.keep_swept(&registry::REMEMBERED, evictions(&storage)));
-        let registry = registry::state(&options, &storage, &common, admission.auth.is_some());
-        let tidying = registry.clone().map(|it| {
-            spawn_resumed("tidying the registry", move || it.registry.clone().keep_tidy())
-        });
-        let pins = storage.pins.clone();
-        let pinning = spawn_resumed("renewing pins", move || pins.clone().keep_renewed());
-        let kept = Kept::charged(requests.budget().share(None));
-        let deploy = deploy::start(&deploy::Below {
-            options: &options,
-            storage: &storage,
-            common: &common,
-            tests: &tests,
-            verdicts: &verdicts,
-            kept: &kept,
-            agents: fleet.targets(),
-        })?;
-        if let Some(keeper) = &deploy.keeper {
-            placed.get_or_init(|| keeper.clone());
-        }
-        rolled.get_or_init(|| deploy.control.clone());
-        let actions = &options.scheduler.scheduler;
-        let stages = stages::start(
-            &options.stages,
-            &stages::Below {
-                storage: &storage,
-                services: &services,
-                logs: &common.logs,
-                tests: &tests,
-                verdicts: &verdicts,
-                executions: executions.as_ref(),
-                releases: &deploy.catalog,
-                promotion: deploy.keeper.as_ref(),
-                rollouts: &deploy.control,
-                kept: &kept,
-                functions: actions.default_functions.clone(),
-                longest: actions.max_timeout,
-                name: &common.name,
-                base_url: &common.base_url,
-                figures: brought_up,
-            },
-        )?;
-        let (previews, tidied) = (stages.previews.clone(), stages.clone());
-        let forgetting = spawn_resumed("forgetting old stages", move || tidied.clone().keep_tidy());
-        let swept = previews.clone();
-        let sweeping_previews =
-            spawn_resumed("taking down environments", move || swept.clone().keep_swept());
-        let url = &common.base_url;
-        let pipelines = pipelines::start(&options.pipelines, &storage, &tests, stages, url);
+        let entrance = Entrance::reserve(&options)?;
+        let address = entrance.address();
+        let parts = Parts::start(&options, &entrance).await?;
         let readiness = Readiness::default();
-        let router = routes::router(
-            &cas,
-            &storage,
-            Parts {
-                services: &services,
-                tests: &tests,
-                verdicts: &verdicts,
-                releases: &deploy.catalog,
-                collector: &deploy.collector,
-                checkpoints: &deploy.checkpoints,
-                promotion: deploy.keeper.as_ref(),
-                rollouts: &deploy.control,
-                pipelines: &pipelines.control,
-                previews: &previews,
-                executions: executions.as_ref(),
-                fleet: &fleet.fleet,
-                merge_queues: &merging.queues,
-                kept,
-            },
-            &common,
-            &telemetry,
-            readiness.clone(),
-        );
-        let router = routes::with(router, registry, forges.intake);
-        let besides = [forgetting, sweeping_previews, fleet.counting, merging.working];
-        let by_themselves = deploy.run().into_iter().chain(besides);
-        let by_themselves = by_themselves.chain(forges.tasks).chain(pipelines.tasks).collect();
-        let stop_front = CancellationToken::new();
-        let background = admission.keep_current(&stop_front).await?;
-        let parts = FrontParts {
-            router,
-            site: Site::new(&common.base_url, options.hosts, admission.tls.is_some())
-                .following_callers(follows_callers),
-            tls: admission.tls,
-            auth: admission.auth,
-            failures: admission.failures,
-            limits: options.limits,
-            requests: &requests,
-            drain: options.drain,
-        };
-        let listeners = reserved.listen().map_err(refused)?;
-        let front = Front::start(listeners, parts, &stop_front).map_err(ServeError::Front)?;
-        let ready = Ready {
-            address,
-            base_url: common.base_url,
-            follows_callers,
-            shared: options.storage.shared.as_ref().map(SharedConfig::to_string),
-            data_dir: options.storage.data_dir,
-            slots: worker.as_ref().map_or(0, |worker| worker.slots()),
-            not_enforced: worker.as_ref().map_or_else(Vec::new, |worker| worker.not_enforced()),
-        };
-        let told = (readiness.clone(), cas.health());
-        let worker =
-            worker.map(|worker| OwnWorker::start(worker, services.scheduler.clone(), told));
+        let router = routes::router(&parts, readiness.clone());
+        let Parts { base, builds, fleet, requests, telemetry, cas, deploy, pipelines, .. } = parts;
+        let Base { storage, worker, common, .. } = base;
+        let Builds { services, ci, executions } = builds;
+        let besides = [fleet.counting, ci.merging.working];
+        let by_themselves = cas.upkeep.into_iter().chain(deploy.run()).chain(besides);
+        let by_themselves = by_themselves.chain(ci.forges.tasks).chain(pipelines.tasks).collect();
+        let opened = entrance.open(&options, &common.base_url, router, &requests).await?;
+        let ready = Ready::new(&options, address, common.base_url, worker.as_ref());
+        let told = (readiness.clone(), cas.services.health());
+        let worker = worker.map(|it| OwnWorker::start(it, services.scheduler.clone(), told));
         readiness.set(true);
         Ok(Self {
             ready,
             storage,
             services,
-            tests,
-            verdicts,
+            tests: ci.tests,
+            verdicts: ci.verdicts,
             executions,
             telemetry,
-            health: cas.health(),
+            health: cas.services.health(),
             readiness,
-            front,
-            background,
-            sweeping,
-            pinning,
-            tidying,
+            opened,
             by_themselves,
             fleet: fleet.fleet,
             worker,
-            stop_front,
             drain: options.drain,
         })
     }
@@ -330,12 +179,7 @@ impl Server {
         self.health.clear_service_status(WHOLE_SERVER).await;
         // Builds that ran here have ended: what their clients still say is taken elsewhere.
         self.tests.end_streams();
-        self.stop_front.cancel();
-        self.front.join().await;
-        join_all(self.background).await;
-        self.sweeping.abort();
-        self.pinning.abort();
-        self.tidying.iter().for_each(JoinHandle::abort);
+        self.opened.close().await;
         self.by_themselves.iter().for_each(JoinHandle::abort);
         self.services.journal.shutdown().await;
         self.tests.shutdown().await;

@@ -4,77 +4,36 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Router;
-use kiln_cas::services::CasServices;
-use kiln_cas::stores::Storage;
 use kiln_cas::stores::audit::AuditLog;
-use kiln_ci::CiServices;
 use kiln_ci::forges::Intake;
 use kiln_ci::plans::Plans;
-use kiln_ci::queue::hosted::Queues;
-use kiln_ci::verdicts::Verdicts;
-use kiln_deploy::audit::Checkpoints;
-use kiln_deploy::catalog::Catalog;
-use kiln_deploy::executions::Executions;
-use kiln_deploy::fleet::Fleet;
-use kiln_deploy::promotion::Keeper;
-use kiln_deploy::retention::Collector;
-use kiln_deploy::rollouts::control::Control;
 use kiln_deploy::swarm::pieces::Cutting;
-use kiln_scheduler::SchedulerServices;
 
-use super::common::Common;
 use super::history::StoredRecords;
+use super::parts::Parts;
 use crate::front::health::{self, Readiness};
 use crate::front::unknown;
 use crate::registry::RegistryState;
-use crate::telemetry::Telemetry;
-use kiln_web::{self as web, Kept, WebState};
+use kiln_web::{self as web, WebState};
 
-/// Services that pages show, too.
-pub struct Parts<'a> {
-    pub services: &'a SchedulerServices,
-    pub tests: &'a CiServices,
-    pub verdicts: &'a Verdicts,
-    pub releases: &'a Catalog,
-    pub collector: &'a Collector,
-    pub checkpoints: &'a Checkpoints,
-    pub promotion: Option<&'a Arc<Keeper>>,
-    pub rollouts: &'a Arc<Control>,
-    pub pipelines: &'a Arc<kiln_ci::pipelines::control::Control>,
-    pub previews: &'a Arc<kiln_ci::ephemeral::Previews>,
-    pub executions: Option<&'a Executions>,
-    pub fleet: &'a Fleet,
-    pub merge_queues: &'a Queues,
-    /// What pages keep is charged to it.
-    pub kept: Kept,
-}
-
-pub fn router(
-    cas: &CasServices,
-    storage: &Storage,
-    parts: Parts<'_>,
-    common: &Common,
-    telemetry: &Telemetry,
-    readiness: Readiness,
-) -> Router {
+pub fn router(parts: &Parts, readiness: Readiness) -> Router {
+    let (cas, builds) = (&parts.cas, &parts.builds);
     let mut grpc = tonic::service::Routes::builder();
-    cas.add_to(&mut grpc);
-    parts.services.add_to(&mut grpc);
-    parts.tests.add_to(&mut grpc);
+    cas.services.add_to(&mut grpc);
+    builds.services.add_to(&mut grpc);
+    builds.ci.tests.add_to(&mut grpc);
     // The HTTP cache matches paths of any depth, so it comes after all fixed ones.
     let grpc = grpc.routes().prepare().into_axum_router();
-    grpc.merge(web::router(pages(storage, &parts, common)))
-        .merge(telemetry.routes())
+    let router = grpc
+        .merge(web::router(pages(parts)))
+        .merge(parts.telemetry.routes())
         .merge(health::routes(move || readiness.check()))
-        .fallback_service(cas.http_cache().fallback(unknown::of_server))
+        .fallback_service(cas.services.http_cache().fallback(unknown::of_server));
+    with(router, cas.registry.clone(), builds.ci.forges.intake.clone())
 }
 
 /// Besides, what is answered only where the operator wants it.
-pub fn with(
-    router: Router,
-    registry: Option<RegistryState>,
-    forges: Option<Arc<Intake>>,
-) -> Router {
+fn with(router: Router, registry: Option<RegistryState>, forges: Option<Arc<Intake>>) -> Router {
     let router = match registry {
         Some(registry) => router.merge(crate::registry::router(registry)),
         None => router,
@@ -85,8 +44,10 @@ pub fn with(
     }
 }
 
-fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
-    let services = parts.services;
+fn pages(parts: &Parts) -> WebState {
+    let Parts { base, builds, deploy, pipelines, .. } = parts;
+    let (storage, common) = (&base.storage, &base.common);
+    let (services, ci) = (&builds.services, &builds.ci);
     let stats = storage.stats.clone();
     WebState {
         blobs: storage.blobs.clone(),
@@ -94,18 +55,18 @@ fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
         logs: common.logs.clone(),
         journal: services.journal.clone(),
         hermeticity: services.hermeticity.clone(),
-        tests: parts.tests.clone(),
-        verdicts: parts.verdicts.clone(),
-        releases: parts.releases.clone(),
-        collector: parts.collector.clone(),
-        checkpoints: parts.checkpoints.clone(),
-        promotion: parts.promotion.cloned(),
-        rollouts: parts.rollouts.clone(),
-        pipelines: parts.pipelines.clone(),
-        previews: parts.previews.clone(),
-        executions: parts.executions.cloned(),
-        fleet: parts.fleet.clone(),
-        merge_queues: parts.merge_queues.clone(),
+        tests: ci.tests.clone(),
+        verdicts: ci.verdicts.clone(),
+        releases: deploy.catalog.clone(),
+        collector: deploy.collector.clone(),
+        checkpoints: deploy.checkpoints.clone(),
+        promotion: deploy.keeper.clone(),
+        rollouts: deploy.control.clone(),
+        pipelines: pipelines.control.clone(),
+        previews: pipelines.previews.clone(),
+        executions: builds.executions.clone(),
+        fleet: parts.fleet.fleet.clone(),
+        merge_queues: ci.merging.queues.clone(),
         pieces: Cutting::new(storage.blobs.clone()),
         plans: Plans::new(Arc::new(StoredRecords(storage.records.clone()))),
         access: common.access.clone(),

@@ -12,25 +12,17 @@ mod reports;
 mod rollout;
 mod told;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kiln_cas::DigestFunction;
-use kiln_cas::logs::LogStreams;
-use kiln_cas::stores::Storage;
-use kiln_ci::CiServices;
 use kiln_ci::ephemeral::{PreviewFigures, PreviewParts, Previews, TellStuck};
 use kiln_ci::pipelines::{Ended, Progress, RunnerError, StageRunner, Task, Work};
 use kiln_ci::stages::{Commands, Ledger, Programs, wait};
-use kiln_ci::verdicts::Verdicts;
-use kiln_deploy::catalog::Catalog;
-use kiln_deploy::executions::Executions;
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::rollouts::control::Control;
 use kiln_net::causes::chain;
-use kiln_scheduler::{OwnActions, SchedulerServices};
+use kiln_scheduler::OwnActions;
 use kiln_web::Kept;
 
 use self::actions::OnWorkers;
@@ -39,7 +31,11 @@ pub use self::options::{StagesOptions, read_stage_parts};
 use self::release::ReleaseStages;
 use self::reports::History;
 use self::told::ByWebhook;
+use super::base::Base;
+use super::builds::Builds;
+use super::deploy::Deploy;
 use super::history::StoredRecords;
+use super::options::ServeOptions;
 use super::promotion::Gates;
 use super::webhook::{Webhook, WebhookError};
 
@@ -48,25 +44,12 @@ const TIDY_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
 /// What stages stand on.
 pub struct Below<'a> {
-    pub storage: &'a Storage,
-    pub services: &'a SchedulerServices,
-    pub logs: &'a LogStreams,
-    pub tests: &'a CiServices,
-    pub verdicts: &'a Verdicts,
-    /// `None`: executions are not recorded.
-    pub executions: Option<&'a Executions>,
-    pub releases: &'a Catalog,
-    pub promotion: Option<&'a Arc<Keeper>>,
-    pub rollouts: &'a Arc<Control>,
+    pub base: &'a Base,
+    pub builds: &'a Builds,
+    pub deploy: &'a Deploy,
     pub kept: &'a Kept,
-    /// The digest functions of instances, and the longest time of an action.
-    pub functions: BTreeMap<String, DigestFunction>,
-    pub longest: Duration,
-    /// What this process calls itself, and no other one.
-    pub name: &'a str,
-    pub base_url: &'a str,
     /// Where it is said how many environments there are.
-    pub figures: Arc<PreviewFigures>,
+    pub figures: &'a Arc<PreviewFigures>,
 }
 
 /// Does what stages say.
@@ -81,53 +64,68 @@ pub struct Stages {
     pub previews: Arc<Previews>,
 }
 
-pub fn start(options: &StagesOptions, below: &Below<'_>) -> Result<Arc<Stages>, WebhookError> {
-    let webhook = options.webhook.as_ref();
-    let webhook = webhook.map(|it| Webhook::new(it, below.base_url)).transpose()?;
-    let records = Arc::new(StoredRecords(below.storage.records.clone()));
-    let ledger = Ledger::new(records.clone(), below.tests.clock.clone());
-    let previews = Previews::new(PreviewParts {
-        records,
-        clock: below.tests.clock.clone(),
-        kinds: options.parts.previews.clone(),
-        secrets: options.parts.programs.secrets.clone(),
-        who: below.name.to_owned(),
-        teller: webhook.map(|it| Arc::new(ByWebhook(it)) as Arc<dyn TellStuck>),
-        figures: below.figures.clone(),
-    });
-    let blobs = &below.storage.blobs;
-    let answers = &below.verdicts.answers;
-    let actions = OnWorkers {
-        blobs: blobs.clone(),
-        actions: OwnActions::new(&below.services.scheduler),
-        journal: below.services.journal.clone(),
-        logs: below.logs.clone(),
-        functions: below.functions.clone(),
-        longest: below.longest,
-    };
-    let reports =
-        History { blobs: blobs.clone(), tests: below.tests.clone(), answers: answers.clone() };
-    let gates =
-        Gates { answers: answers.clone(), tests: below.tests.clone(), kept: below.kept.clone() };
+pub fn start(options: &ServeOptions, below: &Below<'_>) -> Result<Arc<Stages>, WebhookError> {
+    let (ci, deploy) = (&below.builds.ci, below.deploy);
+    let records = Arc::new(StoredRecords(below.base.storage.records.clone()));
+    let ledger = Ledger::new(records.clone(), ci.tests.clock.clone());
+    let previews = previews(&options.stages, below, records)?;
+    let blobs = below.base.storage.blobs.clone();
+    let (tests, answers) = (ci.tests.clone(), ci.verdicts.answers.clone());
+    let reports = History { blobs, tests: tests.clone(), answers: answers.clone() };
+    let gates = Gates { answers, tests: tests.clone(), kept: below.kept.clone() };
     Ok(Arc::new(Stages {
         commands: Commands {
-            actions: Arc::new(actions),
+            actions: Arc::new(on_workers(options, below)),
             ledger: ledger.clone(),
             reports: Some(Arc::new(reports)),
-            allow_network: options.allow_network,
+            allow_network: options.stages.allow_network,
         },
         ledger,
-        programs: options.parts.programs.clone(),
-        builds: ToldBuilds { tests: below.tests.clone(), gates },
+        programs: options.stages.parts.programs.clone(),
+        builds: ToldBuilds { tests, gates },
         releases: ReleaseStages {
-            catalog: below.releases.clone(),
-            executions: below.executions.cloned(),
-            keeper: below.promotion.cloned(),
+            catalog: deploy.catalog.clone(),
+            executions: below.builds.executions.clone(),
+            keeper: deploy.keeper.clone(),
         },
-        keeper: below.promotion.cloned(),
-        rollouts: below.rollouts.clone(),
+        keeper: deploy.keeper.clone(),
+        rollouts: deploy.control.clone(),
         previews,
     }))
+}
+
+/// Environments for a while.
+fn previews(
+    options: &StagesOptions,
+    below: &Below<'_>,
+    records: Arc<StoredRecords>,
+) -> Result<Arc<Previews>, WebhookError> {
+    let common = &below.base.common;
+    let webhook = options.webhook.as_ref();
+    let webhook = webhook.map(|it| Webhook::new(it, &common.base_url)).transpose()?;
+    Ok(Previews::new(PreviewParts {
+        records,
+        clock: below.builds.ci.tests.clock.clone(),
+        kinds: options.parts.previews.clone(),
+        secrets: options.parts.programs.secrets.clone(),
+        who: common.name.clone(),
+        teller: webhook.map(|it| Arc::new(ByWebhook(it)) as Arc<dyn TellStuck>),
+        figures: below.figures.clone(),
+    }))
+}
+
+/// Runs the actions of commands.
+fn on_workers(options: &ServeOptions, below: &Below<'_>) -> OnWorkers {
+    let (base, services) = (below.base, &below.builds.services);
+    let actions = &options.scheduler.scheduler;
+    OnWorkers {
+        blobs: base.storage.blobs.clone(),
+        actions: OwnActions::new(&services.scheduler),
+        journal: services.journal.clone(),
+        logs: base.common.logs.clone(),
+        functions: actions.default_functions.clone(),
+        longest: actions.max_timeout,
+    }
 }
 
 impl Stages {

@@ -1,0 +1,87 @@
+//! What a server counts and traces of its parts. Metrics begin before what they are about.
+
+use std::sync::{Arc, OnceLock};
+
+use kiln_ci::CiServices;
+use kiln_ci::ephemeral::PreviewFigures;
+use kiln_deploy::executions::{ExecutionFigures, Executions};
+use kiln_deploy::promotion::Keeper;
+use kiln_deploy::rollouts::control::Control;
+
+use super::admission::Admission;
+use super::base::Base;
+use super::builds::Builds;
+use super::deploy::Deploy;
+use super::worker::Prepared;
+use super::{fleet, promotion, rollouts};
+use crate::telemetry::requests::Requests;
+use crate::telemetry::{EndpointError, Observed, OtlpOptions, RecordingsOf, Telemetry};
+
+/// What is counted of parts that start after the metrics.
+#[derive(Default)]
+pub struct Later {
+    promoted: Arc<OnceLock<Arc<Keeper>>>,
+    rolled: Arc<OnceLock<Arc<Control>>>,
+    /// Environments of runs of pipelines.
+    pub previews: Arc<PreviewFigures>,
+}
+
+impl Later {
+    /// Promotions and rollouts are counted from now on.
+    pub fn count(&self, deploy: &Deploy) {
+        if let Some(keeper) = &deploy.keeper {
+            self.promoted.get_or_init(|| keeper.clone());
+        }
+        self.rolled.get_or_init(|| deploy.control.clone());
+    }
+}
+
+/// What there is to count.
+pub struct Below<'a> {
+    pub base: &'a Base,
+    pub builds: &'a Builds,
+    pub fleet: &'a fleet::Started,
+    pub admission: &'a Admission,
+    pub requests: &'a Requests,
+    pub later: &'a Later,
+}
+
+/// `otlp`: where traces go. Must be called within a Tokio runtime.
+pub fn start(otlp: Option<&OtlpOptions>, below: &Below<'_>) -> Result<Telemetry, EndpointError> {
+    let Below { base, builds, fleet, admission, requests, later } = *below;
+    let (services, ci) = (&builds.services, &builds.ci);
+    let worker = base.worker.as_ref().map(Prepared::status).unwrap_or_default();
+    let observed = Observed {
+        inputs: worker.inputs,
+        tools: worker.tools,
+        images: worker.images,
+        events: &base.common.events,
+        storage: base.storage.stats.clone(),
+        scheduler: services.scheduler.clone(),
+        journal: services.journal.clone(),
+        hermeticity: services.hermeticity.clone(),
+        recordings: recordings(&ci.tests),
+        executions: executions(builds.executions.clone()),
+        rollouts: rollouts::figures(later.rolled.clone()),
+        promotions: promotion::figures(later.promoted.clone()),
+        previews: later.previews.clone(),
+        agents: fleet.figures.clone(),
+        merge_queues: ci.merging.figures(),
+        forges: ci.forges.figures(),
+        requests: requests.clone(),
+        security: admission.security(),
+        names_properties: admission.metrics_may_name_properties(),
+        redis: base.redis.clone(),
+        history: ci.tests.history.clone(),
+    };
+    Telemetry::start(observed, otlp, &base.common.base_url)
+}
+
+fn executions(recorded: Option<Executions>) -> Arc<dyn Fn() -> ExecutionFigures + Send + Sync> {
+    Arc::new(move || recorded.as_ref().map(Executions::figures).unwrap_or_default())
+}
+
+fn recordings(tests: &CiServices) -> RecordingsOf {
+    let recorder = tests.recorder.clone();
+    Arc::new(move || recorder.figures())
+}
