@@ -13,6 +13,7 @@
 //! | `agent`, `fleet`, `swarm` | what runs on a host, what a server knows of it, and how hosts share |
 //! | `programs`, `words` | programs of the operator, and what is said in their configuration |
 //! | `news` | what somebody outside is to be told |
+//! | `start` | what a server runs of all this |
 //! | `json`, `encoding`, `resource`, `timestamp` | how documents are read and written |
 
 pub mod agent;
@@ -36,9 +37,11 @@ pub mod retention;
 pub mod rollouts;
 pub mod signals;
 pub mod signing;
+mod start;
 pub mod swarm;
 pub mod timestamp;
 pub mod traffic;
 mod words;
 
 pub use kiln_net::toml;
+pub use start::{DeployOptions, DeployParts, DeployServices};

@@ -2,12 +2,8 @@
 
 use std::sync::Arc;
 
-use kiln_deploy::audit::Checkpoints;
-use kiln_deploy::catalog::Catalog;
-use kiln_deploy::promotion::Keeper;
-use kiln_deploy::retention::Collector;
-use kiln_deploy::rollouts::control::Control;
 use kiln_deploy::rollouts::parts::Targets;
+use kiln_deploy::{DeployOptions, DeployParts, DeployServices};
 use kiln_net::panics::spawn_resumed;
 use kiln_web::Kept;
 use tokio::task::JoinHandle;
@@ -15,22 +11,17 @@ use tokio::task::JoinHandle;
 use super::base::Base;
 use super::ci::Ci;
 use super::options::ServeOptions;
-use super::promotion::{self, Promotion};
+use super::promotion::{self, Gates, Programs, Promotion};
 use super::releases;
 use super::rollouts::{self, Rollouts};
 use super::webhook::WebhookError;
 
 /// Releases and what becomes of them, before anything goes on by itself.
 pub struct Deploy {
-    pub catalog: Catalog,
-    pub collector: Collector,
-    /// The checkpoints of the audit log.
-    pub checkpoints: Checkpoints,
+    pub services: DeployServices,
+    /// Whether releases that nothing keeps are removed without being asked.
+    removes: bool,
     /// `None`: there are no environments.
-    pub keeper: Option<Arc<Keeper>>,
-    pub control: Arc<Control>,
-    /// What removes releases without being asked; `None`: nothing does.
-    by_itself: Option<Collector>,
     promotion: Option<Promotion>,
     rollouts: Rollouts,
 }
@@ -44,51 +35,62 @@ pub fn start(
     agents: Arc<dyn Targets>,
 ) -> Result<Deploy, WebhookError> {
     let (storage, common) = (&base.storage, &base.common);
-    let key = &options.releases.key;
-    let catalog = releases::catalog(&options.releases, storage, common);
-    let collector = releases::collector(&options.releases, storage, &catalog);
-    let checkpoints = promotion::checkpoints(storage, key.clone(), &common.base_url);
-    let promotion = promotion::start(
-        &options.promotion,
-        &promotion::Below {
-            storage,
-            releases: &catalog,
-            tests: &ci.tests,
-            verdicts: &ci.verdicts,
-            kept,
-            key: key.clone(),
-            base_url: &common.base_url,
-            name: &common.name,
-        },
-    )?;
-    let keeper = promotion.as_ref().map(|it| it.keeper.clone());
-    let rollouts = rollouts::start(
-        &options.rollouts,
-        &rollouts::Below {
-            storage,
-            releases: &catalog,
-            promotion: keeper.as_ref(),
-            keys: options.promotion.keys.clone(),
-            key: key.as_ref(),
-            agents: Some(agents),
-            base_url: &common.base_url,
-        },
-    )?;
-    let by_itself = options.releases.gc.then(|| collector.clone());
-    let control = rollouts.control.clone();
-    Ok(Deploy { catalog, collector, checkpoints, keeper, control, by_itself, promotion, rollouts })
+    let of_promotions = promotion::teller(&options.promotion, &common.base_url)?;
+    let of_rollouts = rollouts::teller(&options.rollouts, &common.base_url)?;
+    let tells = (of_promotions.is_some(), of_rollouts.is_some());
+    let gates =
+        Gates { answers: ci.verdicts.answers.clone(), tests: ci.tests.clone(), kept: kept.clone() };
+    let named = options.rollouts.parts.clone();
+    let parts = DeployParts {
+        records: storage.records.clone(),
+        blobs: storage.blobs.clone(),
+        pins: storage.pins.clone(),
+        clock: Arc::new(releases::now),
+        tests: Arc::new(gates),
+        checks: Arc::new(Programs),
+        agents,
+        targets: named.targets,
+        traffic: named.traffic,
+        signals: named.signals,
+    };
+    let services = DeployServices::start(settings(options, &common.base_url, tells), parts);
+    let promotion = services.keeper.clone().map(|keeper| {
+        let (records, name) = (&storage.records, common.name.as_str());
+        Promotion::new(&options.promotion, keeper, of_promotions, (records, name))
+    });
+    let rollouts = Rollouts { control: services.control.clone(), webhook: of_rollouts };
+    Ok(Deploy { services, removes: options.releases.gc, promotion, rollouts })
+}
+
+/// `tells`: whether somebody is told of promotions, and of rollouts.
+fn settings(options: &ServeOptions, base_url: &str, tells: (bool, bool)) -> DeployOptions {
+    DeployOptions {
+        key: options.releases.key.clone(),
+        rules: options.releases.rules,
+        pipeline: options.promotion.pipeline.clone(),
+        keys: options.promotion.keys.clone(),
+        stay_up: options.rollouts.parts.stay_up.clone(),
+        tells_promotions: tells.0,
+        tells_rollouts: tells.1,
+        base_url: base_url.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        who: format!("{base_url}#{}", std::process::id()),
+    }
 }
 
 impl Deploy {
     /// Removes what was begun of releases and never ended, promotes what waits, drives rollouts and signs
     /// checkpoints. None of these tasks ends by itself.
     pub fn run(self) -> Vec<JoinHandle<()>> {
-        let Self { catalog, checkpoints, by_itself, promotion, rollouts, .. } = self;
+        let Self { services, removes, promotion, rollouts } = self;
+        let DeployServices { catalog, collector, checkpoints, .. } = services;
+        let by_itself = removes.then_some(collector);
+        let clock = catalog.clone();
         let settling = spawn_resumed("settling releases", move || {
             releases::keep_settled(catalog.clone(), by_itself.clone())
         });
         let signing = spawn_resumed("signing the audit log", move || {
-            promotion::keep_checkpoints(checkpoints.clone())
+            promotion::keep_checkpoints(checkpoints.clone(), clock.clone())
         });
         let rolling = tokio::spawn(rollouts.run());
         let promoting = promotion.map(|it| tokio::spawn(it.run()));

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use kiln_ci::CiServices;
 use kiln_ci::ephemeral::PreviewFigures;
+use kiln_deploy::DeployServices;
 use kiln_deploy::executions::{ExecutionFigures, Executions};
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::rollouts::control::Control;
@@ -11,7 +12,6 @@ use kiln_deploy::rollouts::control::Control;
 use super::admission::Admission;
 use super::base::Base;
 use super::builds::Builds;
-use super::deploy::Deploy;
 use super::worker::Prepared;
 use super::{fleet, promotion, rollouts};
 use crate::telemetry::requests::Requests;
@@ -28,7 +28,7 @@ pub struct Later {
 
 impl Later {
     /// Promotions and rollouts are counted from now on.
-    pub fn count(&self, deploy: &Deploy) {
+    pub fn count(&self, deploy: &DeployServices) {
         if let Some(keeper) = &deploy.keeper {
             self.promoted.get_or_init(|| keeper.clone());
         }

@@ -1,6 +1,7 @@
 //! `kiln serve`: the one place where the parts become a system. Each crate starts its own services
-//! (`SchedulerServices`, `CasServices`, `CiServices`, `Worker`); here they are given to each other. A file says for a crate
-//! what a server runs of it (`cas`, `scheduler`, `worker`, `ci`, `deploy`), and `parts` in which order.
+//! (`SchedulerServices`, `CasServices`, `CiServices`, `DeployServices`, `Worker`); here they are given to each other. A
+//! file says for a crate what a server runs of it (`cas`, `scheduler`, `worker`, `ci`, `deploy`), and `parts` in which
+//! order.
 
 mod admission;
 mod base;

@@ -49,11 +49,11 @@ impl Parts {
         let cas = cas::start(options, &base, admission.auth.is_some())?;
         let kept = Kept::charged(requests.budget().share(None));
         let deploy = deploy::start(options, &base, &builds.ci, &kept, fleet.targets())?;
-        later.count(&deploy);
+        later.count(&deploy.services);
         let below = stages::Below {
             base: &base,
             builds: &builds,
-            deploy: &deploy,
+            deploy: &deploy.services,
             kept: &kept,
             figures: &later.previews,
         };

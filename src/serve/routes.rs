@@ -45,9 +45,9 @@ fn with(router: Router, registry: Option<RegistryState>, forges: Option<Arc<Inta
 }
 
 fn pages(parts: &Parts) -> WebState {
-    let Parts { base, builds, deploy, pipelines, .. } = parts;
+    let Parts { base, builds, pipelines, .. } = parts;
     let (storage, common) = (&base.storage, &base.common);
-    let (services, ci) = (&builds.services, &builds.ci);
+    let (services, ci, deploy) = (&builds.services, &builds.ci, &parts.deploy.services);
     let stats = storage.stats.clone();
     WebState {
         blobs: storage.blobs.clone(),

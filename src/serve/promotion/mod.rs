@@ -1,8 +1,8 @@
 //! Promotion on the stores of a server: who is asked, what happens by itself, and who is told.
 
 mod checks;
+mod gates;
 mod options;
-mod parts;
 mod told;
 
 use std::path::{Path, PathBuf};
@@ -11,25 +11,20 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use kiln_cas::records::SharedRecords;
 use kiln_cas::records::lease::{LeaseRecord, RecordTurn};
-use kiln_cas::stores::Storage;
-use kiln_ci::CiServices;
-use kiln_ci::verdicts::Verdicts;
 use kiln_deploy::audit::{Checkpoints, Kept};
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::deployments::Fours;
-use kiln_deploy::promotion::{Change, Keeper, Parts, Pipeline};
-use kiln_deploy::signing::{KeyRing, Signer};
-use kiln_deploy::timestamp::Timestamp;
+use kiln_deploy::promotion::{Change, Keeper, Pipeline};
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
 use kiln_net::panics::resumed;
 use tokio::time::MissedTickBehavior;
 
-use self::checks::Programs;
+pub use self::checks::Programs;
+pub use self::gates::Gates;
 pub use self::options::{PromotionOptions, read_keys, read_pipeline};
-pub use self::parts::Gates;
-use self::parts::{Catalogued, MachineClock, Summaries};
 use self::told::tell;
 use super::webhook::{Webhook, WebhookError, heard};
 
@@ -49,22 +44,9 @@ const TOLD_AT_ONCE: usize = 50;
 const TRIES: u32 = 10;
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(300));
 
-/// What promotion stands on.
-pub struct Below<'a> {
-    pub storage: &'a Storage,
-    pub releases: &'a Catalog,
-    pub tests: &'a CiServices,
-    pub verdicts: &'a Verdicts,
-    pub kept: &'a kiln_web::Kept,
-    pub key: Option<Arc<dyn Signer>>,
-    pub base_url: &'a str,
-    /// What this server calls itself among all others, now and before.
-    pub name: &'a str,
-}
-
 /// Environments, and what goes on in them by itself.
 pub struct Promotion {
-    pub keeper: Arc<Keeper>,
+    keeper: Arc<Keeper>,
     /// The files of the policy, and of the keys that count.
     policy: Option<PathBuf>,
     keys: Option<PathBuf>,
@@ -73,41 +55,10 @@ pub struct Promotion {
     turn: RecordTurn,
 }
 
-/// `None`: there is no policy, and so no environment.
-pub fn start(
-    options: &PromotionOptions,
-    below: &Below<'_>,
-) -> Result<Option<Promotion>, WebhookError> {
-    let Some(pipeline) = options.pipeline.clone() else { return Ok(None) };
-    let webhook =
-        options.webhook.as_ref().map(|it| Webhook::new(it, below.base_url)).transpose()?;
-    let own = below.key.as_ref().map(|it| KeyRing::single("server", it.public_key().clone()));
-    let summaries = below.key.clone().map(|key| {
-        let summaries = Summaries { key, verifier: below.base_url.to_owned() };
-        Arc::new(summaries) as Arc<dyn kiln_deploy::promotion::SignSummary>
-    });
-    let catalogued = Arc::new(Catalogued {
-        catalog: below.releases.clone(),
-        instance: pipeline.instance.clone(),
-    });
-    let parts = Parts {
-        releases: catalogued.clone(),
-        places: Some(catalogued),
-        tests: Arc::new(Gates {
-            answers: below.verdicts.answers.clone(),
-            tests: below.tests.clone(),
-            kept: below.kept.clone(),
-        }),
-        checks: Arc::new(Programs),
-        summaries,
-        clock: Arc::new(MachineClock),
-        keys: options.keys.clone().or(own),
-        tells: webhook.is_some(),
-    };
-    let keeper = Arc::new(Keeper::new(below.storage.records.clone(), pipeline, parts));
-    let turn = LeaseRecord::new(below.storage.records.clone(), TELLING).turn(below.name, TELLS);
-    let (policy, keys) = (options.policy.clone(), options.keys_file.clone());
-    Ok(Some(Promotion { keeper, policy, keys, webhook, turn }))
+/// Who is told of changes. `None`: nobody, or there are no environments.
+pub fn teller(options: &PromotionOptions, base_url: &str) -> Result<Option<Webhook>, WebhookError> {
+    let webhook = options.webhook.as_ref().filter(|_| options.pipeline.is_some());
+    webhook.map(|it| Webhook::new(it, base_url)).transpose()
 }
 
 /// What was promoted, as soon as there may be anything.
@@ -119,10 +70,10 @@ fn changed_at(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|it| it.modified()).ok()
 }
 
-/// Signs checkpoints of the audit log for ever, where there is a key. Drop it to end it.
-pub async fn keep_checkpoints(checkpoints: Checkpoints) {
+/// Signs checkpoints of the audit log for ever, where there is a key, at the time of `catalog`. Drop it to end it.
+pub async fn keep_checkpoints(checkpoints: Checkpoints, catalog: Catalog) {
     loop {
-        match checkpoints.keep(now()).await {
+        match checkpoints.keep(catalog.now()).await {
             Ok(Kept::Nothing | Kept::Signed) => tokio::time::sleep(SWEEP).await,
             Ok(Kept::Broken(broken)) => {
                 tracing::error!(%broken, "the audit log does not hold: it gets no checkpoint");
@@ -143,16 +94,19 @@ pub async fn keep_checkpoints(checkpoints: Checkpoints) {
     }
 }
 
-pub fn now() -> Timestamp {
-    kiln_deploy::promotion::Clock::now(&MachineClock)
-}
-
-/// The checkpoints of this server's audit log.
-pub fn checkpoints(storage: &Storage, key: Option<Arc<dyn Signer>>, base_url: &str) -> Checkpoints {
-    Checkpoints::new(storage.records.clone(), base_url, key)
-}
-
 impl Promotion {
+    /// `name`: what this server calls itself among all others, now and before.
+    pub fn new(
+        options: &PromotionOptions,
+        keeper: Arc<Keeper>,
+        webhook: Option<Webhook>,
+        (records, name): (&SharedRecords, &str),
+    ) -> Self {
+        let turn = LeaseRecord::new(records.clone(), TELLING).turn(name, TELLS);
+        let (policy, keys) = (options.policy.clone(), options.keys_file.clone());
+        Self { keeper, policy, keys, webhook, turn }
+    }
+
     /// Never returns; drop it to end it. Nobody who is told holds up what happens by itself.
     pub async fn run(self) {
         let Self { keeper, policy, keys, webhook, turn } = self;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_cas::stores::Storage;
-use kiln_deploy::catalog::{Catalog, CatalogParts};
+use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::{ExecutionParts, Executions};
 use kiln_deploy::retention::Collector;
 use kiln_net::causes::chain;
@@ -15,7 +15,7 @@ pub use self::options::ReleaseOptions;
 use super::common::Common;
 
 /// The clock of the machine, in nanoseconds since the Unix epoch.
-fn now() -> i64 {
+pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
@@ -39,24 +39,6 @@ pub fn start_records(
 
 /// How often what was begun and never ended is looked for.
 const SETTLE_EVERY: Duration = Duration::from_secs(1800);
-
-pub fn catalog(options: &ReleaseOptions, storage: &Storage, common: &Common) -> Catalog {
-    Catalog::new(CatalogParts {
-        records: storage.records.clone(),
-        blobs: storage.blobs.clone(),
-        pins: storage.pins.clone(),
-        clock: Arc::new(now),
-        key: options.key.clone(),
-        builder: common.base_url.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    })
-}
-
-/// What removes releases that nothing keeps.
-pub fn collector(options: &ReleaseOptions, storage: &Storage, catalog: &Catalog) -> Collector {
-    let (catalog, records) = (catalog.clone(), storage.records.clone());
-    Collector { catalog, records, rules: options.rules }
-}
 
 /// Who it is that removes releases by itself, in the audit log.
 const AUTOMATION: &str = "kiln";

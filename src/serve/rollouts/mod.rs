@@ -1,25 +1,17 @@
-//! Rollouts on the stores of a server: what they stand on, and who is told.
+//! Rollouts of a server: what they may name, what goes on by itself, and who is told.
 
 mod options;
-mod releases;
 mod told;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use kiln_cas::stores::Storage;
-use kiln_deploy::catalog::Catalog;
-use kiln_deploy::promotion::Keeper;
-use kiln_deploy::rollouts::control::{Control, Parts, RolloutFigures};
-use kiln_deploy::rollouts::parts::Targets;
-use kiln_deploy::rollouts::plan::AGENTS;
-use kiln_deploy::signing::{KeyRing, Signer};
+use kiln_deploy::rollouts::control::{Control, RolloutFigures};
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
 use kiln_net::panics::resumed;
 
-pub use self::options::{RolloutOptions, RolloutParts, read_parts};
-use self::releases::{Listed, MachineClock};
+pub use self::options::{RolloutOptions, read_parts};
 use self::told::tell;
 use super::webhook::{Webhook, WebhookError, heard};
 
@@ -31,46 +23,15 @@ const TOLD_AT_ONCE: usize = 50;
 const TRIES: u32 = 10;
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(300));
 
-/// What rollouts stand on.
-pub struct Below<'a> {
-    pub storage: &'a Storage,
-    pub releases: &'a Catalog,
-    pub promotion: Option<&'a Arc<Keeper>>,
-    /// Whose signatures count.
-    pub keys: Option<KeyRing>,
-    pub key: Option<&'a Arc<dyn Signer>>,
-    /// The server's own fleet; `None`: it has none.
-    pub agents: Option<Arc<dyn Targets>>,
-    pub base_url: &'a str,
-}
-
+/// Rollouts, and what goes on in them by itself.
 pub struct Rollouts {
     pub control: Arc<Control>,
-    webhook: Option<Webhook>,
+    pub webhook: Option<Webhook>,
 }
 
-pub fn start(options: &RolloutOptions, below: &Below<'_>) -> Result<Rollouts, WebhookError> {
-    let webhook =
-        options.webhook.as_ref().map(|it| Webhook::new(it, below.base_url)).transpose()?;
-    let own = below.key.map(|it| KeyRing::single("server", it.public_key().clone()));
-    let RolloutParts { mut targets, traffic, signals, stay_up } = options.parts.clone();
-    targets.extend(below.agents.clone().map(|it| (AGENTS.to_owned(), it)));
-    let parts = Parts {
-        targets,
-        traffic,
-        signals,
-        releases: Arc::new(Listed {
-            catalog: below.releases.clone(),
-            keeper: below.promotion.cloned(),
-            keys: below.keys.clone().or(own),
-        }),
-        clock: Arc::new(MachineClock),
-        stay_up,
-        tells: webhook.is_some(),
-    };
-    let who = format!("{}#{}", below.base_url, std::process::id());
-    let control = Control::new(below.storage.records.clone(), parts, &who);
-    Ok(Rollouts { control, webhook })
+/// Who is told of rollouts. `None`: nobody.
+pub fn teller(options: &RolloutOptions, base_url: &str) -> Result<Option<Webhook>, WebhookError> {
+    options.webhook.as_ref().map(|it| Webhook::new(it, base_url)).transpose()
 }
 
 /// What became of rollouts, as soon as there may be some.

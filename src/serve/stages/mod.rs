@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use kiln_ci::ephemeral::{PreviewFigures, PreviewParts, Previews, TellStuck};
 use kiln_ci::pipelines::{Ended, Progress, RunnerError, StageRunner, Task, Work};
 use kiln_ci::stages::{Commands, Ledger, Programs, wait};
+use kiln_deploy::DeployServices;
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::rollouts::control::Control;
 use kiln_net::causes::chain;
@@ -33,7 +34,6 @@ use self::reports::History;
 use self::told::ByWebhook;
 use super::base::Base;
 use super::builds::Builds;
-use super::deploy::Deploy;
 use super::history::StoredRecords;
 use super::options::ServeOptions;
 use super::promotion::Gates;
@@ -46,7 +46,7 @@ const TIDY_EVERY: Duration = Duration::from_secs(6 * 3_600);
 pub struct Below<'a> {
     pub base: &'a Base,
     pub builds: &'a Builds,
-    pub deploy: &'a Deploy,
+    pub deploy: &'a DeployServices,
     pub kept: &'a Kept,
     /// Where it is said how many environments there are.
     pub figures: &'a Arc<PreviewFigures>,

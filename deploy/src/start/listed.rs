@@ -1,17 +1,15 @@
 //! Which releases may be rolled out where: what promotion and the list of releases say.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use kiln_deploy::catalog::{Catalog, CatalogEntry};
-use kiln_deploy::oci::ContentDigest;
-use kiln_deploy::promotion::{Actor, Facts, Keeper, Known, PartError, PromotionError, Say, Tests};
-use kiln_deploy::releases::ReleaseName;
-use kiln_deploy::rollouts::parts::{Clock, Place, Releases, Standing};
-use kiln_deploy::signing::KeyRing;
 
-use crate::serve::promotion::now;
+use crate::catalog::{Catalog, CatalogEntry};
+use crate::oci::ContentDigest;
+use crate::promotion::{Actor, Facts, Keeper, Known, PartError, PromotionError, Say, Tests};
+use crate::releases::ReleaseName;
+use crate::rollouts::parts::{Place, Releases, Standing};
+use crate::signing::KeyRing;
 
 /// What this server says of releases.
 pub struct Listed {
@@ -20,16 +18,6 @@ pub struct Listed {
     pub keeper: Option<Arc<Keeper>>,
     /// Whose signatures count where there are no environments.
     pub keys: Option<KeyRing>,
-}
-
-/// The clock of the machine.
-pub struct MachineClock;
-
-impl Clock for MachineClock {
-    fn now(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
 }
 
 impl Listed {
@@ -94,7 +82,7 @@ impl Listed {
         // What was revoked since this server was started does not count any more.
         let held = self.keeper.as_ref().and_then(|it| it.keys());
         let keys = held.or_else(|| self.keys.clone().map(Arc::new));
-        let (trusts, at) = (keys.is_some(), (Some(release.created), now()));
+        let (trusts, at) = (keys.is_some(), (Some(release.created), self.catalog.now()));
         let nobody = Tests::Undecided("nobody asked".to_owned());
         let verify = move || Facts::verify(known, &bundles, keys.as_deref(), nobody, at);
         let facts = tokio::task::spawn_blocking(verify).await?;
