@@ -33,7 +33,7 @@ use super::settings::Settings;
 use super::stages::stages;
 use super::storage::{data_dir, shared_storage, storage};
 use super::verdicts::verdicts;
-use super::workers::worker_config;
+use super::workers::{named_secrets, worker_config};
 use crate::front::{FrontLimits, Listen, Resolved};
 use crate::serve::ServeOptions;
 use crate::status_server::StatusServerOptions;
@@ -70,6 +70,8 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
     // A worker elsewhere hears it from the server.
     worker.outputs.blob =
         settings.size("storage.max_blob_size").filter(|size| *size > 0).unwrap_or(u64::MAX);
+    let (forges, stages, rollouts) = (forges(settings)?, stages(settings)?, rollouts(settings)?);
+    worker.hidden.extend(named_secrets(&forges, &stages, &rollouts));
     let worker = (slots > 0).then_some(worker);
     let fetch = fetch(settings, &data_dir)?;
     let base_url = settings.text("server.base_url");
@@ -94,10 +96,10 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         verdicts: verdicts(settings)?,
         releases: releases(settings)?,
         promotion: promotion(settings)?,
-        rollouts: rollouts(settings)?,
+        rollouts,
         merge_queue: merge_queue(settings)?,
-        forges: forges(settings)?,
-        stages: stages(settings)?,
+        forges,
+        stages,
         pipelines: pipelines(settings)?,
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),

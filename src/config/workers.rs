@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use kiln_ci::stages::SecretSource;
+use kiln_deploy::signing::keys::KeySource;
 use kiln_executor::images::{AllowList, ImageLimits, ImagesConfig, Timing};
 use kiln_executor::platform;
 use kiln_executor::sandbox::RootFs;
@@ -11,6 +13,7 @@ use kiln_scheduler::session::MAX_PROPERTIES;
 use super::error::ConfigError;
 use super::setting::Origin;
 use super::settings::Settings;
+use crate::serve::{ForgeOptions, RolloutOptions, StagesOptions};
 
 /// Files and directories that no action may see.
 const SECRETS: [&str; 10] = [
@@ -105,12 +108,37 @@ fn secrets(settings: &Settings, data_dir: &Path) -> Vec<PathBuf> {
         Origin::File(path) => Some(path.clone()),
         _ => None,
     });
-    let mut all: Vec<PathBuf> = named.map(PathBuf::from).chain(files).collect();
+    let mut all: Vec<PathBuf> =
+        named.map(PathBuf::from).chain(files).chain(signing_key(settings)).collect();
     all.push(data_dir.to_owned());
     all.sort();
     all.dedup();
     all.retain(|path| path.is_absolute() || path.exists());
     all
+}
+
+/// The file with the key of releases, if it is in one.
+fn signing_key(settings: &Settings) -> Option<PathBuf> {
+    match settings.text("releases.key").parse::<KeySource>() {
+        Ok(KeySource::File(path)) => std::path::absolute(path).ok(),
+        _ => None,
+    }
+}
+
+/// Files with secrets that files of the configuration name. A worker in a process of its own reads none of those.
+pub fn named_secrets(
+    forges: &ForgeOptions,
+    stages: &StagesOptions,
+    rollouts: &RolloutOptions,
+) -> Vec<PathBuf> {
+    let of_forges = forges.forges.iter();
+    let of_forges = of_forges.flat_map(|it| [Some(&it.secret_file), it.token_file.as_ref()]);
+    let of_stages = stages.parts.programs.secrets.0.values().map(|source| match source {
+        SecretSource::File(path) => Some(path),
+        SecretSource::Command(_) => None,
+    });
+    let named = of_forges.chain(of_stages).flatten().cloned();
+    named.chain(rollouts.parts.signals.values().flat_map(|it| it.secret_files())).collect()
 }
 
 #[cfg(test)]
@@ -145,5 +173,56 @@ mod tests {
         for (_, path) in given {
             assert!(hidden.contains(&PathBuf::from(&path)), "{path} in {hidden:?}");
         }
+    }
+
+    #[test]
+    fn secrets_that_such_files_name_elsewhere_are_hidden_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let secret = write("a/secret", "0123456789abcdef".to_owned());
+        let token = write("b/token", "token".to_owned());
+        let (of_stage, of_signals) = ("/opt/c/secret".to_owned(), "/opt/d/token".to_owned());
+        let forges = format!(
+            "[[forge]]\nname = \"hub\"\nkind = \"github\"\nsecret_file = {secret:?}\n\
+             token_file = {token:?}\n[[forge.repository]]\npath = \"owner/app\"\n\
+             branch = \"main\"\nqueue = \"app\"\n"
+        );
+        let stages = format!("[secrets.one]\nfile = {of_stage:?}\n");
+        let rollouts = format!(
+            "[signals.one]\nkind = \"prometheus\"\nurl = \"http://127.0.0.1:9090\"\n\
+             token_file = {of_signals:?}\n"
+        );
+        let given = [
+            ("KILN_FORGES_FILE".to_owned(), write("forges.toml", forges)),
+            ("KILN_STAGES_PARTS".to_owned(), write("stages.toml", stages)),
+            ("KILN_ROLLOUTS_PARTS".to_owned(), write("rollouts.toml", rollouts)),
+            ("KILN_STORAGE_DATA_DIR".to_owned(), "/usr/kiln".to_owned()),
+        ];
+        let settings = Settings::load(None, given, Vec::new()).unwrap();
+        let hidden = serve_options(&settings).unwrap().worker.unwrap().hidden;
+        for path in [secret, token, of_stage, of_signals] {
+            assert!(hidden.contains(&PathBuf::from(&path)), "{path} in {hidden:?}");
+        }
+    }
+
+    #[test]
+    fn the_key_of_releases_is_hidden_where_it_is_a_file() {
+        let of = |key: &str| {
+            let given = [("KILN_RELEASES_KEY".to_owned(), key.to_owned())];
+            let settings = Settings::load(None, given, Vec::new()).unwrap();
+            secrets(&settings, Path::new("/usr/kiln"))
+        };
+        let data = PathBuf::from("/usr/kiln");
+        assert_eq!(
+            of("/opt/keys/release.pem"),
+            [PathBuf::from("/opt/keys/release.pem"), data.clone()]
+        );
+        assert_eq!(of("env:KEY"), [data.clone()]);
+        assert_eq!(of(""), [data]);
     }
 }

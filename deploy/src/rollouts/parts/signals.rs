@@ -1,5 +1,6 @@
 //! What is measured of both versions while they run.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -77,4 +78,9 @@ pub enum Measured {
 #[async_trait]
 pub trait Signals: Send + Sync + 'static {
     async fn measure(&self, asked: &Asked) -> Measured;
+
+    /// Files with secrets that it reads, by absolute paths.
+    fn secret_files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }

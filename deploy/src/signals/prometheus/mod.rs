@@ -70,6 +70,10 @@ impl Signals for Prometheus {
             )),
         }
     }
+
+    fn secret_files(&self) -> Vec<PathBuf> {
+        self.token_file.iter().cloned().collect()
+    }
 }
 
 impl Prometheus {
