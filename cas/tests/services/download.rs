@@ -250,6 +250,20 @@ async fn downloads_under_way_share_the_room_that_there_is() {
     failed(&response, Code::ResourceExhausted, "larger than the limit of 4 bytes");
 }
 
+#[tokio::test]
+async fn what_is_announced_and_does_not_come_takes_no_room() {
+    let (origin, server) = origin_with(|config| config.fetch.max_size = 8).await;
+    let stalled = fetch(&server, blob_request(&origin.ok("stalled/8")));
+    let other = async {
+        origin.until_asked(1).await;
+        fetch(&server, blob_request(&origin.ok("hello"))).await.unwrap()
+    };
+    tokio::select! {
+        answer = stalled => panic!("it never ends: {answer:?}"),
+        answer = other => found(&answer, "hello"),
+    }
+}
+
 /// Whoever asks for ever newer content starts a download each time.
 #[tokio::test]
 async fn more_downloads_than_may_wait_are_refused() {

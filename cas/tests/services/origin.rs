@@ -1,13 +1,16 @@
 //! A web server from which Kiln downloads.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use futures_util::stream::{self, StreamExt};
 use kiln_cas::services::{CallerHeaders, FetchConfig, ServicesConfig};
 use kiln_net::Allowed;
 use tokio::sync::{Semaphore, watch};
@@ -70,6 +73,15 @@ async fn gate(State(seen): State<Arc<Seen>>, Path(name): Path<String>) -> String
     name
 }
 
+/// Says that as many bytes come as the path does, and sends one of them.
+async fn stalled(State(seen): State<Arc<Seen>>, Path(length): Path<String>) -> Response {
+    let count = seen.requests.fetch_add(1, Ordering::Relaxed) + 1;
+    seen.arrived.send_replace(count);
+    let first = stream::iter([Ok::<_, Infallible>("x")]);
+    let body = Body::from_stream(first.chain(stream::pending()));
+    ([(header::CONTENT_LENGTH, length)], body).into_response()
+}
+
 /// `hello`, gzip-coded whatever was asked for.
 async fn coded() -> Response {
     const HELLO: &[u8] = &[
@@ -110,6 +122,7 @@ pub async fn origin_with(change: impl FnOnce(&mut ServicesConfig)) -> (Origin, S
         .route("/ok/secret", get(secret))
         .route("/ok/echo", get(echo))
         .route("/ok/gate/{name}", get(gate))
+        .route("/ok/stalled/{length}", get(stalled))
         .route("/ok/never", get(std::future::pending::<()>))
         .route("/private/hello", get(|| async { "hello" }))
         .with_state(seen.clone());

@@ -195,10 +195,9 @@ impl AssetDownloader {
         let client = self.client.get_or_try_init(|| async { self.make_client() }).await?;
         let Wanted { headers, integrity } = &job.wanted;
         let download = begin(client, &job.url, headers, &self.allowed).await?;
-        let announced = download.announced().unwrap_or(0);
-        self.check_size(announced)?;
-        let room = self.room.clone();
-        let mut spool = Spool::new(&self.directory, room, Some(announced), job.function)?;
+        self.check_size(download.announced().unwrap_or(0))?;
+        let spool = Spool::new(&self.directory, self.room.clone(), job.function);
+        let mut spool = spool.map_err(SpoolError::from)?;
         self.receive(download, integrity.as_ref(), &mut spool).await?;
         let digest = spool.store(&job.blobs).await.map_err(SpoolError::from)?;
         self.record(job, &digest, since).await?;

@@ -50,8 +50,6 @@ pub struct Spool {
     hasher: Hasher,
     size: u64,
     room: Arc<Room>,
-    /// What was taken of the room; it may be more than what has come.
-    taken: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -63,28 +61,16 @@ pub enum SpoolError {
 }
 
 impl Spool {
-    /// `directory` is made if it is absent. `announced`: how much is to come, if that is known.
+    /// `directory` is made if it is absent. Room is taken by what comes, not by what is announced.
     pub fn new(
         directory: &Path,
         room: Arc<Room>,
-        announced: Option<u64>,
         function: DigestFunction,
-    ) -> Result<Self, SpoolError> {
-        let taken = announced.unwrap_or(0);
-        room.take(taken)?;
+    ) -> Result<Self, StoreError> {
         let file = std::fs::create_dir_all(directory)
             .and_then(|()| tempfile::tempfile_in(directory))
-            .map_err(io);
-        // What was taken is given back if there is no file.
-        match file {
-            Ok(file) => {
-                Ok(Self { file: file.into(), hasher: function.hasher(), size: 0, room, taken })
-            }
-            Err(error) => {
-                room.used.fetch_sub(taken, Ordering::Relaxed);
-                Err(error.into())
-            }
-        }
+            .map_err(io)?;
+        Ok(Self { file: file.into(), hasher: function.hasher(), size: 0, room })
     }
 
     pub fn size(&self) -> u64 {
@@ -92,11 +78,8 @@ impl Spool {
     }
 
     pub async fn write(&mut self, data: &[u8]) -> Result<(), SpoolError> {
+        self.room.take(data.len() as u64)?;
         self.size += data.len() as u64;
-        if let Some(more) = self.size.checked_sub(self.taken).filter(|more| *more > 0) {
-            self.room.take(more)?;
-            self.taken += more;
-        }
         self.hasher.update(data);
         self.file.write_all(data).await.map_err(io)?;
         Ok(())
@@ -126,7 +109,7 @@ impl Spool {
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        self.room.used.fetch_sub(self.taken, Ordering::Relaxed);
+        self.room.used.fetch_sub(self.size, Ordering::Relaxed);
     }
 }
 
@@ -142,16 +125,17 @@ mod tests {
     async fn files_under_way_share_the_room_and_give_it_back() {
         let dir = tempfile::tempdir().unwrap();
         let (path, room) = (dir.path().join("made"), Arc::new(Room::new(10)));
-        let new = |announced| Spool::new(&path, room.clone(), announced, DigestFunction::Sha256);
-        let mut first = new(None).unwrap();
+        let new = || Spool::new(&path, room.clone(), DigestFunction::Sha256).unwrap();
+        let mut first = new();
         first.write(b"123456").await.unwrap();
-        assert!(matches!(new(Some(5)), Err(SpoolError::NoRoom(_))));
-        let mut second = new(Some(4)).unwrap();
+        let mut second = new();
+        assert!(matches!(second.write(b"12345").await, Err(SpoolError::NoRoom(_))));
         second.write(b"1234").await.unwrap();
         assert!(matches!(second.write(b"5").await, Err(SpoolError::NoRoom(_))));
+        assert_eq!(room.used.load(Ordering::Relaxed), 10);
         drop((first, second));
         assert_eq!(room.used.load(Ordering::Relaxed), 0);
-        assert!(new(Some(10)).is_ok());
+        new().write(b"1234567890").await.unwrap();
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "files have no names");
     }
 }
