@@ -126,7 +126,8 @@ fn fetch(settings: &Settings, data_dir: &Path) -> Result<FetchConfig, ConfigErro
     let max_size = settings.size("fetch.max_size").unwrap_or(u64::MAX);
     let headers = CallerHeaders::new(&settings.list("fetch.headers"))
         .map_err(|error| ConfigError::Combination(format!("fetch.headers: {error}")))?;
-    Ok(FetchConfig { allowed, headers, directory: data_dir.join(DOWNLOADS), max_size })
+    let (directory, idle) = (data_dir.join(DOWNLOADS), settings.duration("fetch.idle_timeout"));
+    Ok(FetchConfig { allowed, headers, directory, max_size, idle })
 }
 
 /// Bytes; the table of keys has seen to the least.

@@ -1,6 +1,7 @@
 //! FetchBlob from a web server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -261,6 +262,18 @@ async fn what_is_announced_and_does_not_come_takes_no_room() {
     tokio::select! {
         answer = stalled => panic!("it never ends: {answer:?}"),
         answer = other => found(&answer, "hello"),
+    }
+}
+
+#[tokio::test]
+async fn a_web_server_that_falls_silent_holds_no_place() {
+    const IDLE: Duration = Duration::from_millis(100);
+    let (origin, server) = origin_with(|config| config.fetch.idle = IDLE).await;
+    for path in ["never", "stalled/8"] {
+        let mut request = blob_request(&origin.ok(path));
+        request.timeout = Some(protobuf::Duration { seconds: 10, nanos: 0 });
+        let response = fetch(&server, request).await.unwrap();
+        failed(&response, Code::Unavailable, "nothing came for 100ms (fetch.idle_timeout)");
     }
 }
 

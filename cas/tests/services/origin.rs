@@ -132,7 +132,8 @@ pub async fn origin_with(change: impl FnOnce(&mut ServicesConfig)) -> (Origin, S
     let directory = spool.path().to_owned();
     let server = start_with(|config| {
         let headers = CallerHeaders::new(&["X-Extra".to_owned()]).unwrap();
-        config.fetch = FetchConfig { allowed, headers, directory, max_size: 2 << 20 };
+        let fetch = FetchConfig::default();
+        config.fetch = FetchConfig { allowed, headers, directory, max_size: 2 << 20, ..fetch };
         config.max_blob_size = 1 << 20;
         change(config);
     })

@@ -205,4 +205,10 @@ pub const KEYS: &[Key] = &[
         Kind::Size,
         "Most bytes of one download, and of all downloads under way, which lie in the data directory.",
     ),
+    key(
+        "fetch.idle_timeout",
+        "60s",
+        Kind::DurationFrom(100),
+        "How long the web server of a download may send nothing, before its answer and in it.",
+    ),
 ];

@@ -1,14 +1,18 @@
 //! One download: the request, where it is redirected to, and what comes back.
 
+use std::time::Duration;
+
 use kiln_net::http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use kiln_net::http::{Client, Response, StatusCode, described};
 use kiln_net::urls::{follow, same_origin, shown};
 use kiln_net::{Allowed, Url};
+use tokio::time::timeout;
 
 use super::coding::Coding;
 
 /// Redirections followed for one download.
 const MAX_REDIRECTS: usize = 10;
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadError {
     #[error("the server answered {0}")]
@@ -25,6 +29,8 @@ pub enum DownloadError {
 pub struct Download {
     response: Response,
     coding: Coding,
+    /// How long the web server may send nothing.
+    idle: Duration,
 }
 
 impl Download {
@@ -39,7 +45,8 @@ impl Download {
 
     /// The next bytes as they came, to be put through [`Download::coding`]; `None`: that was all.
     pub async fn next(&mut self) -> Result<Option<bytes::Bytes>, DownloadError> {
-        let next = self.response.chunk().await;
+        let next = timeout(self.idle, self.response.chunk()).await;
+        let next = next.map_err(|_| DownloadError::Failed(silent(self.idle)))?;
         next.map_err(|error| DownloadError::Failed(described(error)))
     }
 
@@ -48,18 +55,20 @@ impl Download {
     }
 }
 
-/// Begins to download. `allowed` holds for redirections too; `url` has been checked.
+/// Begins to download. `allowed` holds for redirections too; `url` has been checked. `idle`: how long a web server
+/// may send nothing.
 pub async fn begin(
     client: &Client,
     url: &Url,
     headers: &HeaderMap,
     allowed: &Allowed,
+    idle: Duration,
 ) -> Result<Download, DownloadError> {
     let (mut at, mut headers) = (url.clone(), headers.clone());
     for _ in 0..=MAX_REDIRECTS {
-        let response = request(client, &at, headers.clone()).await?;
+        let response = request(client, &at, headers.clone(), idle).await?;
         let Some(target) = redirection(&at, &response)? else {
-            return accept(url, &at, response);
+            return accept(url, &at, response, idle);
         };
         if !allowed.allows(&target) {
             return Err(DownloadError::Denied(format!(
@@ -81,11 +90,17 @@ async fn request(
     client: &Client,
     url: &Url,
     mut headers: HeaderMap,
+    idle: Duration,
 ) -> Result<Response, DownloadError> {
     // A coding would have to be undone: the content is what is left then.
     headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
-    let response = client.get(url.clone()).headers(headers).send().await;
-    response.map_err(|error| DownloadError::Failed(format!("{}: {}", shown(url), described(error))))
+    let failed = |why: String| DownloadError::Failed(format!("{}: {why}", shown(url)));
+    let response = timeout(idle, client.get(url.clone()).headers(headers).send()).await;
+    response.map_err(|_| failed(silent(idle)))?.map_err(|error| failed(described(error)))
+}
+
+fn silent(idle: Duration) -> String {
+    format!("nothing came for {idle:?} (fetch.idle_timeout)")
 }
 
 /// The URL that the answer redirects to. `None`: it is no redirection.
@@ -103,7 +118,12 @@ fn redirection(url: &Url, response: &Response) -> Result<Option<Url>, DownloadEr
 }
 
 /// `asked`: the URL before redirections.
-fn accept(asked: &Url, url: &Url, response: Response) -> Result<Download, DownloadError> {
+fn accept(
+    asked: &Url,
+    url: &Url,
+    response: Response,
+    idle: Duration,
+) -> Result<Download, DownloadError> {
     let status = response.status();
     if status == StatusCode::OK {
         let coding = Coding::of(response.headers(), [asked, url]);
@@ -113,7 +133,7 @@ fn accept(asked: &Url, url: &Url, response: Response) -> Result<Download, Downlo
                 "{url} answered with the content coding {coding:?}, which it was not asked for"
             ))
         })?;
-        return Ok(Download { response, coding });
+        return Ok(Download { response, coding, idle });
     }
     let text = format!("{status} for {}", shown(url));
     Err(match status {

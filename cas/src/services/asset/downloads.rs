@@ -64,6 +64,8 @@ struct AssetDownloader {
     directory: PathBuf,
     /// Most bytes of one download.
     max_size: u64,
+    /// How long a web server may send nothing.
+    idle: Duration,
     room: Arc<Room>,
     admitted: Arc<Semaphore>,
     receiving: Semaphore,
@@ -86,7 +88,7 @@ struct UnderWay {
 impl Downloads {
     /// `max_blob_size`: largest blob taken, in bytes; 0: no limit. Needs a tokio runtime.
     pub fn new(config: FetchConfig, max_blob_size: u64, records: SharedRecords) -> Self {
-        let FetchConfig { allowed, headers, directory, max_size } = config;
+        let FetchConfig { allowed, headers, directory, max_size, idle } = config;
         let max_blob = if max_blob_size == 0 { u64::MAX } else { max_blob_size };
         Self(Arc::new(AssetDownloader {
             records,
@@ -94,6 +96,7 @@ impl Downloads {
             headers,
             directory,
             max_size: max_size.min(max_blob),
+            idle,
             room: Arc::new(Room::new(max_size)),
             admitted: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
             receiving: Semaphore::new(MAX_RECEIVING),
@@ -194,7 +197,7 @@ impl AssetDownloader {
         let _slot = self.receiving.acquire().await;
         let client = self.client.get_or_try_init(|| async { self.make_client() }).await?;
         let Wanted { headers, integrity } = &job.wanted;
-        let download = begin(client, &job.url, headers, &self.allowed).await?;
+        let download = begin(client, &job.url, headers, &self.allowed, self.idle).await?;
         self.check_size(download.announced().unwrap_or(0))?;
         let spool = Spool::new(&self.directory, self.room.clone(), job.function);
         let mut spool = spool.map_err(SpoolError::from)?;
