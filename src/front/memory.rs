@@ -15,10 +15,11 @@ use crate::auth::permissions::{IMPORT, REGISTRY};
 /// What a message may take once it is decoded, for each byte of it.
 const DECODED: u64 = 8;
 /// Services that charge what they hold themselves, message by message and blob by blob.
-const CHARGING: [&str; 7] = [
+const CHARGING: [&str; 8] = [
     "/build.bazel.remote.execution.v2.ContentAddressableStorage/",
     "/google.bytestream.ByteStream/",
     "/build.bazel.remote.execution.v2.ActionCache/",
+    "/build.bazel.remote.asset.v1.",
     // Streams for as long as a worker is there, with a limit to each message.
     "/kiln.worker.v1.Workers/",
     // Streams for as long as a build takes; what waits to be written is charged.
@@ -111,10 +112,10 @@ mod tests {
     async fn many_requests_that_never_end_hold_no_more_than_a_share() {
         let budget = Budget::new(MIN_BUDGET);
         let share = budget.share(None);
-        let fetch = "/build.bazel.remote.asset.v1.Fetch/FetchBlob";
+        let execute = "/build.bazel.remote.execution.v2.Execution/Execute";
         let (mut held, mut refused) = (Vec::new(), 0);
         for _ in 0..300 {
-            let (request, charge) = charged(request(fetch, 3), &share);
+            let (request, charge) = charged(request(execute, 3), &share);
             match request.into_body().collect().await {
                 Ok(body) => held.push((body, charge)),
                 Err(error) => {

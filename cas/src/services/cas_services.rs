@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use kiln_protos::asset::fetch_server::FetchServer;
-use kiln_protos::asset::push_server::PushServer;
 use kiln_protos::logstream::log_stream_service_server::LogStreamServiceServer;
 use kiln_protos::reapi::capabilities_server::CapabilitiesServer;
 use tonic::service::RoutesBuilder;
@@ -11,7 +9,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::action_cache::ActionCacheService;
-use super::asset::AssetService;
+use super::asset::{AssetService, FetchCalls, PushCalls};
 use super::attributed::Attributed;
 use super::bytestream::{ByteStream, Uploads};
 use super::capabilities::CapabilitiesService;
@@ -50,8 +48,8 @@ impl CasServices {
             .add_service(Deadlines(self.attributed(self.action_cache())))
             .add_service(Deadlines(self.attributed(self.cas())))
             .add_service(CapabilitiesServer::new(self.capabilities()))
-            .add_service(Deadlines(FetchServer::from_arc(asset.clone())))
-            .add_service(Deadlines(PushServer::from_arc(asset)))
+            .add_service(Deadlines(Grpc(Arc::new(FetchCalls(asset.clone())))))
+            .add_service(Deadlines(Grpc(Arc::new(PushCalls(asset)))))
             .add_service(Deadlines(LogStreamServiceServer::new(LogStreamServer {
                 logs: config.logs.clone(),
                 tokens: self.tokens.clone(),

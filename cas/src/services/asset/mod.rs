@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `service`, `config` | the service, and what it may download |
+//! | `calls` | the calls, whose messages are counted before they are decoded |
 //! | `push` | what callers say of URIs |
 //! | `fetch` | what is known of URIs, otherwise downloads |
 //! | `complete` | whether a directory is there as a whole |
@@ -12,6 +13,7 @@
 //! | `spool` | where its bytes lie until their digest is known |
 //! | `qualifiers`, `sri`, `headers` | what a caller asks of it |
 
+mod calls;
 mod coding;
 mod complete;
 mod config;
@@ -29,6 +31,7 @@ mod sri;
 mod stored;
 mod time;
 
+pub use self::calls::{FetchCalls, PushCalls};
 pub use self::config::FetchConfig;
 pub use self::headers::{CallerHeaderError, CallerHeaders};
 pub use self::names::ASSETS;

@@ -11,6 +11,8 @@ use crate::digest::DigestFunction;
 pub const ASSETS: &str = "asset/";
 /// Most URIs, and most qualifiers, in one request.
 const MAX_URIS: usize = 64;
+/// URIs and qualifiers of one request.
+pub const MAX_NAMES: usize = 2 * MAX_URIS;
 /// Longest URI in bytes.
 const MAX_URI: usize = 8192;
 
