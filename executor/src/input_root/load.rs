@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt, stream};
 use kiln_cas::{Digest, SharedBlobStore, StoreError};
+use tokio::sync::Semaphore;
 
 use super::directory::Directory;
 use super::error::InputError;
@@ -13,6 +14,8 @@ use crate::paths::MAX_PATH_BYTES;
 
 /// Largest Directory message, in bytes: some 150,000 entries.
 const MAX_DIRECTORY_BYTES: u64 = 16 << 20;
+/// Bytes of Directory messages that are read and decoded at a time, for all input roots: a few of the largest.
+const LOADING_BYTES: usize = 64 << 20;
 /// Levels of directories: no path of more could be short enough.
 const MAX_DEPTH: usize = MAX_PATH_BYTES / 2;
 /// Bytes of decoded directories kept for the next input roots.
@@ -28,11 +31,13 @@ pub(super) struct LoadedTree {
 pub(super) struct DirectoryLoader {
     store: SharedBlobStore,
     cache: Mutex<TwoGenerations>,
+    /// A permit for each byte that may be under way.
+    loading: Semaphore,
 }
 
 impl DirectoryLoader {
     pub fn new(store: SharedBlobStore) -> Self {
-        Self { store, cache: Mutex::default() }
+        Self { store, cache: Mutex::default(), loading: Semaphore::new(LOADING_BYTES) }
     }
 
     pub async fn load(&self, root: Digest, limits: &InputLimits) -> Result<LoadedTree, InputError> {
@@ -68,15 +73,19 @@ impl DirectoryLoader {
         level: &[Digest],
         room: &mut Room,
     ) -> Result<Vec<(Digest, Option<Arc<Directory>>)>, InputError> {
-        let mut loads = stream::iter(level.iter().copied().map(|digest| self.load_one(digest)))
-            .buffered(FETCH_CONCURRENCY);
+        let loads = level.iter().copied().enumerate();
+        let loads =
+            loads.map(|(index, digest)| async move { (index, self.load_one(digest).await) });
+        // In order, what comes behind one that is slow would pile up before it is counted.
+        let mut loads = stream::iter(loads).buffer_unordered(FETCH_CONCURRENCY);
         let mut loaded = Vec::with_capacity(level.len());
-        while let Some(one) = loads.next().await {
+        while let Some((index, one)) = loads.next().await {
             let (digest, directory) = one?;
             room.take(directory.as_ref().map_or(0, |directory| directory.entries()))?;
-            loaded.push((digest, directory));
+            loaded.push((index, digest, directory));
         }
-        Ok(loaded)
+        loaded.sort_unstable_by_key(|(index, ..)| *index);
+        Ok(loaded.into_iter().map(|(_, digest, directory)| (digest, directory)).collect())
     }
 
     async fn load_one(
@@ -92,6 +101,8 @@ impl DirectoryLoader {
         if digest.size > MAX_DIRECTORY_BYTES {
             return Err(InputError::DirectoryTooLarge { digest, limit: MAX_DIRECTORY_BYTES });
         }
+        let bytes = u32::try_from(digest.size).unwrap_or(u32::MAX);
+        let _under_way = self.loading.acquire_many(bytes).await;
         let data = match self.store.read(&digest, 0, None).await {
             Ok(blob) => blob.collect(MAX_DIRECTORY_BYTES).await?,
             Err(StoreError::NotFound(_)) => return Ok((digest, None)),
@@ -154,9 +165,12 @@ impl TwoGenerations {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use async_trait::async_trait;
     use bytes::Bytes;
-    use kiln_cas::DigestFunction;
     use kiln_cas::stores::MemoryBlobStore;
+    use kiln_cas::{Blob, BlobStore, BlobWriter, DigestFunction};
     use kiln_protos::reapi;
     use prost::Message;
 
@@ -184,5 +198,76 @@ mod tests {
         assert!(load(11).await.is_ok());
         let error = load(10).await.unwrap_err();
         assert!(matches!(error, InputError::TooManyEntries { limit: 10 }), "{error}");
+    }
+
+    /// Knows how many bytes were read at a time.
+    #[derive(Default)]
+    struct Watched {
+        inner: MemoryBlobStore,
+        under_way: AtomicU64,
+        most: AtomicU64,
+    }
+
+    #[async_trait]
+    impl BlobStore for Watched {
+        async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+            self.inner.find_missing(digests).await
+        }
+
+        async fn read(
+            &self,
+            digest: &Digest,
+            offset: u64,
+            limit: Option<u64>,
+        ) -> Result<Blob, StoreError> {
+            let before = self.under_way.fetch_add(digest.size, Ordering::Relaxed);
+            self.most.fetch_max(before + digest.size, Ordering::Relaxed);
+            // All that may begin does.
+            tokio::task::yield_now().await;
+            self.under_way.fetch_sub(digest.size, Ordering::Relaxed);
+            self.inner.read(digest, offset, limit).await
+        }
+
+        async fn write(&self, digest: &Digest, data: Bytes) -> Result<(), StoreError> {
+            self.inner.write(digest, data).await
+        }
+
+        async fn writer(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
+            self.inner.writer(digest).await
+        }
+
+        async fn sync(&self) -> Result<(), StoreError> {
+            self.inner.sync().await
+        }
+    }
+
+    #[tokio::test]
+    async fn the_bytes_of_directories_under_way_are_bounded() {
+        const BYTES: u64 = 2_000;
+        let store = Arc::new(Watched::default());
+        let put = async |message: reapi::Directory| {
+            let data = Bytes::from(message.encode_to_vec());
+            let digest = DigestFunction::Sha256.digest(&data);
+            store.write(&digest, data).await.unwrap();
+            digest
+        };
+        let mut root = reapi::Directory::default();
+        for n in 10..30 {
+            let link = reapi::SymlinkNode {
+                name: "link".into(),
+                target: format!("{n:0>900}"),
+                ..Default::default()
+            };
+            let child = put(reapi::Directory { symlinks: vec![link], ..Default::default() }).await;
+            let (name, digest) = (n.to_string(), Some(child.to_wire()));
+            root.directories.push(reapi::DirectoryNode { name, digest });
+        }
+        let root = put(root).await;
+        let loading = Semaphore::new(BYTES as usize);
+        let loader = DirectoryLoader { loading, ..DirectoryLoader::new(store.clone()) };
+        let tree = loader.load(root, &InputLimits::default()).await.map_err(|it| it.to_string());
+        assert_eq!(tree.unwrap().directories.len(), 21);
+        let most = store.most.load(Ordering::Relaxed);
+        assert!((900..=BYTES).contains(&most), "{most}");
     }
 }
