@@ -1,11 +1,12 @@
 //! Content codings (RFC 9110, section 8.4): an asset is what is left after they are undone.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io;
 
-use flate2::write::MultiGzDecoder;
 use kiln_net::Url;
 use kiln_net::http::header::{CONTENT_ENCODING, HeaderMap};
+
+use super::gzip::Gzip;
 
 /// Coded bytes that are decoded at a time: each may become a thousand.
 const STEP: usize = 4 << 10;
@@ -15,8 +16,7 @@ const NO_CODINGS: [&str; 6] = ["", "identity", "none", "binary", "utf-8", "aws-c
 
 pub enum Coding {
     Identity,
-    /// With whether anything has come: what is empty has been coded by nobody.
-    Gzip(Box<MultiGzDecoder<Vec<u8>>>, bool),
+    Gzip(Gzip),
 }
 
 impl std::fmt::Debug for Coding {
@@ -39,9 +39,7 @@ impl Coding {
             (Some("gzip" | "x-gzip"), None) if urls.iter().any(|url| is_compressed(url)) => {
                 Ok(Self::Identity)
             }
-            (Some("gzip" | "x-gzip"), None) => {
-                Ok(Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new())), false))
-            }
+            (Some("gzip" | "x-gzip"), None) => Ok(Self::Gzip(Gzip::new())),
             _ => Err(all),
         }
     }
@@ -57,17 +55,18 @@ impl Coding {
 
     /// Undoes the coding of the next bytes.
     pub fn decode<'a>(&mut self, data: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
-        let Self::Gzip(decoder, began) = self else { return Ok(Cow::Borrowed(data)) };
-        *began |= !data.is_empty();
-        decoder.write_all(data)?;
-        Ok(Cow::Owned(std::mem::take(decoder.get_mut())))
+        match self {
+            Self::Identity => Ok(Cow::Borrowed(data)),
+            Self::Gzip(gzip) => gzip.decode(data).map(Cow::Owned),
+        }
     }
 
     /// The coded bytes have ended; what was kept back of the content. Errors: they are not whole.
     pub fn finish(&mut self) -> io::Result<Vec<u8>> {
-        let Self::Gzip(decoder, true) = self else { return Ok(Vec::new()) };
-        decoder.try_finish()?;
-        Ok(std::mem::take(decoder.get_mut()))
+        match self {
+            Self::Identity => Ok(Vec::new()),
+            Self::Gzip(gzip) => gzip.finish(),
+        }
     }
 }
 
@@ -129,6 +128,13 @@ mod tests {
         let mut two = coding(&["gzip"], "http://h/x").unwrap();
         let both = [zipped(b"one "), zipped(b"two")].concat();
         assert_eq!(undone(&mut two, &both).unwrap(), b"one two");
+        for rest in [&[0_u8; 512][..], b"\n", b"\x1f", b"\x1f\x1f\x8b", b"no gzip"] {
+            let mut padded = coding(&["gzip"], "http://h/x").unwrap();
+            let body = [both.as_slice(), rest].concat();
+            assert_eq!(undone(&mut padded, &body).unwrap(), b"one two", "{rest:?}");
+        }
+        let mut half = coding(&["gzip"], "http://h/x").unwrap();
+        assert!(undone(&mut half, &both[..both.len() - 3]).is_err());
         let mut nothing = coding(&["gzip"], "http://h/x").unwrap();
         assert_eq!(undone(&mut nothing, b"").unwrap(), b"");
         let mut cut = coding(&["gzip"], "http://h/x").unwrap();

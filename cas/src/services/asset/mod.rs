@@ -9,7 +9,7 @@
 //! | `complete` | whether a directory is there as a whole |
 //! | `names`, `stored`, `time`, `owner` | the records: their keys and values, and which blob they are about |
 //! | `downloads` | downloads under way: shared, bounded, longer than calls |
-//! | `download`, `coding` | one of them: requests, redirections, content codings |
+//! | `download`, `coding`, `gzip` | one of them: requests, redirections, content codings |
 //! | `spool` | where its bytes lie until their digest is known |
 //! | `qualifiers`, `sri`, `headers` | what a caller asks of it |
 
@@ -20,6 +20,7 @@ mod config;
 mod download;
 mod downloads;
 mod fetch;
+mod gzip;
 mod headers;
 mod names;
 mod owner;
