@@ -87,7 +87,7 @@ impl Workshop {
         self.last = None;
         if let Err(error) = self.scratch.forget() {
             // The place's next use tries again, and fails with its reason.
-            eprintln!("kiln sandbox: {error}");
+            error.print();
         }
         if self.network.as_ref().is_some_and(|network| !network.is_clean()) {
             self.network = None;

@@ -57,7 +57,7 @@ pub fn zygote_main() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kiln sandbox: {error}");
+            error.print();
             ExitCode::FAILURE
         }
     }
