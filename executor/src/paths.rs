@@ -5,6 +5,9 @@ use kiln_cas::tree::MAX_NAME;
 /// Longest path in an input root or among outputs, in bytes: Linux' `PATH_MAX` less room for
 /// the directory in which the worker keeps the tree.
 pub const MAX_PATH_BYTES: usize = 3_800;
+/// Longest path of a worker's directory, in bytes: behind it come `/inputs/trees/`, up to 20 digits, `/` and the longest
+/// path, and the kernel takes 4,095.
+pub const MAX_WORK_DIR: usize = 260;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {

@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::images::Images;
 use crate::input_root::InputRoots;
 use crate::lease_blobs::LeaseBlobs;
+use crate::paths::MAX_WORK_DIR;
 use crate::persistent::Tools;
 use crate::platform;
 use crate::runner::Runners;
@@ -31,6 +32,11 @@ use crate::work::{SlotPlace, Work};
 pub enum WorkerError {
     #[error("the worker cannot use its directory {path}: {error}")]
     WorkDir { path: PathBuf, error: std::io::Error },
+    #[error(
+        "the path of the worker's directory has {bytes} bytes, and with more than {MAX_WORK_DIR} long paths of \
+         inputs would find no room below it: {path}; name a data directory with a shorter path"
+    )]
+    LongWorkDir { path: PathBuf, bytes: usize },
     #[error("the work directory {0} is in use by another worker; give each its own")]
     InUse(PathBuf),
     #[error("the sandbox does not work here: {0}")]
@@ -75,6 +81,7 @@ pub struct Worker {
 impl Worker {
     /// Starts all slots in the sandbox.
     pub async fn start(config: WorkerConfig, store: SharedBlobStore) -> Result<Self, WorkerError> {
+        check_length(&config.work_dir)?;
         let (inputs, images) = (inputs_dir(&config.work_dir), images_dir(&config.work_dir));
         for path in [&inputs, &images] {
             std::fs::create_dir_all(path)
@@ -183,6 +190,16 @@ impl Worker {
     }
 }
 
+/// Before anything is made there: an action whose inputs have long paths could run nowhere below it.
+fn check_length(work_dir: &Path) -> Result<(), WorkerError> {
+    match work_dir.as_os_str().len() {
+        bytes if bytes > MAX_WORK_DIR => {
+            Err(WorkerError::LongWorkDir { path: work_dir.to_owned(), bytes })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn inputs_dir(work_dir: &Path) -> PathBuf {
     work_dir.join("inputs")
 }
@@ -201,4 +218,22 @@ fn lock(work_dir: &Path) -> Result<Flock<File>, WorkerError> {
         nix::errno::Errno::EWOULDBLOCK => WorkerError::InUse(work_dir.to_owned()),
         other => failed(other.into()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_cas::stores::MemoryBlobStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_that_leaves_long_paths_of_inputs_no_room_is_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let name = "x".repeat(MAX_WORK_DIR - base.path().as_os_str().len());
+        let config = WorkerConfig::new("worker".to_owned(), base.path().join(name), 1);
+        let store: SharedBlobStore = Arc::new(MemoryBlobStore::default());
+        let refused = Worker::start(config, store).await.err().unwrap().to_string();
+        assert!(refused.contains("has 261 bytes") && refused.contains("shorter path"), "{refused}");
+        assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 0);
+    }
 }

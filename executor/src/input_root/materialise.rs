@@ -122,6 +122,7 @@ mod tests {
 
     use super::*;
     use crate::failure::Failure;
+    use crate::paths::{MAX_PATH_BYTES, MAX_WORK_DIR};
 
     #[test]
     fn a_renewed_file_is_another_inode_with_the_same_content_and_mode() {
@@ -146,6 +147,21 @@ mod tests {
         let error = build(&directory.path().join("tree"), &layer, |_| None).unwrap_err();
         assert!(error.to_string().contains("\"link\" has 4096 bytes"), "{error}");
         assert!(matches!(Failure::from(error), Failure::InvalidAction(_)));
+    }
+
+    #[test]
+    fn the_longest_path_fits_below_the_longest_directory_of_a_worker() {
+        let base = tempfile::tempdir().unwrap();
+        let name = "w".repeat(MAX_WORK_DIR - base.path().as_os_str().len() - 1);
+        let trees = base.path().join(name).join("inputs/trees");
+        fs::create_dir_all(&trees).unwrap();
+        let directories: Vec<String> =
+            (1..=18).map(|depth| vec!["d".repeat(199); depth].join("/")).collect();
+        let longest = format!("{}/{}", directories[17], "l".repeat(200));
+        assert_eq!(longest.len(), MAX_PATH_BYTES);
+        let symlinks = vec![(longest, "target".into())];
+        let layer = Layer { directories, symlinks, ..Default::default() };
+        build(&trees.join(u64::MAX.to_string()), &layer, |_| None).unwrap();
     }
 
     #[test]
