@@ -59,12 +59,13 @@ pub fn direct_client(options: Options) -> Result<Client, ClientError> {
 /// Speaks HTTP/1.1 over TCP or TLS, through the environment's proxies.
 pub fn client(options: Options) -> Result<Client, ClientError> {
     let proxies = Proxies::from_environment();
+    let hosts = proxies.hosts();
     let mut builder = builder(options.tls, options.connect, options.idle_connections);
-    for proxy in proxies.list()? {
+    if let Some(proxy) = proxies.chosen() {
         builder = builder.proxy(proxy);
     }
     if let Some(reach) = options.reach {
-        builder = builder.dns_resolver(Arc::new(Bounded(besides(proxies.hosts(), reach))));
+        builder = builder.dns_resolver(Arc::new(Bounded(besides(hosts, reach))));
     }
     Ok(builder.build()?)
 }

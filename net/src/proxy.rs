@@ -2,21 +2,20 @@
 //! capitals or not, as curl and others read them. This machine itself is never asked for through a
 //! proxy.
 
-use reqwest::{NoProxy, Proxy};
+mod direct;
+
+use reqwest::Proxy;
 use url::Url;
 
+use self::direct::Direct;
 use crate::urls::shown;
 
-/// Names of this machine: a proxy elsewhere would take them for its own.
-const NEVER: &str = "localhost,127.0.0.0/8,::1";
-
 /// The proxies in use, for a client.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub(crate) struct Proxies {
     http: Option<Url>,
     https: Option<Url>,
-    /// Hosts that are asked without a proxy, as `NO_PROXY` lists them.
-    no: String,
+    direct: Direct,
 }
 
 impl Proxies {
@@ -24,7 +23,7 @@ impl Proxies {
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
         // A server that ran Kiln as a CGI script would let its clients set HTTP_PROXY.
         if variable("REQUEST_METHOD").is_some() {
-            return Self::default();
+            return Self { http: None, https: None, direct: Direct::read("") };
         }
         let either = |name: &'static str| {
             let value = variable(name).or_else(|| variable(&name.to_ascii_lowercase()));
@@ -35,7 +34,7 @@ impl Proxies {
             usable(name, value.trim())
         };
         let no = either("NO_PROXY").map(|(_, value)| value).unwrap_or_default();
-        Self { http: proxy("HTTP_PROXY"), https: proxy("HTTPS_PROXY"), no: exceptions(&no) }
+        Self { http: proxy("HTTP_PROXY"), https: proxy("HTTPS_PROXY"), direct: Direct::read(&no) }
     }
 
     pub fn from_environment() -> Self {
@@ -48,12 +47,20 @@ impl Proxies {
         proxies.filter_map(|url| url.host_str()).map(str::to_owned).collect()
     }
 
-    pub fn list(&self) -> reqwest::Result<Vec<Proxy>> {
-        let no = NoProxy::from_string(&self.no);
-        let http = self.http.clone().map(Proxy::http);
-        let https = self.https.clone().map(Proxy::https);
-        let proxies = http.into_iter().chain(https);
-        proxies.map(|proxy| proxy.map(|proxy| proxy.no_proxy(no.clone()))).collect()
+    /// What a client is to ask for the proxy of each request; `None`: there are no proxies.
+    pub fn chosen(self) -> Option<Proxy> {
+        let any = self.http.is_some() || self.https.is_some();
+        any.then(move || Proxy::custom(move |url: &Url| self.of(url).cloned()))
+    }
+
+    /// The proxy through which `url` is asked for.
+    fn of(&self, url: &Url) -> Option<&Url> {
+        let proxy = match url.scheme() {
+            "http" => self.http.as_ref(),
+            "https" => self.https.as_ref(),
+            _ => None,
+        };
+        proxy.filter(|_| !self.direct.covers(url))
     }
 }
 
@@ -84,19 +91,6 @@ fn without_user(url: &Url) -> Url {
     url
 }
 
-/// As the client reads them: separated by commas, `.example` for `*.example`, IPv6 without brackets, and for all
-/// hosts all addresses as well, since `*` is for names alone there.
-fn exceptions(no: &str) -> String {
-    let entries = no.split(|it: char| it == ',' || it.is_whitespace());
-    let entries = entries.filter(|entry| !entry.is_empty());
-    let plain = |entry: &str| match entry.strip_prefix("*.") {
-        Some(domain) => format!(".{domain}"),
-        None if entry == "*" => "*,0.0.0.0/0,::/0".to_owned(),
-        None => entry.trim_start_matches('[').trim_end_matches(']').to_owned(),
-    };
-    entries.map(plain).chain([NEVER.to_owned()]).collect::<Vec<_>>().join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,16 +107,20 @@ mod tests {
         let proxies = read(&[
             ("https_proxy", "http://u:p@proxy.example:3128"),
             ("ALL_PROXY", "other.example:8080"),
-            ("no_proxy", "*.lan, 10.0.0.0/8,"),
+            ("no_proxy", "*.lan, 10.0.0.0/8,a.example:81"),
         ]);
         assert_eq!(proxies.https.as_ref().unwrap().host_str(), Some("proxy.example"));
         assert_eq!(proxies.http.as_ref().unwrap().as_str(), "http://other.example:8080/");
-        assert_eq!(proxies.no, format!(".lan,10.0.0.0/8,{NEVER}"));
         assert_eq!(proxies.hosts(), ["other.example", "proxy.example"]);
-        assert_eq!(proxies.list().unwrap().len(), 2);
-        let exceptions = |no: &str| read(&[("NO_PROXY", no)]).no;
-        assert_eq!(exceptions("a.lan b.lan,[fd00::1]"), format!("a.lan,b.lan,fd00::1,{NEVER}"));
-        assert_eq!(exceptions("*"), format!("*,0.0.0.0/0,::/0,{NEVER}"));
+        let of = |url: &str| proxies.of(&Url::parse(url).unwrap()).and_then(Url::host_str);
+        assert_eq!(of("https://a.example/"), Some("proxy.example"));
+        assert_eq!(of("http://a.example/"), Some("other.example"));
+        for direct in
+            ["https://a.lan/", "http://10.1.2.3/", "http://a.example:81/", "http://[::1]/"]
+        {
+            assert_eq!(of(direct), None, "{direct}");
+        }
+        assert!(proxies.chosen().is_some());
         let upper = read(&[("HTTP_PROXY", "http://a"), ("http_proxy", "http://b")]);
         assert_eq!(upper.http.unwrap().host_str(), Some("a"));
     }
@@ -130,9 +128,9 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_left_out() {
         for bad in ["socks5://h:1", "http://", "", " "] {
-            assert!(read(&[("HTTPS_PROXY", bad)]).list().unwrap().is_empty(), "{bad}");
+            assert!(read(&[("HTTPS_PROXY", bad)]).chosen().is_none(), "{bad}");
         }
         let cgi = read(&[("HTTP_PROXY", "http://evil"), ("REQUEST_METHOD", "GET")]);
-        assert!(cgi.list().unwrap().is_empty());
+        assert!(cgi.chosen().is_none());
     }
 }
