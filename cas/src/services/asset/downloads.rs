@@ -10,13 +10,14 @@ use kiln_net::http::{Client, Options, client};
 use kiln_net::tls::client_config_with;
 use kiln_net::{Allowed, Url};
 use tokio::runtime::Handle;
-use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Status};
 
 use super::config::FetchConfig;
 use super::download::{Download, DownloadError, begin};
 use super::headers::CallerHeaders;
+use super::places::{Admission, Places};
 use super::qualifiers::Wanted;
 use super::spool::{Room, Spool, SpoolError};
 use super::sri::Integrity;
@@ -27,10 +28,6 @@ use crate::digest::{Digest, DigestFunction};
 use crate::records::{Expect, SharedRecords, Write};
 use crate::services::status::{records_status, store_status};
 
-/// Downloads that receive at the same time; further ones wait.
-const MAX_RECEIVING: usize = 16;
-/// Downloads that receive or wait; further ones are refused.
-const MAX_DOWNLOADS: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections kept to one host.
 const IDLE_CONNECTIONS: usize = 4;
@@ -41,7 +38,9 @@ pub struct Job {
     pub url: Url,
     pub wanted: Wanted,
     pub function: DigestFunction,
-    /// The store as whoever began the download may write to it.
+    /// The account of whoever began the download.
+    pub caller: Arc<str>,
+    /// The store as that caller may write to it.
     pub blobs: SharedBlobStore,
 }
 
@@ -67,8 +66,7 @@ struct AssetDownloader {
     /// How long a web server may send nothing.
     idle: Duration,
     room: Arc<Room>,
-    admitted: Arc<Semaphore>,
-    receiving: Semaphore,
+    places: Places,
     /// Downloads by the keys of their records.
     under_way: Mutex<HashMap<String, UnderWay>>,
     /// Made at the first use: reading the authorities takes time and memory.
@@ -98,8 +96,7 @@ impl Downloads {
             max_size: max_size.min(max_blob),
             idle,
             room: Arc::new(Room::new(max_size)),
-            admitted: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
-            receiving: Semaphore::new(MAX_RECEIVING),
+            places: Places::default(),
             under_way: Mutex::default(),
             client: OnceCell::new(),
             runtime: Handle::current(),
@@ -148,18 +145,18 @@ impl Downloads {
             return Ok(known.outcome.clone());
         }
         // Not by the number of entries: a later download takes the place of an earlier one.
-        let Ok(admitted) = self.0.admitted.clone().try_acquire_owned() else {
-            let text = format!("{MAX_DOWNLOADS} downloads are under way or wait: try again later");
-            return Err(Failure::Outside(Status::resource_exhausted(text)));
-        };
+        let admission = self
+            .0
+            .places
+            .admit(&job.caller)
+            .map_err(|full| Failure::Outside(Status::resource_exhausted(full.to_string())))?;
         let (key, since) = (job.key.clone(), now());
         let (deadline, until) = watch::channel(deadline);
         let (tell, outcome) = watch::channel(None);
         all.insert(key, UnderWay { since, deadline, outcome: outcome.clone() });
         let shared = self.0.clone();
         self.0.runtime.spawn(async move {
-            let _admitted = admitted;
-            let outcome = shared.until(until, shared.run(&job, since)).await;
+            let outcome = shared.until(until, shared.run(&job, since, &admission)).await;
             let mut all = shared.under_way();
             // A later one may have taken its place.
             if all.get(&job.key).is_some_and(|it| it.since == since) {
@@ -193,8 +190,8 @@ impl AssetDownloader {
         }
     }
 
-    async fn run(&self, job: &Job, since: i64) -> Outcome {
-        let _slot = self.receiving.acquire().await;
+    async fn run(&self, job: &Job, since: i64, admission: &Admission) -> Outcome {
+        let _place = admission.receive().await;
         let client = self.client.get_or_try_init(|| async { self.make_client() }).await?;
         let Wanted { headers, integrity } = &job.wanted;
         let download = begin(client, &job.url, headers, &self.allowed, self.idle).await?;

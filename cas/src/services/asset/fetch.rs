@@ -1,5 +1,6 @@
 //! The Fetch service: answers with what was pushed or fetched before, and downloads what is not known.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_net::{Url, urls};
@@ -21,6 +22,7 @@ use crate::access::Right;
 use crate::blob::SharedBlobStore;
 use crate::digest::Digest;
 use crate::services::fields::function;
+use crate::services::quotas::account_of;
 use crate::services::status::{inner_status, records_status, store_status};
 
 /// Time for a download where the request sets none, and the most it may set.
@@ -32,6 +34,13 @@ struct Found {
     uri: String,
     digest: Digest,
     expires: Option<i64>,
+}
+
+/// Who has something downloaded.
+struct Asker {
+    account: Arc<str>,
+    /// The store as the caller may write to it.
+    blobs: SharedBlobStore,
 }
 
 /// A failure of the request or of the web server, which is told in the response and not as an error of the call.
@@ -65,9 +74,8 @@ impl Fetch for AssetService {
                 if !candidates.is_empty() {
                     self.may_download(&caller, &request.instance_name)?;
                 }
-                let blobs =
-                    self.quotas.store(&self.blobs, &self.guard, &caller, &request.instance_name);
-                self.download(&names, candidates, oldest, timeout, blobs).await?
+                let asker = self.asker(&caller, &request.instance_name);
+                self.download(&names, candidates, oldest, timeout, asker).await?
             }
         };
         let digest_function = function.to_wire().into();
@@ -180,6 +188,13 @@ impl AssetService {
         })
     }
 
+    fn asker(&self, caller: &http::Extensions, instance: &str) -> Asker {
+        Asker {
+            account: account_of(&*self.guard.0, caller),
+            blobs: self.quotas.store(&self.blobs, &self.guard, caller, instance),
+        }
+    }
+
     /// Tries the candidates in order.
     async fn download(
         &self,
@@ -187,14 +202,15 @@ impl AssetService {
         candidates: Vec<(usize, Url)>,
         oldest: Option<i64>,
         timeout: Duration,
-        blobs: SharedBlobStore,
+        Asker { account, blobs }: Asker,
     ) -> Result<Result<Found, Outside>, Status> {
         let mut last = Outside { uri: names.uris[0].clone(), status: self.nothing_to_try() };
         for (index, url) in candidates {
             let uri = names.uris[index].clone();
             let wanted = Wanted::new(index, &names.qualifiers, self.downloads.headers())?;
             let (key, function) = (names.key(index), names.function);
-            let job = Job { key, url, wanted, function, blobs: blobs.clone() };
+            let (caller, blobs) = (account.clone(), blobs.clone());
+            let job = Job { key, url, wanted, function, caller, blobs };
             match self.downloads.fetch(job, oldest, timeout).await {
                 Ok(digest) => return Ok(Ok(Found { uri, digest, expires: None })),
                 Err(Failure::Outside(status)) => last = Outside { uri, status },

@@ -8,7 +8,7 @@
 //! | `fetch` | what is known of URIs, otherwise downloads |
 //! | `complete` | whether a directory is there as a whole |
 //! | `names`, `stored`, `time`, `owner` | the records: their keys and values, and which blob they are about |
-//! | `downloads` | downloads under way: shared, bounded, longer than calls |
+//! | `downloads`, `places` | downloads under way: shared, bounded, longer than calls |
 //! | `download`, `coding`, `gzip` | one of them: requests, redirections, content codings |
 //! | `spool` | where its bytes lie until their digest is known |
 //! | `qualifiers`, `sri`, `headers` | what a caller asks of it |
@@ -24,6 +24,7 @@ mod gzip;
 mod headers;
 mod names;
 mod owner;
+mod places;
 mod push;
 mod qualifiers;
 mod service;
