@@ -1,4 +1,4 @@
-//! Which URLs may be fetched.
+//! Which URLs may be fetched: those that begin with one of the prefixes that an operator lists.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ pub struct Allowed {
     prefixes: Vec<Prefix>,
 }
 
-/// One beginning: everything that it names has to be the same.
+/// One prefix of allowed URLs: scheme, host, port and path of a URL have to agree with what the prefix names of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Prefix {
     secure: bool,

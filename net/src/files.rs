@@ -23,7 +23,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// The same as text. Errors: it is not UTF-8 as well.
+/// The content of a regular file as text. Errors: those of [`read`], and where it is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     String::from_utf8(read(path)?).map_err(|_| invalid("it is not text in UTF-8".to_owned()))
 }

@@ -46,7 +46,7 @@ pub async fn resumed<F: Future<Output = ()>>(what: &'static str, work: impl Fn()
     }
 }
 
-/// The same as a task of its own. Must be called within a Tokio runtime.
+/// Does what [`resumed`] does, in a Tokio task of its own. Must be called within a Tokio runtime.
 pub fn spawn_resumed<F>(what: &'static str, work: impl Fn() -> F + Send + 'static) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -67,7 +67,7 @@ pub fn spawn_heard(
     })
 }
 
-/// Whether it panicked.
+/// Does `work` once and answers whether it panicked, which is logged under the name `what`.
 pub async fn is_broken_off(what: &'static str, work: impl Future<Output = ()>) -> bool {
     // In a box, since it is handed on from here to there.
     let Err(panicked) = caught(Box::pin(work)).await else { return false };
@@ -82,7 +82,7 @@ impl Panicked {
         Self(text.unwrap_or("it panicked without words").chars().take(SHOWN).collect())
     }
 
-    /// Of a task that goes on all the same, after a moment.
+    /// Logs the panic of a task (`task` names it) that goes on all the same, and waits a moment before it does.
     pub async fn goes_on(self, task: &'static str) {
         tracing::error!(error = %self, task, "a task of the server goes on after a fault");
         tokio::time::sleep(PAUSE).await;

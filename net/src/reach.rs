@@ -17,7 +17,7 @@ pub enum Reach {
     /// Public addresses and those of private networks, but neither this machine nor its neighbours' link:
     /// services there, such as a cloud's metadata, trust whoever reaches them.
     Network,
-    /// Any address.
+    /// Any address, this machine's own included.
     Anywhere,
 }
 

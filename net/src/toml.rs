@@ -41,7 +41,7 @@ pub enum FileError {
 #[derive(Clone)]
 pub struct Fields<'a> {
     text: &'a str,
-    /// As a user writes it: `environments.prod`; empty at the top.
+    /// The table's name as a user writes it, `environments.prod`; empty at the top of the file.
     path: String,
     span: Range<usize>,
     table: &'a DeTable<'a>,
@@ -166,7 +166,7 @@ impl<'a> Field<'a> {
         self.value.get_ref().as_str().ok_or_else(|| self.expected("text in quotes"))
     }
 
-    /// One of these words.
+    /// The value as one of `words`. Errors: it is no text, or none of them.
     pub fn one_of<'w>(&self, words: &[&'w str]) -> Result<&'w str, TableError> {
         let text = self.text()?;
         let found = words.iter().find(|word| **word == text);
@@ -257,7 +257,7 @@ fn json(value: &DeValue<'_>) -> Value {
     }
 }
 
-/// Where each key of a table stands, for errors that show only when all of it was read.
+/// The offset in bytes at which each key of a table stands, for errors that show only when all of it was read.
 pub fn places(fields: &Fields<'_>) -> BTreeMap<String, usize> {
     fields.table.iter().map(|(key, _)| (key.get_ref().to_string(), key.span().start)).collect()
 }

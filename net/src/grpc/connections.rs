@@ -119,7 +119,7 @@ impl Connections {
         &self.addresses[self.place()]
     }
 
-    /// Which address is in use.
+    /// The index of the address in use, in the list of the server's addresses.
     pub fn place(&self) -> usize {
         self.current.load(Ordering::Relaxed) % self.addresses.len()
     }

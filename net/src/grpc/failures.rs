@@ -10,7 +10,7 @@ use crate::backoff::Backoff;
 
 /// Tries of one call, the first included: some 6 s in all when a server is away.
 pub const TRIES: u32 = 7;
-/// Between the calls.
+/// Pauses between the tries of one call.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(3));
 
 /// The pause before a server is called again. `failures`: how many there were, at least 1.
@@ -61,7 +61,7 @@ impl Failures {
         Self { server: Some(at), ..Self::new(server.patience()) }
     }
 
-    /// It went well.
+    /// Forgets the failures so far, since a call went well.
     pub fn reset(&mut self) {
         self.count = 0;
         self.since = None;

@@ -59,16 +59,16 @@ pub struct Claim {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fence {
     pub version: u64,
-    /// Renews the lease.
+    /// The value that renews the lease.
     pub claim: Vec<u8>,
-    /// Gives it up.
+    /// The value that gives the lease up.
     pub resignation: Vec<u8>,
 }
 
 /// What follows for a process that wants the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// It has it, under this epoch, and nothing is to be done.
+    /// This process has the lease, under this epoch, and nothing is to be done.
     Held(u64),
     /// Another one has it; it makes no sense to look again for so long.
     Elsewhere(Duration),

@@ -1,4 +1,4 @@
-//! One holder at a time, whatever is lost or late, and what that costs.
+//! A lease has one holder at a time, whatever is lost or late; tests of that, and of what it costs in calls.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -125,7 +125,7 @@ enum Act {
     /// A call of which nobody hears arrives.
     Stray(usize),
     GiveUp(usize),
-    /// It is killed, and another one comes.
+    /// The process is killed, and another one comes in its place.
     Restart(usize),
     /// Somebody writes what nobody can read.
     Damage,

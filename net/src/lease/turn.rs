@@ -28,7 +28,7 @@ pub trait Slot: Send + Sync {
     ) -> impl Future<Output = Result<Option<u64>, Self::Error>> + Send;
 }
 
-/// Whose turn it is.
+/// Which process has the lease, as far as one that asks for it has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// This process's, under an epoch that grows with each process whose turn it becomes.
@@ -37,7 +37,7 @@ pub enum Standing {
     Elsewhere(Duration),
 }
 
-/// One process's part in it. Its tasks share it.
+/// One process's part in a lease. The tasks of the process share it.
 pub struct Turn<S> {
     slot: S,
     lease: Mutex<Lease>,

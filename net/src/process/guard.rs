@@ -1,4 +1,5 @@
-//! Whose programs end with it, also where it is killed: beside each program runs a guard.
+//! Guards, which end programs together with the process that runs them, also where it is killed: one runs beside each
+//! program.
 //!
 //! A program runs in a process group that its guard leads: a small process of this binary, started before it. The guard waits
 //! on a descriptor of the process that started it for the end of that process, however it comes, and then ends its group: the
@@ -42,7 +43,7 @@ pub fn start_by(command: Vec<OsString>) {
     COMMAND.set(command).ok();
 }
 
-/// Where programs are guarded none runs without: it would go on where nobody knows of it.
+/// A guard could not be started. The program is not run then: without a guard it would go on where nobody knows of it.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the guard beside it cannot be started by {program} (is /proc mounted, may more processes be started?)"
@@ -56,7 +57,7 @@ struct NoGuard {
 /// A guard that watches. Dropping it ends it with all that is in its group.
 pub struct Guard {
     process: Child,
-    /// It goes by itself.
+    /// Whether the guard ends alone when this is dropped, and what is left of its group stays.
     alone: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Ten years.
+/// The longest time that a declaration may name: ten years.
 const MAX_TIME: Duration = Duration::from_secs(3_650 * 86_400);
 
 /// A time such as `10m`, of ten years at most.
