@@ -12,12 +12,12 @@ use super::digest::{Digest, Property};
 use super::execution::{ActionResult, Execution};
 use super::queue::Operation;
 
-/// What is to be said where [`Action::ran_offline`].
+/// What is shown as the network of an action for which [`Action::ran_offline`] holds.
 pub const NO_NETWORK: &str = "none; the property kiln-network=true asks for one";
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Action {
-    /// `sha256`, `blake3`.
+    /// The digest function of all digests here: `sha256` or `blake3`.
     pub digest_function: String,
     pub digest: Digest,
     pub instance_name: String,
@@ -35,18 +35,19 @@ pub struct Action {
     pub command: Option<Command>,
     pub command_digest: Option<Digest>,
     pub input_root: Option<Digest>,
-    /// What could not be read, and why.
+    /// What of the action could not be read, and why; empty where all could be.
     pub unreadable: Vec<String>,
     /// The run that was asked for, else the last one; of a test that failed first and succeeded
     /// in the same build, the one that failed. Absent for one that runs or waits.
     pub execution: Option<Execution>,
-    /// It runs or waits, where that was asked for or nothing newer has ended.
+    /// The operation of the action that runs or waits, where that was asked for or nothing newer has ended; `null`
+    /// otherwise.
     #[serde(default)]
     pub running: Option<Running>,
     /// Something to know about which run this is.
     #[serde(default)]
     pub remark: Option<String>,
-    /// Of that run, else of the action cache.
+    /// The result of the run that is shown, else the one in the action cache; `null` where there is neither.
     pub result: Option<ActionResult>,
     pub stdout: Option<Log>,
     pub stderr: Option<Log>,
@@ -64,10 +65,10 @@ pub struct Command {
     pub output_paths: Vec<String>,
 }
 
-/// What a name may mean.
+/// What was found for a name that a user gave: executions and operations that it may mean.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Found {
-    /// Newest first.
+    /// Executions that have ended, newest first.
     pub executions: Vec<Execution>,
     #[schemars(with = "Vec<Operation>")]
     pub operations: Vec<OperationView>,
@@ -76,28 +77,28 @@ pub struct Found {
 /// The end of stdout or stderr.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Log {
-    /// With the control sequences that colour a terminal.
+    /// The text, with the control sequences that colour a terminal.
     pub text: String,
-    /// Of the whole; `null` where it is not stored as a blob.
+    /// The digest of the whole log; `null` where it is not stored as a blob.
     #[serde(default)]
     pub digest: Option<Digest>,
-    /// Bytes of the whole.
+    /// Bytes of the whole log, of which `text` may be only the end.
     pub size_bytes: u64,
-    /// There is more than `text`.
+    /// Whether the log has more than `text`.
     pub is_cut: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
-    /// In words.
+    /// Why the action was not answered from the cache, a sentence each.
     pub reasons: Vec<String>,
-    /// `null`: nothing was compared.
+    /// The digest of the action that was compared with this one; `null`: nothing was compared.
     pub before: Option<Digest>,
     pub after: Digest,
     /// The run that `before` is from, where the server chose it.
     pub before_execution: Option<Execution>,
     pub differences: Vec<Difference>,
-    /// There are more differences than are listed.
+    /// Whether there are more differences than are listed.
     pub is_cut: bool,
 }
 
@@ -107,13 +108,13 @@ pub struct Difference {
     /// `input`, `argument`, `environment variable`, `platform property`, `declared output`,
     /// `setting`.
     pub kind: Cow<'static, str>,
-    /// `changed`, `added`, `removed`.
+    /// What became of it: `changed`, `added` or `removed`.
     pub change: Cow<'static, str>,
     /// Empty for arguments and declared outputs.
     pub name: String,
     pub before: Option<String>,
     pub after: Option<String>,
-    /// Of a changed text file, its lines as `diff -u` shows them.
+    /// The lines that differ in a changed text file, as `diff -u` shows them; `null` for all else.
     #[serde(default)]
     pub text: Option<String>,
 }

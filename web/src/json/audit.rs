@@ -3,17 +3,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `GET /api/v1/audit`: newest first.
+/// What `GET /api/v1/audit` answers: entries of the audit log, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditEntries {
     pub entries: Vec<AuditEntry>,
-    /// For the next page; `null` on the last one.
+    /// The value of `before` that asks for the next page; `null` on the last one.
     pub next_before: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditEntry {
-    /// Counts from 1 without gaps.
+    /// The number of the entry. Entries are counted from 1 without gaps.
     pub sequence: u64,
     #[serde(with = "super::time")]
     #[schemars(with = "Option<String>")]
@@ -27,15 +27,15 @@ pub struct AuditEntry {
     pub hash: String,
 }
 
-/// `GET /api/v1/audit/check`
+/// What `GET /api/v1/audit/check` answers: whether the chain of hashes holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditCheck {
     pub entries: u64,
-    /// Where the chain does not hold; `null` where it does.
+    /// Where in the log the chain of hashes does not hold; `null` where it holds everywhere.
     pub broken: Option<String>,
 }
 
-/// `GET /api/v1/audit/export`: oldest first.
+/// What `GET /api/v1/audit/export` answers: lines of the audit log, oldest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditExport {
     /// An object each: `entry`, the entry as it was hashed, or `checkpoint`, a signed envelope.

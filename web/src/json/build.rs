@@ -31,25 +31,26 @@ pub struct Build {
     #[serde(with = "super::time")]
     #[schemars(with = "Option<String>")]
     pub first_at: i64,
-    /// When the last answer went out.
+    /// When the last answer to the build went out.
     #[serde(with = "super::time")]
     #[schemars(with = "Option<String>")]
     pub last_at: i64,
     /// `running`: something runs or waits; `idle`; `cancelled`: so ended the last of it; `lost`:
     /// the server that knew what was open is gone. A server is never told that a build ends.
     pub state: Cow<'static, str>,
-    /// Requests that wait or run.
+    /// Requests of the build that wait or run.
     pub open: u64,
-    /// Requests that will never end.
+    /// Requests of the build that will never end.
     pub lost: u64,
     pub targets: u64,
     #[serde(flatten)]
     pub counts: BuildCounts,
     pub mnemonics: Vec<Mnemonic>,
-    /// What runs and waits, the oldest first; with one build alone.
+    /// Operations of the build that run or wait, the oldest first; filled only where one build was asked for.
     #[serde(default)]
     pub operations: Vec<Running>,
-    /// What it told of itself by build events; with one build alone.
+    /// What the build told of itself by build events; only where one build was asked for, and absent where it told
+    /// nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
 }
@@ -70,7 +71,7 @@ pub struct Running {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BuildCounts {
-    /// Run by a worker.
+    /// Requests that a worker ran.
     pub executed: u64,
     pub cache_hits: u64,
     pub merged: u64,
@@ -84,9 +85,9 @@ pub struct BuildCounts {
     pub failed: u64,
     #[serde(default)]
     pub cancelled: u64,
-    /// What they waited for a worker; of a build, with what still waits.
+    /// Nanoseconds that these requests waited for a worker, in sum; of a build, with those that still wait.
     pub queue_ns: u64,
-    /// What workers ran them; of a build, with what still runs.
+    /// Nanoseconds that workers ran these requests, in sum; of a build, with those that still run.
     pub run_ns: u64,
 }
 

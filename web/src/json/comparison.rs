@@ -14,11 +14,11 @@ use super::told::Invocation;
 pub struct Comparison {
     pub before: BuildSide,
     pub after: BuildSide,
-    /// Both told of themselves by build events; without, the lists of what they told are empty.
+    /// Whether both builds told of themselves by build events. If not, the lists of what they told are empty.
     pub is_told: bool,
     /// `command`, `patterns`, `commit`, `branch`, `repository`, `tool`, `user`, `machine`, `directory`
     pub facts: Vec<ChangedText>,
-    /// Of all options that counted where both told them, else of those that were given by hand.
+    /// Options that differ: of all that counted where both builds told these, else of those that were given by hand.
     pub options: Vec<ChangedOption>,
     /// Targets and tests whose outcome is another one, those that got worse first.
     pub outcomes: Vec<ChangedText>,
@@ -31,11 +31,12 @@ pub struct Comparison {
     pub known_before: u64,
     /// Actions that were compared input by input.
     pub compared: u64,
-    /// What differs in them.
+    /// What differs in the actions that were compared.
     pub causes: Vec<ChangeCause>,
-    /// What ran, at most 200: first what the earlier build had as well, the longest first.
+    /// Actions of the later build that ran, at most 200: first those that the earlier build had as well, the longest
+    /// first.
     pub actions: Vec<MissedAction>,
-    /// One of the builds has more executions than were looked through.
+    /// Whether one of the builds has more executions than were looked through.
     pub is_cut: bool,
 }
 
@@ -43,7 +44,7 @@ pub struct Comparison {
 pub struct BuildSide {
     pub invocation_id: String,
     pub told: Option<Invocation>,
-    /// By the client's clock.
+    /// Milliseconds that the build took by the client's clock; null where the build did not tell.
     pub took_ms: Option<u64>,
     /// Null where it asked for nothing here.
     pub counts: Option<BuildCounts>,
@@ -57,7 +58,7 @@ pub struct ChangedText {
     pub after: Option<String>,
 }
 
-/// All values in their order; an option without a value has an empty one.
+/// An option whose values differ: all its values in their order, where an option without a value has an empty one.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChangedOption {
     pub name: String,
@@ -74,11 +75,11 @@ pub struct ChangedTime {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeCause {
-    /// As of a difference of one action.
+    /// The kind of what differs, as in a difference of one action: `input`, `argument` and so on.
     pub kind: Cow<'static, str>,
     pub change: Cow<'static, str>,
     pub name: String,
-    /// In how many of the actions that were compared.
+    /// In how many of the compared actions this differs.
     pub actions: u64,
 }
 
@@ -87,15 +88,16 @@ pub struct MissedAction {
     pub execution: String,
     pub target_id: String,
     pub mnemonic: String,
-    /// `sha256`, `blake3`.
+    /// The digest function of the action: `sha256` or `blake3`.
     pub digest_function: String,
     pub action: Digest,
     pub run_ns: u64,
-    /// The same action, or the one that made the same, in the earlier build; else its last run before.
+    /// The execution that this one was compared with: of the same action, or of the one that made the same, in the
+    /// earlier build; else the last run before it.
     pub before_execution: Option<String>,
     pub before_invocation: Option<String>,
     pub before: Option<Digest>,
-    /// In words; empty where it was not compared, or differences say it.
+    /// Why the action ran, in words; empty where it was not compared, or where its differences say it.
     pub reasons: Vec<String>,
     /// Executions of the later build whose outputs are inputs of it that differ.
     pub because: Vec<String>,

@@ -15,9 +15,9 @@ pub struct DrillShown {
     pub release: String,
     /// The judge reverted it, and all of that was within the budget.
     pub passed: bool,
-    /// From when the canary was watched until it was decided to revert.
+    /// Seconds from when the canary was watched until it was decided to revert; null: that was not decided.
     pub fired_s: Option<f64>,
-    /// From that decision until all of it ran the old version again.
+    /// Seconds from that decision until all targets ran the old version again; null: that has not come.
     pub restored_s: Option<f64>,
     pub budget_s: f64,
 }
@@ -43,11 +43,12 @@ pub struct DrillState {
     pub service: String,
     pub environment: String,
     pub last: Option<DrillShown>,
-    /// When the next one has to have passed; null: none is demanded, or none has passed yet.
+    /// When the next drill has to have passed; null: none is demanded, or none has passed yet.
     pub due: Option<String>,
-    /// None has passed for as long as is demanded: nothing is rolled out there, unless the declaration only has that said.
+    /// Whether no drill has passed for as long as is demanded. Nothing is rolled out there then, unless the declaration
+    /// only has that said.
     pub overdue: bool,
-    /// When the next one begins by itself; null: none does.
+    /// When the next drill begins by itself; null: none does.
     #[serde(default)]
     pub next: Option<String>,
     /// Why the one that should begin now does not; null: none should.
@@ -57,10 +58,10 @@ pub struct DrillState {
     pub missed: Option<DrillMissed>,
 }
 
-/// Drills that did not begin.
+/// Drills that should have begun by themselves and did not.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DrillMissed {
-    /// When the last of them should have.
+    /// When the last of these drills should have begun.
     pub at: String,
     pub count: usize,
     pub why: String,

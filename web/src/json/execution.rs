@@ -14,7 +14,7 @@ use super::digest::{Digest, Property};
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Executions {
-    /// Newest first.
+    /// Executions, newest first.
     pub executions: Vec<Execution>,
     /// `before=` of the next page; null at the end.
     pub next_before: Option<String>,
@@ -28,7 +28,7 @@ pub struct Execution {
     pub instance_name: String,
     /// `executed`, `cache_hit`, `merged`; `refused`: it ended without having been at a worker.
     pub origin: Cow<'static, str>,
-    /// `sha256`, `blake3`.
+    /// The digest function of all digests here: `sha256` or `blake3`.
     pub digest_function: String,
     pub action: Option<Digest>,
     pub command: Option<Digest>,
@@ -42,10 +42,10 @@ pub struct Execution {
     pub tool_version: String,
     pub worker: String,
     pub attempts: u32,
-    /// `google.rpc.Code`.
+    /// The code of the execution's status, one of `google.rpc.Code`.
     pub status_code: i32,
     pub status_message: String,
-    /// `null`: it has no result.
+    /// The exit code of the command; `null`: the execution has no result.
     pub exit_code: Option<i32>,
     /// Stopped because it was cancelled, or because no client waited for it any more.
     #[serde(default)]
@@ -54,11 +54,11 @@ pub struct Execution {
     pub do_not_cache: bool,
     pub skip_cache_lookup: bool,
     pub platform: Vec<Property>,
-    /// How long it was expected to run, learned from other targets of its mnemonic where it had
-    /// not run itself; 0: unknown.
+    /// Milliseconds that it was expected to run, learned from other targets of its mnemonic where it had not run
+    /// itself; 0: unknown.
     pub expected_ms: u64,
     pub result: Option<ActionResult>,
-    /// Of an action that was run in parts, and of each of these; `null`: neither.
+    /// Which part of an action that was run in parts this is, or that it is the whole of one; `null`: neither.
     #[serde(default)]
     pub shard: Option<Shard>,
 }
@@ -68,12 +68,12 @@ pub struct Shard {
     /// Counted from 1; 0: the whole, put together from all of them.
     pub number: u32,
     pub count: u32,
-    /// Of a part: the action that it is a part of.
+    /// The digest of the action that this one is a part of; `null` for the whole.
     pub whole: Option<Digest>,
 }
 
 impl Shard {
-    /// For people.
+    /// The shard in words, such as `shard 2 of 5`.
     pub fn words(&self) -> String {
         match (self.number, self.count) {
             (0, count) => format!("put together from {count} shards"),
@@ -175,7 +175,7 @@ pub struct OutputSymlink {
     pub target: String,
 }
 
-/// What was cancelled keeps where it would have come from.
+/// Where the answer came from, as the API names it. What was cancelled keeps the origin that it would have had.
 fn origin(run: &events::Execution) -> &'static str {
     match (Class::of(run), run.origin()) {
         (Class::Refused, _) => "refused",

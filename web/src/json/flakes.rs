@@ -12,16 +12,16 @@ use super::audit::AuditEntry;
 use super::suite::{nanos, outcome};
 use super::verdicts::SubjectName;
 
-/// `GET /api/v1/tests/flakes`
+/// What `GET /api/v1/tests/flakes` answers: tests that failed and passed with equal inputs.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Flakes {
-    /// Tests that were looked through.
+    /// How many tests were looked through.
     pub tests: usize,
-    /// There are more tests or suspects than are looked at.
+    /// Whether there are more tests or suspects than are looked at.
     pub is_cut: bool,
-    /// Those that are called flaky first, then by evidence and rate.
+    /// Tests of this page: first those that are called flaky, then by evidence and rate.
     pub flakes: Vec<Flake>,
-    /// On all pages.
+    /// How many flaky or suspected tests there are on all pages.
     pub total: usize,
     pub next_page: Option<usize>,
     /// Failures that are run again, or were: the newest of each test, newest first.
@@ -44,7 +44,7 @@ pub struct Flake {
     /// Failures that a pass with equal inputs and seed followed, and the commits that they were in.
     pub flips: usize,
     pub commits: usize,
-    /// Of the last 14 days; failures are those that a pass with equal inputs followed.
+    /// Passes of the last 14 days. Of the failures beside them only those count that a pass with equal inputs followed.
     pub passes: u32,
     pub failures: u32,
     pub timeouts: u32,
@@ -54,7 +54,7 @@ pub struct Flake {
     pub rate: f64,
     /// The probability that the rate is above 2 %.
     pub above_2_percent: f64,
-    /// Passes since the last failure.
+    /// Passes of the test since its last failure.
     pub clean_runs: u32,
     #[serde(with = "super::time")]
     #[schemars(with = "Option<String>")]
@@ -63,7 +63,7 @@ pub struct Flake {
     pub is_quarantined: bool,
     /// The newest failures that a pass with equal inputs followed, newest first.
     pub newest: Vec<FlakeFlip>,
-    /// What was run again last by the server itself; `null` where nothing was lately.
+    /// The last run that the server made of the test by itself (a shadow run); `null` where there was none lately.
     pub shadow: Option<ShadowRun>,
 }
 
@@ -82,7 +82,7 @@ pub struct ShadowRun {
     #[serde(with = "super::time")]
     #[schemars(with = "Option<String>")]
     pub at: i64,
-    /// `shadow-decide`, `shadow-control` or `shadow-probe`
+    /// Why the server ran the test: `shadow-decide`, `shadow-control` or `shadow-probe`.
     pub strategy: String,
     pub outcome: Cow<'static, str>,
     pub worker: String,
@@ -97,7 +97,7 @@ pub struct Judged {
     #[serde(with = "super::time")]
     #[schemars(with = "Option<String>")]
     pub failed_at: i64,
-    /// `flaky`, `broken` or `undecided`
+    /// What the failure turned out to be so far: `flaky`, `broken` or `undecided`.
     pub verdict: Cow<'static, str>,
     /// The probability that it fails always.
     pub broken: f64,
@@ -106,15 +106,15 @@ pub struct Judged {
     pub passes: u32,
     /// Shadow runs that it has cost.
     pub shadow_runs: u32,
-    /// Nothing more will be tried.
+    /// Whether the verdict is final, so that nothing more will be tried.
     pub is_settled: bool,
     pub owner: Option<String>,
 }
 
-/// `GET /api/v1/tests/quarantine/history`
+/// What `GET /api/v1/tests/quarantine/history` answers: what became of the quarantine, and what it let pass.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantineHistory {
-    /// What the audit log says of it, newest first.
+    /// Changes of the quarantine, as the audit log has them, newest first.
     pub changes: Vec<AuditEntry>,
     /// Failures that gates let pass, newest first.
     pub masked: Vec<MaskedFailure>,
@@ -128,7 +128,7 @@ pub struct MaskedFailure {
     #[schemars(with = "Option<String>")]
     pub at: i64,
     pub invocation: String,
-    /// What was found, and on what evidence.
+    /// What the gate found, and on what evidence, in words.
     pub text: String,
     pub is_quarantined: bool,
 }

@@ -13,14 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::rfc3339;
 
-/// How new an order is: the first part is of the deploy lock.
+/// How new an order is: `fence` is the token of the deploy lock under which it was given, and `change` counts what the
+/// rollout changed. Later orders compare greater, `fence` first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetGeneration {
     pub fence: u64,
     pub change: u64,
 }
 
-/// Which agent speaks.
+/// Which agent speaks: its service, environment and name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentSpeaker {
     pub service: String,
@@ -32,14 +33,14 @@ pub struct AgentSpeaker {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentHealth {
-    /// `well`, `unwell` or `unknown`.
+    /// The state of the service on this host: `well`, `unwell` or `unknown`.
     pub state: String,
-    /// Why it is unwell.
+    /// Why the service is unwell, in words; null: it is not, or nobody says.
     #[serde(default)]
     pub why: Option<String>,
 }
 
-/// `POST /api/v1/fleet/agent/report`.
+/// What `POST /api/v1/fleet/agent/report` is given: what runs at an agent, and how it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentReport {
     pub from: AgentSpeaker,
@@ -50,7 +51,7 @@ pub struct AgentReport {
     pub labels: BTreeMap<String, String>,
     /// The version of the agent itself.
     pub software: String,
-    /// Digest of what really runs.
+    /// The digest of the version that really runs; null: none does.
     pub running: Option<String>,
     pub previous: Option<String>,
     /// The newest order that was accepted, and the newest that was carried out or given up.
@@ -62,14 +63,14 @@ pub struct AgentReport {
     pub free_bytes: u64,
 }
 
-/// What follows from a report.
+/// What a report is answered with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentHeard {
-    /// Within so many seconds the next one is expected.
+    /// Seconds within which the agent's next report is expected.
     pub heartbeat_s: u64,
 }
 
-/// `POST /api/v1/fleet/agent/order`.
+/// What `POST /api/v1/fleet/agent/order` is given: an agent asks what it is to run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentQuestion {
     pub from: AgentSpeaker,
@@ -85,24 +86,25 @@ pub struct AgentAnswer {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentOrder {
-    /// Digest of the release's manifest.
+    /// The digest of the release's manifest, which names the version to run.
     pub version: String,
     pub generation: FleetGeneration,
 }
 
-/// `POST /api/v1/fleet/agent/content`, `/blob` and `/pieces`.
+/// What `POST /api/v1/fleet/agent/content`, `/blob` and `/pieces` are given: which content of a version an agent
+/// fetches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentFetch {
     pub from: AgentSpeaker,
     /// The version that the agent was told to run.
     pub version: String,
-    /// A blob of this version.
+    /// The digest of a blob of this version; only for `/blob`.
     #[serde(default)]
     pub blob: Option<String>,
-    /// So many of the blob's first bytes are left out.
+    /// How many of the blob's first bytes are left out.
     #[serde(default)]
     pub start: u64,
-    /// So many bytes are wanted; without, all that follow.
+    /// How many bytes are wanted; null: all that follow.
     #[serde(default)]
     pub length: Option<u64>,
 }
@@ -114,12 +116,12 @@ pub struct FleetTelling {
     pub service: String,
     pub environment: String,
     pub name: String,
-    /// Such as `team/app:1.4.2`.
+    /// The release that the agent is to run, such as `team/app:1.4.2`.
     pub release: String,
     pub reason: String,
 }
 
-/// `POST /api/v1/fleet/remove`.
+/// What `POST /api/v1/fleet/remove` is given: the agent that is forgotten.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FleetRemoval {
@@ -128,11 +130,11 @@ pub struct FleetRemoval {
     pub name: String,
 }
 
-/// What an agent was told.
+/// The order that an agent was given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetOrder {
     pub version: String,
-    /// What releases are called that are this version; empty: they are not here.
+    /// The names of releases that have this version; empty: none of them is here.
     pub releases: Vec<String>,
     pub generation: FleetGeneration,
     /// The rollout that says so, or the person.
@@ -151,7 +153,7 @@ pub struct FleetAgent {
     pub address: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub software: String,
-    /// Whose credentials registered it; empty: anybody's.
+    /// Whose credentials registered the agent; empty: it was registered while nobody was asked who calls.
     pub account: String,
     pub registered: Option<String>,
     pub heard: Option<String>,
@@ -168,11 +170,11 @@ pub struct FleetAgent {
     pub free_bytes: u64,
 }
 
-/// `GET /api/v1/fleet`.
+/// What `GET /api/v1/fleet` answers: agents, and what is known of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetAgents {
     pub agents: Vec<FleetAgent>,
-    /// For the next page; `null` on the last one.
+    /// The value of `after` that asks for the next page; `null` on the last one.
     pub next_after: Option<String>,
 }
 
@@ -283,7 +285,7 @@ impl TryFrom<AgentOrder> for Order {
     }
 }
 
-/// Unix milliseconds.
+/// A time as RFC 3339, of Unix milliseconds; `None`: it is 0, or no date can be so late.
 fn time(at: u64) -> Option<String> {
     rfc3339(i64::try_from(at).ok()?.checked_mul(1_000_000)?)
 }

@@ -1,4 +1,4 @@
-//! What checks found.
+//! What hermeticity checks found, for programs.
 
 use kiln_protos::hermeticity::{self, Condition, Verdict, difference::Kind};
 use schemars::JsonSchema;
@@ -11,7 +11,7 @@ pub struct Checks {
     pub checks: Vec<Checked>,
 }
 
-/// One action that was run again.
+/// An action that was run again under changed conditions, and what differed.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Checked {
     #[serde(with = "super::time")]
@@ -19,7 +19,7 @@ pub struct Checked {
     pub at: i64,
     pub instance_name: String,
     pub action: Option<Digest>,
-    /// `sha256`, `blake3`.
+    /// The digest function of all digests here: `sha256` or `blake3`.
     #[serde(default)]
     pub digest_function: String,
     pub target: String,
@@ -27,9 +27,9 @@ pub struct Checked {
     pub invocation: String,
     pub first_worker: String,
     pub worker: String,
-    /// `same`, `not_hermetic`, `not_deterministic` or `not_checked`
+    /// What the check found: `same`, `not_hermetic`, `not_deterministic` or `not_checked`.
     pub verdict: String,
-    /// Each makes a difference alone.
+    /// Conditions that differed, each of which makes a difference by itself.
     pub causes: Vec<String>,
     pub changed: Vec<String>,
     pub not_changed: Vec<NotChanged>,

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 #[allow(dead_code, reason = "it describes what another type writes")]
 pub struct Receipt {
     pub suite: String,
-    /// The same for the same report of the same commit: it counts once.
+    /// The id of the invocation that was recorded: the same for the same report of the same commit, which so counts
+    /// once.
     pub invocation: String,
     /// `passed`, `failed`, `timed_out`, `skipped` or `infrastructure`.
     pub outcome: String,

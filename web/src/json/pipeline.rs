@@ -15,12 +15,12 @@ use super::moment::at;
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PipelineRequest {
-    /// The file, in TOML.
+    /// The file that declares the pipeline, in TOML; null: `name` says which one is meant.
     pub text: Option<String>,
     pub name: Option<String>,
     /// `push` or `webhook`, of a pipeline that is declared and waits for that; null: somebody wants it.
     pub trigger: Option<String>,
-    /// In whose store sources and outputs are, and whose roles count.
+    /// The instance whose store has sources and outputs, and whose roles count.
     pub instance: String,
     /// The digest of the sources' root directory in the store, `HASH/SIZE`.
     pub root: Option<String>,
@@ -34,7 +34,7 @@ pub struct PipelineRequest {
 #[serde(rename_all = "snake_case")]
 pub enum PipelineSaid {
     Cancel,
-    /// What did not pass is done again.
+    /// Whatever did not pass is done again.
     Resume,
     Approve,
     Refuse,
@@ -52,7 +52,7 @@ pub struct PipelineSay {
     pub reason: String,
 }
 
-/// One run in short.
+/// A run of a pipeline in short.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PipelineRun {
     pub id: String,
@@ -67,7 +67,7 @@ pub struct PipelineRun {
     pub commit: String,
     pub by: String,
     pub created: String,
-    /// When its turn came; null: it has not.
+    /// When the run's turn came; null: it has not.
     pub began: Option<String>,
     pub finished: Option<String>,
     /// The group whose runs take turns.
@@ -77,7 +77,7 @@ pub struct PipelineRun {
     pub failed: usize,
     pub skipped: usize,
     pub running: usize,
-    /// How often it was resumed.
+    /// How often the run was resumed.
     pub resumed: u32,
 }
 
@@ -92,7 +92,7 @@ pub struct PipelineDeclared {
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Pipelines {
-    /// Newest first.
+    /// Runs, newest first.
     pub runs: Vec<PipelineRun>,
     pub declared: Vec<PipelineDeclared>,
     /// Ask with it as `before` for those before.
@@ -115,19 +115,19 @@ pub struct PipelineStage {
     pub stands: String,
     /// Indexes of stages that have to end before it.
     pub needs: Vec<u32>,
-    /// Attempts so far.
+    /// How many attempts at the stage there were so far.
     pub attempts: u32,
     pub started: Option<String>,
     pub ended: Option<String>,
     /// Seconds from its first attempt on, so far.
     pub took_s: f64,
-    /// Seconds after the run began.
+    /// Seconds from the beginning of the run to that of the stage.
     pub after_s: f64,
     /// Whether it is on the way that makes the run take as long as it does.
     pub critical: bool,
     /// Why it failed, pauses or was left out; what people are asked; what it does now.
     pub reason: Option<String>,
-    /// Who approved.
+    /// Who has approved of the stage.
     pub approved: Vec<String>,
     /// What the stage told those behind it, by name.
     pub told: BTreeMap<String, String>,
@@ -152,7 +152,7 @@ pub struct PipelineLog {
     pub text: String,
     /// Ask with it as `offset` for what comes next.
     pub next: u64,
-    /// Nothing comes behind it any more.
+    /// Whether the log is complete, so that nothing comes behind `text` any more.
     pub ended: bool,
 }
 
@@ -224,7 +224,7 @@ pub fn pipeline_time(time: Time) -> String {
     at(time.0)
 }
 
-/// How long a stage takes so far; what waits counts a little, so that the way goes on to the end.
+/// Milliseconds that a stage took so far. What waits counts a little, so that the way goes on to the end.
 fn millis(state: &RunState, at: usize, now: Time) -> u64 {
     let Some(stage) = state.stages.get(at) else { return 0 };
     match (stage.started, &stage.standing) {
@@ -270,7 +270,7 @@ fn stage(
     })
 }
 
-/// How a stage stands, and why.
+/// How a stage stands, as the API names it, and why.
 fn words(plan: &Stage, standing: &Standing) -> (&'static str, Option<String>) {
     match standing {
         Standing::Waiting => ("waiting", None),
@@ -298,7 +298,7 @@ fn words(plan: &Stage, standing: &Standing) -> (&'static str, Option<String>) {
 }
 
 impl PipelineShown {
-    /// Whether it ended well; `None`: it has not ended.
+    /// Whether the run ended well; `None`: it has not ended.
     pub fn passed(&self) -> Option<bool> {
         self.run.ended.then(|| self.run.stands == Stands::Passed.word())
     }

@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use super::suite::nanos;
 
-/// What is put here: `POST /api/v1/tests/plans`.
+/// What `POST /api/v1/tests/plans` is given: the pieces of a new plan.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NewPlan {
     #[serde(default)]
     pub instance: String,
-    /// What its runners call it: the id of a pipeline.
+    /// The plan's id, which its runners name: that of a pipeline, for example.
     pub plan: String,
     pub pieces: Vec<PlanPiece>,
     /// After so many seconds the piece of a runner that was not heard of again is given to another one; without,
     /// never.
     #[serde(default)]
     pub again_after_s: Option<u64>,
-    /// How long it is kept; a day where nobody says it, a week at most.
+    /// Seconds that the plan is kept; a day where this is absent, a week at most.
     #[serde(default)]
     pub keep_s: Option<u64>,
 }
@@ -29,7 +29,7 @@ pub struct PlanPiece {
     pub expected_s: f64,
 }
 
-/// How far a plan is: `GET /api/v1/tests/plans?plan=ID`.
+/// What `GET /api/v1/tests/plans?plan=ID` answers: how far a plan is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanStanding {
     pub plan: String,
@@ -42,9 +42,9 @@ pub struct PlanStanding {
     #[schemars(with = "Option<String>")]
     pub expires: i64,
     pub again_after_s: Option<u64>,
-    /// It was there before, with the same tests: nothing was changed.
+    /// Whether the plan was there before, with the same tests, so that nothing was changed.
     pub was_there: bool,
-    /// In the order in which they came; each attempt by itself.
+    /// Runners in the order in which they came; each attempt by itself.
     pub runners: Vec<PlanRunner>,
 }
 
@@ -56,14 +56,14 @@ pub struct PlanRunner {
     pub pieces: Vec<u32>,
 }
 
-/// What a runner asks: `POST /api/v1/tests/plans/next`.
+/// What `POST /api/v1/tests/plans/next` is given: a runner asks what to do next.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanTurn {
     #[serde(default)]
     pub instance: String,
     pub plan: String,
     pub runner: String,
-    /// What tells a job that is run again from the one before.
+    /// What tells a job that is run again from its earlier attempt; empty where nothing does.
     #[serde(default)]
     pub attempt: String,
     /// A number of the request's own: sent again, it gets the same answer.

@@ -8,7 +8,7 @@ use super::moment::at;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Previews {
-    /// Those that are there or were lately, by their names.
+    /// Environments that are there or were lately, by their names.
     pub previews: Vec<PreviewShown>,
 }
 
@@ -16,18 +16,18 @@ pub struct Previews {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PreviewShown {
     pub name: String,
-    /// As the operator lists it.
+    /// The kind of the environment, by its name in the operator's list.
     pub kind: String,
     pub instance: String,
     pub pipeline: String,
     /// Empty: it was found, and nobody knows whose it was.
     pub run: String,
     pub by: String,
-    /// `coming`, `up`, `going` or `gone`.
+    /// How far the environment is: `coming`, `up`, `going` or `gone`.
     pub phase: String,
     pub address: Option<String>,
     pub made: String,
-    /// When it is taken down at the latest.
+    /// When the environment is taken down at the latest.
     pub expires: String,
     /// Why it goes, or what failed last.
     pub why: String,
@@ -43,7 +43,7 @@ pub struct PreviewRemoval {
     pub reason: String,
 }
 
-/// What differs from what an environment stands for.
+/// What differs between a temporary environment and the one that it stands for.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PreviewParity {
     /// Null: nothing describes environments of its kind.
@@ -52,12 +52,12 @@ pub struct PreviewParity {
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PreviewDifference {
-    /// `version`, `configuration` or `secret`.
+    /// What differs: `version`, `configuration` or `secret`.
     pub aspect: String,
     pub name: String,
-    /// In the environment; null: it is not there. Private values are `***`.
+    /// The value in this environment; null: it is not there. Private values are `***`.
     pub here: Option<String>,
-    /// In the one that it stands for.
+    /// The value in the environment that this one stands for; null: it is not there.
     pub there: Option<String>,
     /// The difference as a line of text.
     pub text: String,

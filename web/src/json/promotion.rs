@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 /// A release in an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlacedRelease {
-    /// Such as `team/app:1.4.2`.
+    /// The name of the release, such as `team/app:1.4.2`.
     pub release: String,
     pub digest: String,
-    /// Of the environment: one more with each change.
+    /// A number of the environment, which grows by one with each change of what stands there.
     pub generation: u64,
     pub since: String,
     pub by: String,
@@ -22,20 +22,20 @@ pub struct PlacedRelease {
     pub rolled_back: bool,
 }
 
-/// One thing that was asked of a release.
+/// What one gate found of a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GateReason {
     /// `rejected`, `rolled_back`, `clock`, `upstream`, `soak`, `signature`, `builder`, `source`, `branch`, `level`,
     /// `tests`, `approvals`, `freeze`, `hold`, `condition` or `check`.
     pub gate: String,
-    /// `met`, `waits` or `refused`.
+    /// How the gate stands: `met`, `waits` or `refused`.
     pub standing: String,
     pub text: String,
-    /// When waiting may be over, where that is known.
+    /// When waiting may be over; null: that is not known, or nothing waits.
     pub until: Option<String>,
 }
 
-/// A promotion that waits.
+/// A promotion that waits for its gates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitingRelease {
     pub release: String,
@@ -44,11 +44,11 @@ pub struct WaitingRelease {
     pub reason: String,
     pub asked: String,
     pub until: String,
-    /// What it waits for, as of now; empty in lists.
+    /// What the promotion waits for, as of now; empty in lists.
     pub reasons: Vec<GateReason>,
 }
 
-/// Nothing is promoted meanwhile.
+/// A freeze of an environment. Nothing is promoted there meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Frozen {
     /// The name of a window of the policy; `null`: a person holds it.
@@ -68,12 +68,12 @@ pub struct BrokenGlass {
     pub until: String,
 }
 
-/// Where one environment stands.
+/// The state of one environment: what stands in it, and what waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EnvironmentState {
     pub name: String,
     pub after: Vec<String>,
-    /// What passes those before comes here by itself.
+    /// Whether a release that passed the environments before this one (`after`) comes here by itself.
     pub automatic: bool,
     pub generation: u64,
     pub current: Option<PlacedRelease>,
@@ -87,7 +87,7 @@ pub struct EnvironmentState {
 pub struct Environments {
     /// The instance whose releases stand in these environments.
     pub instance: String,
-    /// The digest of the policy.
+    /// The digest of the policy that these environments are of.
     pub policy: String,
     pub environments: Vec<EnvironmentState>,
 }
@@ -98,25 +98,25 @@ pub struct PastPromotion {
     #[serde(flatten)]
     pub placed: PlacedRelease,
     pub reason: String,
-    /// What was there before.
+    /// The release that stood there before; null: none did.
     pub before: Option<String>,
     pub approved_by: Vec<String>,
     /// Everything that was asked; of a rollback nothing is.
     pub reasons: Vec<GateReason>,
 }
 
-/// `GET /api/v1/environments/{environment}`
+/// What `GET /api/v1/environments/{environment}` answers: its state and its past.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EnvironmentShown {
     #[serde(flatten)]
     pub state: EnvironmentState,
-    /// Newest first.
+    /// Promotions and rollbacks of the past, newest first.
     pub past: Vec<PastPromotion>,
-    /// For the next page of the past; `null` on the last one.
+    /// The value of `before` that asks for the next page of the past; `null` on the last one.
     pub next_before: Option<u64>,
 }
 
-/// `GET /api/v1/environments/{environment}/summary`
+/// What `GET /api/v1/environments/{environment}/summary` answers: a signed statement that a release passed its gates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PromotionSummary {
     pub environment: String,
@@ -125,25 +125,25 @@ pub struct PromotionSummary {
     pub envelope: Map<String, Value>,
 }
 
-/// `POST /api/v1/promotions`
+/// What `POST /api/v1/promotions` is given: the release that is to stand in an environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromotionRequest {
     pub environment: String,
-    /// Such as `team/app:1.4.2`.
+    /// The name of the release, such as `team/app:1.4.2`.
     pub release: String,
     #[serde(default)]
     pub reason: String,
-    /// Although it was rolled back there.
+    /// Whether the release may be promoted although it was rolled back in this environment.
     #[serde(default)]
     pub again: bool,
-    /// It is no person that asks.
+    /// Whether a program asks, and not a person.
     #[serde(default)]
     pub automation: bool,
-    /// Nothing is changed: only what would be met is said.
+    /// Whether nothing is to be changed, and only said which gates would be met.
     #[serde(default)]
     pub dry_run: bool,
-    /// Seconds that it may wait.
+    /// Seconds that the promotion may wait for its gates.
     #[serde(default)]
     pub wait_s: Option<u64>,
 }
@@ -160,7 +160,7 @@ pub struct PromotionAnswer {
     pub reasons: Vec<GateReason>,
 }
 
-/// `POST /api/v1/promotions/rollback`
+/// What `POST /api/v1/promotions/rollback` is given: the environment that is to return to an earlier release.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
@@ -200,12 +200,12 @@ pub enum Said {
     ConfirmOverride,
 }
 
-/// What was changed.
+/// A change that somebody made to promotions, as it was noted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PromotionChange {
     pub number: u64,
     pub at: String,
-    /// As the audit log calls it: `release.approve`.
+    /// What was done, as the audit log calls it: `release.approve`, for example.
     pub action: String,
     pub by: String,
     pub environment: String,

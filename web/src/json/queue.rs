@@ -13,11 +13,11 @@ pub struct Operation {
     pub target: String,
     pub mnemonic: String,
     pub invocation: String,
-    /// Since it was queued or, when it runs, leased.
+    /// Milliseconds since the operation was queued or, where it runs, since it was leased.
     pub for_ms: u64,
-    /// How long it waited until it was leased; 0 while it waits.
+    /// Milliseconds that the operation waited until it was leased; 0 while it waits.
     pub waited_ms: u64,
-    /// How long it is expected to run.
+    /// Milliseconds that the operation is expected to run; null: that is not known.
     pub expected_ms: Option<u64>,
     pub worker: String,
     pub attempt: u32,
@@ -40,7 +40,7 @@ pub struct Worker {
     /// Why it takes nothing for now; null: it does.
     pub paused: Option<String>,
     pub last_seen_ms: u64,
-    /// Pairs of name and value.
+    /// The worker's platform properties: pairs of name and value.
     pub properties: Vec<Vec<String>>,
     pub not_enforced: Vec<String>,
 }
@@ -48,12 +48,12 @@ pub struct Worker {
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "it describes what other types write")]
 pub struct PropertySet {
-    /// Pairs of name and value.
+    /// The platform properties of this set: pairs of name and value.
     pub properties: Vec<Vec<String>>,
     pub queued: usize,
     pub running: usize,
     /// Slots that an autoscaler should provide for this set: all that wait or run.
     pub slots_wanted: usize,
-    /// Some worker offers these properties.
+    /// Whether some worker offers these properties.
     pub served: bool,
 }

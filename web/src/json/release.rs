@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 pub struct ReleaseRequest {
     #[serde(default)]
     pub instance: String,
-    /// Such as `team/app:1.4.2`.
+    /// The name of the release, such as `team/app:1.4.2`.
     pub name: String,
     pub invocation: String,
     /// The label of what is released.
@@ -22,7 +22,7 @@ pub struct ReleaseRequest {
     /// `git+URL@COMMIT`, or `git+URL@COMMIT?ref=refs/heads/BRANCH`; nothing: what build events say.
     #[serde(default)]
     pub source: Option<String>,
-    /// Nothing: what build events say.
+    /// The branch of the source; null: the one that build events name.
     #[serde(default)]
     pub branch: Option<String>,
     /// Outputs of the target, by their paths or the ends of these; none: all.
@@ -31,7 +31,7 @@ pub struct ReleaseRequest {
     /// `any` (an image where the outputs are an image layout), `image` or `files`.
     #[serde(default)]
     pub form: ReleaseForm,
-    /// Of packed files: `linux/amd64` where nothing is said.
+    /// The platform of packed files; `linux/amd64` where this is absent.
     #[serde(default)]
     pub platform: Option<String>,
 }
@@ -45,15 +45,16 @@ pub enum ReleaseForm {
     Files,
 }
 
-/// What is to be signed: `POST /api/v1/releases/prepare`.
+/// What `POST /api/v1/releases/prepare` answers: what is to be signed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseDraft {
-    /// What it is called when the signatures are brought; `null`: the release is there already.
+    /// The id by which the signatures name the draft; `null`: the release is there already.
     pub draft: Option<String>,
-    /// The digest of the manifest.
+    /// The digest of the release's manifest.
     pub digest: String,
     pub statements: Vec<ReleaseStatement>,
-    /// What is to be signed behind the statements: the document of cosign's older signature of the image, in base64.
+    /// The document of cosign's older signature of the image, in base64, which is signed behind the statements; `null`:
+    /// there is none.
     #[serde(default)]
     pub image: Option<String>,
     /// The release that is there already, with the same content.
@@ -67,20 +68,20 @@ pub struct ReleaseStatement {
     pub message: String,
 }
 
-/// `POST /api/v1/releases/sign`.
+/// What `POST /api/v1/releases/sign` is given: signatures of what a draft listed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseSignatures {
     #[serde(default)]
     pub instance: String,
     pub draft: String,
-    /// In PEM.
+    /// The public key of the signatures, in PEM.
     pub public_key: String,
-    /// In base64: those of the statements in their order, then the one of the image.
+    /// The signatures in base64: those of the statements in their order, then the one of the image.
     pub signatures: Vec<String>,
 }
 
-/// `POST /api/v1/releases/reject`.
+/// What `POST /api/v1/releases/reject` is given: a release that must not be used any more, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseRejection {
@@ -98,11 +99,12 @@ pub struct ReleaseImport {
     pub instance: String,
     /// The export's `index.json`, in base64.
     pub index: String,
-    /// What everything must be signed with: a public key in PEM, or a policy of keys in JSON, of which it must be one.
+    /// The key that everything must be signed with: a public key in PEM, or a policy of keys in JSON, of which it must
+    /// be one.
     pub public_key: String,
 }
 
-/// `POST /api/v1/releases/gc`.
+/// What `POST /api/v1/releases/gc` is given: the instance whose old releases go.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseGc {
@@ -113,14 +115,14 @@ pub struct ReleaseGc {
     pub dry_run: bool,
 }
 
-/// What becomes of releases.
+/// What becomes of the releases of an instance: which ones stay, and which ones go.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseFates {
-    /// All of the instance, in the order of their names.
+    /// All releases of the instance, in the order of their names.
     pub releases: Vec<ReleaseFate>,
     /// Bytes that nothing pins any more. They go when room is needed.
     pub frees: u64,
-    /// Whether those that go were removed.
+    /// Whether the releases that are to go were removed.
     pub removed: bool,
 }
 
@@ -147,7 +149,7 @@ impl From<&Fate> for ReleaseFate {
     }
 }
 
-/// A release.
+/// A release: its content, where that came from, and what was signed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     pub name: String,
@@ -166,7 +168,7 @@ pub struct Release {
     pub because: Vec<String>,
     pub but: Vec<String>,
     pub closure: ReleaseClosure,
-    /// In PEM.
+    /// The public key that the release was signed with, in PEM.
     pub public_key: String,
     pub rejected: Option<ReleaseRejected>,
     /// Manifests about the release: what was signed, and the list of its closure.
@@ -178,7 +180,7 @@ pub struct Release {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseClosure {
     pub actions: usize,
-    /// Those of the actions whose results clients wrote.
+    /// How many of the actions have results that clients wrote.
     pub written: usize,
     pub sources: usize,
     pub missing: usize,
@@ -201,15 +203,15 @@ pub struct ReleaseBlob {
     pub artifact_type: String,
 }
 
-/// `GET /api/v1/releases`.
+/// What `GET /api/v1/releases` answers: a page of releases.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Releases {
     pub releases: Vec<Release>,
-    /// For the next page; `null` on the last one.
+    /// The value of `after` that asks for the next page; `null` on the last one.
     pub next_after: Option<String>,
 }
 
-/// `GET /api/v1/releases/provenance`.
+/// What `GET /api/v1/releases/provenance` answers: what was signed of a release's origin, and a part of its closure.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseProvenance {
     pub name: String,
@@ -218,18 +220,18 @@ pub struct ReleaseProvenance {
     pub provenance: Map<String, Value>,
     /// Lines of the list of the closure.
     pub closure: Vec<Map<String, Value>>,
-    /// Where the next lines begin; `null` at the end.
+    /// The value of `skip` that asks for the next lines; `null` at the end.
     pub next_skip: Option<usize>,
 }
 
-/// `GET /api/v1/releases/diff`.
+/// What `GET /api/v1/releases/diff` answers: what differs between two releases.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseDifference {
     pub old: String,
     pub new: String,
-    /// Whether the manifests are the same.
+    /// Whether both releases have the same manifest.
     pub same_content: bool,
-    /// `git+URL@COMMIT`, where somebody said which.
+    /// The source of the old release, `git+URL@COMMIT`; `null`: nobody said it.
     #[serde(default)]
     pub old_source: Option<String>,
     #[serde(default)]
@@ -244,28 +246,28 @@ pub struct ReleaseChanges {
     pub added: usize,
     pub removed: usize,
     pub changed: usize,
-    /// The first changes.
+    /// The first changes; `added`, `removed` and `changed` count all of them.
     pub first: Vec<ReleaseChange>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseChange {
-    /// `added`, `removed` or `changed`.
+    /// The kind of the change: `added`, `removed` or `changed`.
     pub kind: String,
     pub name: String,
     #[serde(default)]
     pub what: Vec<String>,
 }
 
-/// `GET /api/v1/explain`.
+/// What `GET /api/v1/explain` answers: where some content came from, and what holds it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Explained {
     pub hash: String,
-    /// Who made it, the latest first; nobody: a client uploaded it, or it is not known any more.
+    /// Executions that left the content, the latest first; none: a client uploaded it, or it is not known any more.
     pub made: Vec<Maker>,
-    /// Releases that hold it.
+    /// Names of the releases that hold the content.
     pub releases: Vec<String>,
-    /// Those of the releases that somebody rejected.
+    /// Names of those of the releases that somebody rejected.
     #[serde(default)]
     pub rejected: Vec<String>,
 }

@@ -15,25 +15,25 @@ use super::rollout_step::{RolloutStep, steps};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutRequest {
-    /// The declaration, in TOML.
+    /// The declaration of the rollout, in TOML.
     pub declared: String,
-    /// `team/app:1.4.2`.
+    /// The name of the release, such as `team/app:1.4.2`.
     pub release: String,
     pub environment: String,
     pub reason: String,
     /// A rollout that runs there is reverted first.
     #[serde(default)]
     pub supersede: bool,
-    /// Although it was reverted there.
+    /// Whether the release may be rolled out although it was reverted there before.
     #[serde(default)]
     pub again: bool,
-    /// Only prove that its canary would be reverted.
+    /// Whether this is a drill, which only proves that its canary would be reverted.
     #[serde(default)]
     pub drill: bool,
     /// Although a drill is overdue there.
     #[serde(default)]
     pub without_drill: bool,
-    /// What it returns to, where no rollout has ended well there yet.
+    /// The release that the rollout returns to, where no rollout has ended well there yet.
     #[serde(default)]
     pub previous: Option<String>,
 }
@@ -56,7 +56,7 @@ pub struct RolloutSay {
     pub reason: String,
 }
 
-/// One rollout in short.
+/// A rollout in short.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutSummary {
     pub id: String,
@@ -64,7 +64,7 @@ pub struct RolloutSummary {
     pub environment: String,
     pub release: String,
     pub digest: String,
-    /// What it returns to; null: there is nothing.
+    /// The release that the rollout returns to; null: there is nothing.
     pub previous: Option<String>,
     /// `verifying`, `waiting`, `gate`, `applying`, `baking`, `soaking`, `rolling_back`, `succeeded`, `rolled_back`,
     /// `rollback_failed`, `rejected` or `overtaken`.
@@ -84,9 +84,9 @@ pub struct RolloutSummary {
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Rollouts {
-    /// Newest first.
+    /// Rollouts, newest first.
     pub rollouts: Vec<RolloutSummary>,
-    /// How it stands with drills in the places of these.
+    /// The state of drills in the places of these rollouts.
     pub drills: Vec<DrillState>,
     /// Ask with it as `before` for those before.
     pub next_before: Option<String>,
@@ -95,13 +95,13 @@ pub struct Rollouts {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutTarget {
     pub name: String,
-    /// `settled`, `waits`, `stuck` or `lost`.
+    /// How the target stands: `settled`, `waits`, `stuck` or `lost`.
     pub standing: String,
     /// The digest of the version that the target is to run.
     pub desired: String,
 }
 
-/// What the judge said.
+/// One answer of the judge: what was compared, and what followed.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutLook {
     pub at: String,
@@ -110,13 +110,13 @@ pub struct RolloutLook {
     /// Targets that were compared with as many of the old version.
     pub canary: usize,
     pub baseline: usize,
-    /// `promote`, `hold` or `rollback`.
+    /// What the judge said: `promote`, `hold` or `rollback`.
     pub verdict: String,
     pub breach: bool,
     pub reasons: Vec<String>,
-    /// As `kiln judge --json` says it; null: no signal is declared.
+    /// The judgement as `kiln judge --json` prints it; null: no signal is declared.
     pub judgement: Value,
-    /// What was measured of each metric, oldest first; only of the latest look.
+    /// The values that were measured of each metric, oldest first; only in the latest look.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<RolloutSeries>,
 }
@@ -125,7 +125,7 @@ pub struct RolloutLook {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutSeries {
     pub metric: String,
-    /// Null: none was measured then.
+    /// Values of the canary, one for each moment; null: none was measured then.
     pub canary: Vec<Option<f64>>,
     pub baseline: Vec<Option<f64>>,
 }
@@ -134,9 +134,9 @@ pub struct RolloutSeries {
 pub struct RolloutEvent {
     pub number: u64,
     pub at: String,
-    /// What happened, as it is in the log.
+    /// The event as the rollout's log has it.
     pub event: Value,
-    /// The same in words; null: that something was carried out, which is of no interest by itself.
+    /// The event in words; null: it says that something was carried out, which is of no interest by itself.
     pub text: Option<String>,
 }
 
@@ -148,7 +148,7 @@ pub struct RolloutShown {
     #[serde(default)]
     pub now: String,
     pub steps: Vec<RolloutStep>,
-    /// When the phase began.
+    /// When the phase began that the rollout is in.
     pub since: String,
     /// When the next decision is due at the earliest; null: nothing waits for a time.
     pub next: Option<String>,
@@ -158,26 +158,26 @@ pub struct RolloutShown {
     /// Why it is paused, in words.
     pub paused_why: Option<String>,
     pub extensions: u32,
-    /// From the decision to revert until all targets ran the old version again.
+    /// Seconds from the decision to revert until all targets ran the old version again; null: they do not.
     pub reverted_s: Option<f64>,
-    /// How the drill went; null: it is none, or has not ended.
+    /// How the drill went; null: this rollout is no drill, or has not ended.
     pub drill: Option<DrillShown>,
     /// How many targets may be down or switching at once; null: all of a step.
     #[serde(default)]
     pub unavailable: Option<usize>,
-    /// So many are down that the next targets wait; null: nothing waits for that.
+    /// How many targets are down while the next ones wait for that; null: nothing waits for it.
     #[serde(default)]
     pub crowded: Option<usize>,
     /// The two sets of targets, where one serves and the other gets the release; null: there is one.
     #[serde(default)]
     pub sets: Option<RolloutSets>,
-    /// Targets that were told anything.
+    /// Targets that were told to run anything by this rollout.
     pub told: Vec<RolloutTarget>,
-    /// Newest first.
+    /// The judge's last answers, newest first.
     pub judgements: Vec<RolloutLook>,
-    /// What was looked at last, whether or not the judge was asked.
+    /// The latest look at the signals, whether or not the judge was asked.
     pub latest: Option<RolloutLook>,
-    /// The last events, oldest first.
+    /// The last events of the rollout, oldest first.
     pub events: Vec<RolloutEvent>,
 }
 
@@ -231,7 +231,7 @@ impl From<&Looked> for RolloutLook {
 }
 
 impl RolloutLook {
-    /// With what was measured, which is too much for each of many looks.
+    /// A look with the values that were measured, which are too much for each of many looks.
     fn drawn(it: &Looked) -> Self {
         let series = |it: &Series| RolloutSeries {
             metric: it.metric.clone(),
@@ -288,7 +288,7 @@ fn events(it: &Shown) -> Vec<RolloutEvent> {
     (it.first..).zip(&it.log).map(event).collect()
 }
 
-/// How long it took to revert, where it was.
+/// Seconds that the revert took, from its decision to its end; `None`: it did not end, or there was none.
 fn reverted(log: &[Logged]) -> Option<f64> {
     let of = |wanted: fn(&Event) -> bool| log.iter().find(|it| wanted(&it.event)).map(|it| it.at);
     let began = of(|event| matches!(event, Event::RollbackBegan(_)))?;
@@ -296,7 +296,7 @@ fn reverted(log: &[Logged]) -> Option<f64> {
     Some(ended.saturating_sub(began) as f64 / 1_000.0)
 }
 
-/// When the time alone may change something.
+/// When time alone may change something, in Unix milliseconds; `None`: nothing waits for a time.
 fn next(state: &RolloutState) -> Option<u64> {
     if state.paused.is_some() {
         return None;

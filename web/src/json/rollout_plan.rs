@@ -8,7 +8,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutPlanRequest {
-    /// The declaration, in TOML.
+    /// The declaration of the rollout, in TOML.
     pub declared: String,
     pub environment: String,
 }
@@ -54,11 +54,11 @@ pub struct TargetDown {
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutPlanned {
-    /// As `kiln rollout plan --json` prints it without a server, with the names of targets.
+    /// The plan as `kiln rollout plan --json` prints it without a server, with the names of targets.
     pub plan: Value,
     /// Names in the order in which they get the release; of two sets those that serve come last.
     pub targets: Vec<String>,
-    /// Of each step those that are started anew with the old version, to be compared with.
+    /// For each step the targets that are started anew with the old version, to be compared with.
     pub fresh: Vec<Vec<String>>,
     pub down: Vec<TargetDown>,
     /// null: there is one set of targets.

@@ -19,7 +19,7 @@ pub struct RolloutStep {
     /// Targets that are started anew with the old version together with it, to be compared with: the first hundred.
     #[serde(default)]
     pub fresh: Vec<String>,
-    /// `done`, `now` or `ahead`.
+    /// Whether the step is `done`, goes on `now`, or is `ahead`.
     pub standing: String,
 }
 

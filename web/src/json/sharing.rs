@@ -22,7 +22,7 @@ pub struct AgentShare {
     /// Pieces that were granted, and are here.
     #[serde(default)]
     pub seeded: Vec<u32>,
-    /// Pieces that are found nowhere.
+    /// Numbers of pieces that the agent found nowhere.
     #[serde(default)]
     pub starving: Vec<u32>,
     /// Agents of one value are near each other.
@@ -50,11 +50,11 @@ pub struct AgentShared {
     pub peers: Vec<AgentPeer>,
     /// Pieces that may be fetched from the server.
     pub grants: Vec<u32>,
-    /// When to ask again.
+    /// Milliseconds after which the agent should ask again.
     pub again_ms: u64,
     /// Shows others that this agent may have the version.
     pub pass: String,
-    /// By which passes are verified.
+    /// Public keys by which passes of other agents are verified.
     pub keys: Vec<String>,
 }
 
@@ -74,7 +74,7 @@ impl AgentShare {
         }
     }
 
-    /// Who says it, and what.
+    /// The agent that speaks, and what it has. Errors: a digest cannot be read.
     pub fn parts(self) -> Result<(AgentSpeaker, Share), DigestError> {
         let share = Share {
             version: self.version.parse()?,

@@ -1,4 +1,4 @@
-//! The server as a whole.
+//! The state of the server as a whole, for programs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,13 +16,13 @@ pub struct Status {
     pub running: usize,
     pub queued: usize,
     pub oldest_queued_ms: Option<u64>,
-    /// What waits although no worker can take it.
+    /// Sets of queued operations that no worker can take.
     #[serde(default)]
     pub unserved: Vec<Unserved>,
     /// Files that changed and cannot be used: what was read before is still in force.
     #[serde(default)]
     pub failed_reloads: Vec<FailedReload>,
-    /// What this process keeps itself; in a fleet, its copies.
+    /// The storage of this process; in a fleet, the copies that it keeps.
     pub storage: Storage,
     /// What a fleet shares; absent: nothing is shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,9 +35,9 @@ pub struct Status {
 /// What became history of the tests that ran here since the start.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TestsStatus {
-    /// Whether anything is taken in (`tests.record`).
+    /// Whether history of tests is recorded at all (`tests.record`).
     pub recording: bool,
-    /// Attempts written by this process.
+    /// Attempts that this process has written.
     pub attempts: u64,
     /// Executions and reports that came faster than they could be taken in.
     pub lost: u64,
@@ -47,7 +47,7 @@ pub struct TestsStatus {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FailedReload {
-    /// In words: `access files and keys`.
+    /// Which files failed to be read again, in words: `access files and keys`, for example.
     pub what: String,
     pub error: String,
 }
@@ -57,7 +57,7 @@ pub struct FailedReload {
 pub struct Unserved {
     pub properties: Vec<(String, String)>,
     pub queued: usize,
-    /// What no worker offers, and what workers offer instead.
+    /// Which of the properties no worker offers, and what workers offer instead, in words.
     pub reason: String,
 }
 
@@ -86,7 +86,7 @@ pub struct Storage {
     pub action_cache_max_bytes: u64,
 }
 
-/// Blobs of a whole fleet.
+/// The blobs that a whole fleet shares.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Shared {
     pub blobs: u64,
@@ -99,10 +99,10 @@ pub struct Shared {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct JournalStatus {
-    /// Kept in records.
+    /// Executions that the journal keeps in records.
     pub executions: u64,
     pub builds: u64,
-    /// Of all requests since the server started.
+    /// Counts of all requests since the server started.
     pub since_start: BuildCounts,
     pub pending: usize,
     pub lost_events: u64,

@@ -15,9 +15,9 @@ use crate::format::date;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Tests {
     pub tests: Vec<Test>,
-    /// On all pages.
+    /// How many tests there are on all pages.
     pub total: usize,
-    /// How many days, today included, the counts are of.
+    /// How many days, today included, the counts cover.
     pub days: u64,
     pub instances: Vec<String>,
     /// `page=` of the next page; null at the end.
@@ -30,7 +30,7 @@ pub struct TestName {
     pub instance_name: String,
     /// A target's label; of an import, the suite's name.
     pub label: String,
-    /// As the client calls it; empty where it does not say.
+    /// The configuration as the client calls it; empty where the client does not say.
     pub configuration: String,
     /// Address of the page that shows it.
     pub page: String,
@@ -58,14 +58,14 @@ pub struct TestCounts {
     pub first_attempts: u64,
     /// First attempts that failed although equal inputs passed in the same invocation.
     pub flaky: u64,
-    /// Of attempts that passed; null where none did.
+    /// Milliseconds that attempts which passed took on average; null where none passed.
     pub mean_ms: Option<u64>,
     pub longest_ms: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TestDay {
-    /// In UTC: `2026-11-23`.
+    /// The day in UTC: `2026-11-23`.
     pub date: String,
     #[serde(flatten)]
     pub counts: TestCounts,
@@ -77,9 +77,9 @@ pub struct TestShown {
     pub test: Test,
     /// Tests of the same label in other configurations and instances.
     pub others: Vec<TestName>,
-    /// Newest first.
+    /// Attempts of the test, newest first.
     pub attempts: Vec<TestAttempt>,
-    /// Of the newest attempts, those that look alike together, the most frequent first.
+    /// Failures of the newest attempts: those that look alike are one entry, the most frequent first.
     pub failures: Vec<TestFailure>,
 }
 
@@ -104,14 +104,14 @@ pub struct TestAttempt {
     pub invocation_id: String,
     pub commit: Option<String>,
     pub branch: Option<String>,
-    /// From 1, as are shard and attempt.
+    /// The number of the run, counted from 1, as are shard and attempt.
     pub run: u32,
     pub shard: u32,
-    /// 0: not known.
+    /// How many shards the run has; 0: not known.
     pub shards: u32,
-    /// 0: not known.
+    /// The number of the attempt within its run and shard; 0: not known.
     pub attempt: u32,
-    /// `passed`, `failed`, `timed_out`, `skipped`, `infrastructure`
+    /// How the attempt ended: `passed`, `failed`, `timed_out`, `skipped` or `infrastructure`.
     pub outcome: Cow<'static, str>,
     #[serde(with = "super::time")]
     #[schemars(with = "Option<String>")]
@@ -142,12 +142,12 @@ pub struct TestCase {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Grid {
-    /// `commits`, `invocations`
+    /// What a column is: `commits` or `invocations`.
     pub across: Cow<'static, str>,
-    /// Newest first.
+    /// Columns of the grid, newest first.
     pub columns: Vec<GridColumn>,
     pub rows: Vec<GridRow>,
-    /// On all pages.
+    /// How many rows there are on all pages.
     pub total_rows: usize,
     pub next_page: Option<usize>,
 }
@@ -169,7 +169,7 @@ pub struct GridColumn {
 pub struct GridRow {
     #[serde(flatten)]
     pub test: TestName,
-    /// One for each column; null: it did not run there.
+    /// The test's outcome in each column; null: it did not run there.
     pub cells: Vec<Option<GridCell>>,
 }
 
@@ -178,7 +178,7 @@ pub struct GridCell {
     /// `passed`, `failed`, `timed_out`, `failed_and_passed`, `infrastructure_failed`, `skipped`; of
     /// several shards and runs the worst.
     pub state: Cow<'static, str>,
-    /// What the attempt took that took longest.
+    /// Milliseconds that the longest attempt took; null: that is not known.
     pub duration_ms: Option<u64>,
     pub attempts: u32,
 }
@@ -199,7 +199,7 @@ pub struct TestFigures {
     pub well_invocations: u64,
     /// The share of the well ones that would have been red without retries.
     pub false_red_observed: Option<f64>,
-    /// The same by the flake rates of the tests that ran in them.
+    /// The share of the well ones that would be red without retries, by the flake rates of the tests that ran in them.
     pub false_red_predicted: Option<f64>,
     pub sharded_runs: u64,
     /// What a shard took on average, as a share of what the longest of its test took.
@@ -216,17 +216,17 @@ pub struct TestFigures {
     /// The share of test actions of the newest 100 builds that the cache answered; null where there were none.
     #[serde(default)]
     pub cached: Option<f64>,
-    /// What those that ran waited for a worker, on average.
+    /// Milliseconds that test actions which ran waited for a worker, on average; null where none ran.
     #[serde(default)]
     pub waited_ms: Option<u64>,
-    /// Those with the most flaky first attempts and failures first; at most 100.
+    /// Owners of tests: first those with the most flaky first attempts and failures; at most 100.
     pub by_owner: Vec<TestOwner>,
 }
 
 /// The tests that somebody looks after, by `tests.codeowners`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TestOwner {
-    /// `null`: nobody.
+    /// The owner's name; `null`: the tests that nobody looks after.
     pub owner: Option<String>,
     pub tests: u64,
     /// Tests with a flaky first attempt.

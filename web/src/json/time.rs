@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Nothing for 0.
+/// A time of `nanos` nanoseconds since the Unix epoch as RFC 3339 in UTC; `None` for 0, which stands for no time.
 pub fn rfc3339(nanos: i64) -> Option<String> {
     let text = (nanos != 0).then(|| {
         // 64 bits of nanoseconds end in the year 2262, which a date can be.

@@ -20,12 +20,12 @@ pub struct Invocations {
     pub next_before: Option<String>,
 }
 
-/// A build in short.
+/// A build in short, as it told of itself.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Invocation {
     pub invocation_id: String,
     pub instance_name: String,
-    /// `build`, `test`, ...
+    /// The command of the build tool: `build`, `test` and so on.
     pub command: String,
     pub patterns: Vec<String>,
     pub user: Option<String>,
@@ -33,7 +33,7 @@ pub struct Invocation {
     pub branch: Option<String>,
     pub commit: Option<String>,
     pub repository: Option<String>,
-    /// By the client's clock, as is the end.
+    /// When the build began, by the client's clock, as is the end.
     #[serde(with = "super::time")]
     #[schemars(with = "Option<String>")]
     pub started_at: i64,
@@ -42,7 +42,7 @@ pub struct Invocation {
     pub finished_at: i64,
     /// Null while it goes on, and where its end was never told.
     pub exit_code: Option<i32>,
-    /// As `TESTS_FAILED`.
+    /// The name that the build tool gives the exit code, such as `TESTS_FAILED`; null while there is none.
     pub exit_name: Option<String>,
     pub is_complete: bool,
     pub targets: u64,
@@ -56,16 +56,16 @@ pub struct Invocation {
 pub struct Told {
     #[serde(flatten)]
     pub invocation: Invocation,
-    /// How many events it told, and how many of these were too many to be kept.
+    /// How many events the build told, and (`events_left_out`) how many of these were too many to be kept.
     pub events: u64,
     pub events_left_out: u64,
     pub command_line: Vec<String>,
     pub explicit_options: Vec<String>,
     pub metadata: BTreeMap<String, String>,
     pub workspace_status: BTreeMap<String, String>,
-    /// In the order in which they were announced, at most 2,000.
+    /// What became of targets, in the order in which they were announced, at most 2,000.
     pub target_outcomes: Vec<ToldTarget>,
-    /// At most 2,000.
+    /// Attempts of tests, at most 2,000.
     pub test_runs: Vec<ToldTest>,
     pub failed_actions: Vec<ToldAction>,
     pub logs: Vec<ToldFile>,
@@ -75,7 +75,7 @@ pub struct Told {
 pub struct ToldTarget {
     pub label: String,
     pub configuration: String,
-    /// `pending`, `built`, `failed`, `skipped`, `aborted`
+    /// What became of the target: `pending`, `built`, `failed`, `skipped` or `aborted`.
     #[schemars(with = "String")]
     pub outcome: TargetOutcome,
     pub kind: String,
@@ -89,7 +89,7 @@ pub struct ToldTest {
     pub run: u32,
     pub shard: u32,
     pub attempt: u32,
-    /// `passed`, `failed`, `timeout`, ...
+    /// How the attempt ended, as the build tool names it: `passed`, `failed`, `timeout` and so on.
     pub status: String,
     pub is_cached: bool,
     pub duration_ms: Option<u64>,

@@ -23,7 +23,7 @@ pub struct CaseName {
 pub struct SubjectName {
     #[serde(default)]
     pub instance: String,
-    /// As the build tool writes it, or the name of an imported suite.
+    /// The label as the build tool writes it, or the name of an imported suite.
     pub label: String,
     #[serde(default)]
     pub configuration: String,
@@ -31,7 +31,7 @@ pub struct SubjectName {
     pub case: Option<CaseName>,
 }
 
-/// What a gate is asked: `POST /api/v1/tests/gate`.
+/// What `POST /api/v1/tests/gate` is given: the invocation that is to be judged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GateQuestion {
@@ -41,7 +41,7 @@ pub struct GateQuestion {
     /// Labels of tests whose own sources the change edits.
     #[serde(default)]
     pub edited: Vec<String>,
-    /// What the client knows of its invocation; without, what its build events said.
+    /// What the client knows of its invocation; without it, what the invocation's build events said counts.
     #[serde(default)]
     #[schemars(with = "Option<ClientsAccount>")]
     pub account: Option<Account>,
@@ -69,15 +69,15 @@ struct ClientsFailure {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Gate {
     pub invocation: String,
-    /// `green`, `red` or `undecided`.
+    /// Whether the invocation may land: `green`, `red` or `undecided`.
     #[schemars(with = "String")]
     pub verdict: GateAnswer,
-    /// What `kiln tests gate` exits with.
+    /// The exit code of `kiln tests gate` for this answer.
     pub exit_code: u8,
-    /// It may change by itself: shadow runs go on, or attempts are on their way.
+    /// Whether the answer may change by itself: shadow runs go on, or attempts are on their way.
     pub pending: bool,
-    /// Its build events or its client say how it ended, or are about to. Where nobody has, nobody will after some
-    /// seconds.
+    /// Whether build events or the client say how the invocation ended, or are about to. Where nobody has, nobody will
+    /// after some seconds.
     pub told: bool,
     /// Why the invocation did not complete.
     pub incomplete: Option<String>,
@@ -111,7 +111,7 @@ pub struct QuarantineEntry {
     #[serde(with = "super::time")]
     #[schemars(with = "Option<String>")]
     pub expires: i64,
-    /// A person, or `policy`.
+    /// Who put the test into quarantine: the name of a person, or `policy`.
     pub by: String,
     pub reason: String,
     pub owner: Option<String>,
@@ -129,18 +129,18 @@ pub struct Quarantined {
     pub entry: QuarantineEntry,
 }
 
-/// `GET /api/v1/tests/quarantine`
+/// What `GET /api/v1/tests/quarantine` answers: the tests in quarantine, and how many there may be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quarantine {
     /// Tests that are known, of which so many may be in quarantine.
     pub tests: u64,
     pub allowed: usize,
-    /// More are: gates mask nothing.
+    /// Whether more tests are in quarantine than may be, so that gates mask nothing.
     pub over_cap: bool,
     pub entries: Vec<Quarantined>,
 }
 
-/// What a person asks for: `POST /api/v1/tests/quarantine`, and the same with `/remove`.
+/// What `POST /api/v1/tests/quarantine` is given, and the same with `/remove`: what a person asks for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantineRequest {
     #[serde(flatten)]
@@ -153,13 +153,13 @@ pub struct QuarantineRequest {
     pub stay_s: Option<u64>,
 }
 
-/// What became of a quarantine that somebody changed.
+/// A change that somebody made to the quarantine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantineChange {
     #[serde(flatten)]
     pub test: SubjectName,
     pub number: u64,
-    /// `entered`, `renewed` or `left`.
+    /// What the change did: the test `entered`, its stay was `renewed`, or it `left`.
     #[schemars(with = "String")]
     pub kind: Kind,
     pub by: String,
@@ -169,10 +169,10 @@ pub struct QuarantineChange {
     pub expires: i64,
 }
 
-/// `GET /api/v1/tests/quarantine/export`
+/// What `GET /api/v1/tests/quarantine/export` answers: the tests in quarantine, as a test runner leaves them out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exported {
-    /// One argument, pattern or line each, not quoted.
+    /// Arguments, patterns or lines for the test runner, one each, not quoted.
     pub arguments: Vec<String>,
     /// The arguments, quoted for a POSIX shell.
     pub shell: String,

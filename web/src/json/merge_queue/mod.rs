@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 pub use runner::{MergeAsked, MergeCall, MergeHeard, MergeLane, MergeStep, MergeTake, MergeTaken};
 
-/// Who runs a queue.
+/// The runner of a merge queue, as the server heard of it last.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MergeRunner {
-    /// Whether it is heard.
+    /// Whether the runner is heard from at present.
     pub connected: bool,
-    /// The machine and the process.
+    /// The runner's name: its machine and its process.
     pub name: String,
     pub repository: String,
     pub check: String,
@@ -30,26 +30,26 @@ pub struct MergeTotals {
     /// Removed, deleted, or merged by somebody else.
     pub left: u64,
     pub runs: u64,
-    /// What landed has waited together.
+    /// Seconds that all changes which landed have waited, in sum.
     pub waited_s: f64,
 }
 
-/// One queue in short.
+/// A merge queue in short.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MergeQueueSummary {
     pub name: String,
     /// The branch that changes land on.
     pub target: String,
-    /// Where it is; null: its runner has not looked yet.
+    /// The commit that the target is at; null: the queue's runner has not looked yet.
     pub base: Option<String>,
-    /// `throughput` or `latency`.
+    /// How the queue weighs its runs: `throughput` or `latency`; null: its runner has not said.
     pub mode: Option<String>,
     /// Why nothing is begun and nothing lands; null: it goes on.
     pub paused: Option<String>,
     pub waiting: usize,
     /// Changes that are not tried until somebody or something changes that.
     pub held: usize,
-    /// Checks that run.
+    /// Checks that run now.
     pub running: usize,
     pub runner: MergeRunner,
     pub totals: MergeTotals,
@@ -60,7 +60,7 @@ pub struct MergeQueues {
     pub queues: Vec<MergeQueueSummary>,
 }
 
-/// A change that waits.
+/// A change that waits in the queue.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MergeChange {
     pub branch: String,
@@ -74,12 +74,12 @@ pub struct MergeChange {
     pub why: String,
     /// Changes before it; null: it is held.
     pub before: Option<usize>,
-    /// Runs that it is in.
+    /// Numbers of the runs that the change is in.
     pub runs: Vec<u64>,
     pub batch: Option<u64>,
     /// The probability that it is bad, as far as is known.
     pub bad: f64,
-    /// Until it has landed, if all goes well; null: that is not known.
+    /// Seconds until the change has landed, if all goes well; null: that is not known.
     pub expected_s: Option<f64>,
 }
 
@@ -87,33 +87,33 @@ pub struct MergeChange {
 pub struct MergeBatch {
     pub id: u64,
     pub branches: Vec<String>,
-    /// What passes of it lands; what passes of others waits for one that does.
+    /// Whether the batch lands once it passes. Others that pass wait for one that does.
     pub lands: bool,
 }
 
-/// A run that goes on.
+/// A run of the queue's check that goes on.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MergeRun {
     pub run: u64,
-    /// `checking`, `passed` or `landing`.
+    /// How far the run is: `checking`, `passed` or `landing`.
     pub phase: String,
     pub base: String,
-    /// What is tested, once it is put together.
+    /// The commit that is tested; null until it is put together.
     pub commit: Option<String>,
-    /// In this order on top of the base; none: the base by itself.
+    /// Branches that are put on top of the base, in this order; none: the base is tested by itself.
     pub branches: Vec<String>,
     pub began: String,
-    /// What is left of it, by what the last ones took; null: that is not known.
+    /// Seconds that are left of the run, by what the last ones took; null: that is not known.
     pub expected_s: Option<f64>,
 }
 
-/// A run that has ended.
+/// A run of the queue's check that has ended.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MergeRan {
     pub run: u64,
-    /// `passed`, `failed` or `unable`.
+    /// How the run ended: `passed`, `failed` or `unable`.
     pub verdict: String,
-    /// What failed, as far as the check named it.
+    /// Targets that failed, as far as the check named them.
     pub targets: Vec<String>,
     /// Why it could not be run.
     pub why: Option<String>,
@@ -127,7 +127,7 @@ pub struct MergeRan {
     pub log: Option<String>,
 }
 
-/// A change that has left.
+/// A change that has left the queue.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MergeEnded {
     pub branch: String,
@@ -140,11 +140,12 @@ pub struct MergeEnded {
     pub commit: Option<String>,
     /// How the change left the queue, in words.
     pub why: String,
-    /// Of what was rejected: the last run with it that failed, if it is kept.
+    /// The number of the last run that failed with the change, where it was rejected; null: there is none, or it is not
+    /// kept.
     pub run: Option<u64>,
 }
 
-/// What somebody asked for.
+/// A request to a merge queue, and what became of it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MergeRequest {
     pub id: u64,
@@ -156,7 +157,7 @@ pub struct MergeRequest {
     pub at: String,
     /// `waiting`: no runner has taken it in; `done` or `refused`.
     pub state: String,
-    /// Why it was refused.
+    /// Why the request was refused; null: it was not.
     pub why: Option<String>,
 }
 
@@ -166,7 +167,7 @@ pub struct MergeQueueShown {
     pub queue: MergeQueueSummary,
     /// Whether the target passes by itself: `passes`, `fails` or `unknown`.
     pub base_state: String,
-    /// In the order in which they are tested; those that are held come last.
+    /// Changes in the order in which they are tested; those that are held come last.
     pub changes: Vec<MergeChange>,
     pub batches: Vec<MergeBatch>,
     pub runs: Vec<MergeRun>,
@@ -174,16 +175,16 @@ pub struct MergeQueueShown {
     pub ran: Vec<MergeRan>,
     /// Changes that have left, newest first.
     pub ended: Vec<MergeEnded>,
-    /// What no runner has taken in yet.
+    /// Requests that no runner has taken in yet.
     pub requests: Vec<MergeRequest>,
-    /// What a check usually takes.
+    /// Seconds that a check usually takes; null: none has ended yet.
     pub check_s: Option<f64>,
-    /// How often changes are bad and checks fail by chance, as learned.
+    /// The probabilities, as learned, that a change is bad (`bad`) and that a check fails by chance (`flaky`).
     pub bad: f64,
     pub flaky: f64,
 }
 
-/// What is known of a branch.
+/// What is known of a branch in a merge queue.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MergeChangeShown {
     pub queue: String,
@@ -219,10 +220,10 @@ pub enum MergeSaid {
 pub struct MergeSay {
     pub queue: String,
     pub what: MergeSaid,
-    /// Of `add` and `remove`: the branch, without `refs/heads/`.
+    /// The branch without `refs/heads/`; for `add` and `remove`.
     #[serde(default)]
     pub branch: Option<String>,
-    /// Of `add`: 0 to 9; 5 where nobody says it.
+    /// The priority from 0 to 9, 5 where it is absent; for `add`.
     #[serde(default)]
     pub priority: Option<u8>,
     /// Why the queue pauses; of `pause` alone.

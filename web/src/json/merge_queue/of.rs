@@ -1,4 +1,4 @@
-//! What of a queue is shown.
+//! Makes what the API shows of a merge queue out of its state.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ fn change(lane: &Lane, head: &Head, line: &Line, it: &Change, now: Time) -> Merg
     }
 }
 
-/// Those that are held come last.
+/// Open changes in the order in which they are tested, and after them those that are held.
 fn changes(lane: &Lane, head: &Head, now: Time) -> Vec<MergeChange> {
     let (line, order) = (Line::of(lane, now), lane.order(now));
     let held = lane.changes.values().filter(|it| matches!(it.standing, Standing::Held(_)));

@@ -7,16 +7,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A runner wants a queue.
+/// What a runner sends to get a queue.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MergeTake {
     pub queue: String,
-    /// The same in all calls of one runner, and of no other.
+    /// An id of the runner: the same in all its calls, and in those of no other.
     pub nonce: String,
-    /// The machine and the process.
+    /// The runner's name: its machine and its process.
     pub name: String,
-    /// Without passwords.
+    /// The URL of the repository, without passwords.
     pub repository: String,
     pub target: String,
     pub check: String,
@@ -24,7 +24,7 @@ pub struct MergeTake {
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MergeTaken {
-    /// What the runner goes by.
+    /// The number by which the runner is told from earlier ones. Each of its calls has to name it.
     pub fence: u64,
     /// After so long without a call another runner may have the queue.
     pub lease_s: u64,
@@ -51,23 +51,23 @@ pub struct MergeAsked {
     pub requests: Vec<Pending>,
 }
 
-/// One step, which is written as a whole or not at all.
+/// A step of a runner, which is written as a whole or not at all.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MergeStep {
     pub queue: String,
     pub fence: u64,
-    /// From 1 for each runner; the same again is the same step.
+    /// The number of the step, from 1 for each runner. The same number again is the same step.
     pub number: u64,
     #[schemars(with = "Value")]
     pub lane: Lane,
-    /// Changes that have left.
+    /// Changes that left the queue with this step.
     #[schemars(with = "Vec<Value>")]
     pub ended: Vec<Ended>,
-    /// Requests that the step answers.
+    /// Requests that this step answers, each with its reply.
     #[schemars(with = "Vec<Value>")]
     pub answered: Vec<(RequestId, Reply)>,
-    /// Runs that ended with it.
+    /// Runs that ended with this step.
     #[schemars(with = "Vec<Value>")]
     pub ran: Vec<Ran>,
 }
