@@ -39,7 +39,7 @@ impl WebError {
         }
     }
 
-    /// Something broke here.
+    /// An error for something that broke in the server itself.
     pub fn failed(message: impl Into<String>) -> Self {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -118,7 +118,7 @@ impl From<StoreError> for WebError {
     }
 }
 
-/// As a page.
+/// Shows the error as a page.
 impl IntoResponse for WebError {
     fn into_response(self) -> Response {
         let page = layout::error(self.status, &self.message, &self.hint);
@@ -126,7 +126,7 @@ impl IntoResponse for WebError {
     }
 }
 
-/// As JSON: `{"error": {"message", "hint"}}`.
+/// An error that is answered as JSON: `{"error": {"message", "hint"}}`.
 pub struct ApiError(WebError);
 
 impl<E: Into<WebError>> From<E> for ApiError {

@@ -27,7 +27,7 @@ struct Delivered {
     message: String,
 }
 
-/// Where forges deliver.
+/// The route to which forges deliver their events.
 pub fn router(intake: Arc<Intake>) -> Router {
     // The body is counted as it comes.
     let deliver = post(deliver).layer(DefaultBodyLimit::disable());

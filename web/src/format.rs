@@ -132,7 +132,7 @@ pub fn abbreviated(text: &str) -> String {
     }
 }
 
-/// One segment, or with `keep_slashes` several, of a path in an address.
+/// Encodes text for the path of an address: one segment, or several where `keep_slashes` is set.
 pub fn encode(text: &str, keep_slashes: bool) -> String {
     if keep_slashes { urls::path(text).to_string() } else { urls::component(text).to_string() }
 }
@@ -188,7 +188,7 @@ pub fn code_name(code: i32) -> &'static str {
     usize::try_from(code).ok().and_then(|code| NAMES.get(code)).copied().unwrap_or("error")
 }
 
-/// Where Bazel is sent, for a server's base URL.
+/// The address that Bazel is given for a server with this base URL.
 pub fn grpc_address(base_url: &str) -> String {
     match base_url.split_once("://") {
         Some(("https", rest)) => format!("grpcs://{rest}"),
@@ -197,8 +197,8 @@ pub fn grpc_address(base_url: &str) -> String {
     }
 }
 
-/// The same for Buck2, which refuses `grpcs://`: an address without TLS in its scheme, and the setting
-/// `tls` beside it.
+/// The address that Buck2 is given for a server with this base URL, and its setting `tls`: Buck2 refuses `grpcs://`, so
+/// that the scheme says nothing of TLS.
 pub fn buck2_address(base_url: &str) -> (String, bool) {
     let address = grpc_address(base_url);
     match address.strip_prefix("grpcs://") {

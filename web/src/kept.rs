@@ -26,7 +26,7 @@ const AT_ONCE: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How old what is shown of all tests may be.
 const FRESH: Duration = Duration::from_secs(3);
-/// The same of what is known of flaky tests, for which all records of tests are read.
+/// How old what is shown of flaky tests may be, for which all records of tests are read.
 const SURVEYED: Duration = Duration::from_secs(10);
 /// Spans of days of which all tests are kept.
 const MAX_SPANS: usize = 4;
@@ -242,12 +242,12 @@ pub fn today() -> u64 {
     Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).day()
 }
 
-/// So many days up to this one, as charts show them.
+/// The last `days` days up to and with `today`, as charts show them.
 pub fn shown_days(today: u64, days: u64) -> RangeInclusive<u64> {
     today.saturating_sub(days.saturating_sub(1))..=today
 }
 
-/// The same, as they are read: clocks of workers may be ahead.
+/// The last `days` days as they are read: with tomorrow, since clocks of workers may be ahead.
 fn last_days(today: u64, days: u64) -> RangeInclusive<u64> {
     today.saturating_sub(days.saturating_sub(1))..=today.saturating_add(1)
 }

@@ -40,7 +40,7 @@ const SEGMENTS: [(&str, &str); 9] = [
 
 static DESCRIBED: LazyLock<Value> = LazyLock::new(describe);
 
-/// Describes this API.
+/// Answers with the description of this API.
 pub async fn document() -> Json<&'static Value> {
     Json(&DESCRIBED)
 }

@@ -17,7 +17,7 @@ pub enum BuildPhase {
     Running,
     /// All that has begun has ended.
     Idle,
-    /// The same, and the last of it was cancelled.
+    /// All that has begun has ended, and the last of it was cancelled.
     Cancelled,
     /// Something will never end.
     Lost,
@@ -44,12 +44,12 @@ pub struct Progress {
     /// Nanoseconds that those which wait or run have waited and run so far, as far as the queue lists them.
     pub queue_ns: u64,
     pub run_ns: u64,
-    /// It may look otherwise in a moment.
+    /// Whether the build may look otherwise in a moment, so that its page is loaded again.
     pub is_lively: bool,
 }
 
 impl Progress {
-    /// Of a build as the journal knows it. `now`: nanoseconds since the Unix epoch.
+    /// The progress of a build as the journal knows it. `now`: nanoseconds since the Unix epoch.
     pub fn of(journal: &Journal, build: &BuildSummary, queue: &Snapshot, now: i64) -> Self {
         let (lost, open) = journal.lost_and_open(build);
         let operations = || operations_of(queue, &build.invocation_id);

@@ -16,7 +16,7 @@ pub async fn headers(response: Response) -> Response {
     with_headers(response)
 }
 
-/// The same of an answer that comes from no route.
+/// Sets the same headers for an answer that comes from no route.
 pub fn with_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(POLICY);

@@ -94,7 +94,7 @@ pub struct WebState {
     pub previews: Arc<kiln_ci::ephemeral::Previews>,
     /// The hosts that run services.
     pub fleet: Fleet,
-    /// Releases as pieces.
+    /// Cuts releases into pieces, which agents give each other.
     pub pieces: Cutting,
     /// `None`: executions are not recorded.
     pub executions: Option<Executions>,

@@ -1,4 +1,4 @@
-//! One action, and how it differs from another.
+//! Answers of the API about one action, and about what differs between two.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;

@@ -24,7 +24,7 @@ const MAX_LINES: usize = 200;
 /// After that what is left is shown as it is: gone and come.
 const COMPARED_WITHIN: Duration = Duration::from_millis(200);
 
-/// One thing that is not as it was.
+/// Something that differs between two actions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// What kind of thing, e.g. `input` or `environment variable`.
@@ -34,9 +34,9 @@ pub struct Difference {
     pub before: Option<String>,
     /// `None`: it is not there any more.
     pub after: Option<String>,
-    /// Of a changed file.
+    /// The digests of a changed file before and after; `None`: it is no file that is in both.
     pub contents: Option<(Digest, Digest)>,
-    /// Of a changed text file, its lines as `diff -u` shows them.
+    /// The lines that differ in a changed text file, as `diff -u` shows them; `None` for all else.
     pub text: Option<String>,
 }
 
@@ -293,7 +293,7 @@ pub async fn add_texts(state: &WebState, comparison: &mut Comparison) {
     }
 }
 
-/// As `diff -u` shows it, less the names, at most [`MAX_LINES`].
+/// The lines that differ between two texts as `diff -u` shows them, without its header, at most [`MAX_LINES`].
 fn lines(before: &str, after: &str) -> String {
     let diff = TextDiff::configure().timeout(COMPARED_WITHIN).diff_lines(before, after);
     let text = diff.unified_diff().context_radius(2).missing_newline_hint(false).to_string();

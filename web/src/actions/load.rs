@@ -46,7 +46,7 @@ pub struct Loaded {
     pub input_root: Result<(Digest, reapi::Directory), StoreError>,
     /// The run that is shown; `None`: the journal knows none, or it has not ended.
     pub run: Option<JournalEntry>,
-    /// It runs or waits.
+    /// The operation of the action that runs or waits; `None`: none does, or a run that has ended is shown.
     pub running: Option<Running>,
     /// Something to know about which run this is.
     pub remark: Option<&'static str>,
@@ -114,7 +114,7 @@ struct Chosen {
     remark: Option<&'static str>,
 }
 
-/// Which run of the action is shown. `runs`: all, newest first.
+/// Chooses which run of the action is shown. `runs`: all of them, newest first.
 async fn choose(
     state: &WebState,
     digest: &Digest,
@@ -209,7 +209,7 @@ async fn related(
 }
 
 impl Loaded {
-    /// It failed at a worker, and had no network there.
+    /// Whether the action failed at a worker and had no network there.
     pub fn ran_offline(&self) -> bool {
         let is_property = |name: &str, value: &str| name == "kiln-network" && value == "true";
         let asks = self.platform().iter().any(|it| is_property(&it.name, &it.value));

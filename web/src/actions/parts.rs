@@ -73,7 +73,7 @@ pub fn environment(loaded: &Loaded) -> Markup {
     }
 }
 
-/// Worker, digests, properties.
+/// The facts of an action as a list: its worker, digests and properties.
 pub fn facts(state: &WebState, loaded: &Loaded) -> Markup {
     let action = loaded.action.as_ref().ok();
     let timeout = action.and_then(|action| action.timeout).map(|timeout| {

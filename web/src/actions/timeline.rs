@@ -1,4 +1,4 @@
-//! Where the time of an action went, as a chart.
+//! A chart of where the time of an action went.
 
 use kiln_protos::events::Timeline;
 use kiln_scheduler::journal::{STAGES, Stage, between};
@@ -34,7 +34,7 @@ pub fn phases(timeline: &Timeline) -> Vec<Phase> {
     STAGES.into_iter().filter_map(phase).collect()
 }
 
-/// One row a phase, on one scale from the request to the answer.
+/// The chart: one row for each phase, all on one scale from the request to the answer.
 pub fn timeline(t: &Timeline) -> Markup {
     let phases = phases(t);
     let times = || phases.iter().flat_map(|phase| [phase.start, phase.end]);

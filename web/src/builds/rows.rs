@@ -45,7 +45,7 @@ const COLUMNS: [Column; 10] = [
     Column("When", "num"),
 ];
 
-/// Rows of builds.
+/// A table of builds, one row for each.
 pub fn builds(builds: &[Row]) -> Markup {
     table::table("Builds", &COLUMNS, builds.iter().map(build_row))
 }

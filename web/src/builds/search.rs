@@ -38,7 +38,7 @@ pub struct Search {
     /// Builds that began before this one.
     #[serde(default)]
     pub before: String,
-    /// Of an answer for programs.
+    /// How many builds an answer for programs has at most; pages do not use it.
     pub limit: Option<usize>,
 }
 

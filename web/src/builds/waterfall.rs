@@ -13,7 +13,7 @@ use crate::format::{duration, short};
 
 /// Bars drawn; of more, the longest.
 const MAX_BARS: usize = 1500;
-/// Rows drawn.
+/// Rows of bars that are drawn at most.
 const MAX_ROWS: usize = 64;
 
 struct Bar<'a> {

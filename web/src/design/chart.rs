@@ -61,9 +61,8 @@ pub fn share_bar(counts: &Counts) -> Markup {
     }
 }
 
-/// One column a build, oldest on the left: its actions by how they were answered, and the
-/// share of cache hits as a line. The scale of the actions is at the left, that of the line at
-/// the right.
+/// A chart with one column for each build, the oldest on the left: its actions by how they were answered, and the share
+/// of cache hits as a line. The scale of the actions is at the left, that of the line at the right.
 pub fn builds(newest_first: &[BuildSummary], columns: usize) -> Markup {
     const HEIGHT: f64 = 160.0;
     let builds: Vec<_> = newest_first.iter().take(columns).rev().collect();
@@ -158,7 +157,7 @@ fn column(build: &BuildSummary, x: f64, slot: f64, tall: f64, height: f64) -> Ma
     }
 }
 
-/// Three lines across.
+/// Three lines across a chart of this height, at its quarters.
 pub fn grid(height: f64) -> Markup {
     html! {
         @for i in 1..4 {

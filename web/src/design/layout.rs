@@ -12,7 +12,7 @@ const ICON: &str = include_str!("icon.svg");
 /// Longest title in characters.
 const MAX_TITLE: usize = 120;
 
-/// Where in the site a page belongs.
+/// The part of the site that a page belongs to, which the navigation marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     Overview,

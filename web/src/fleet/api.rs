@@ -1,4 +1,4 @@
-//! Agents, for programs.
+//! Answers of the API about agents.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -22,7 +22,7 @@ pub struct Page {
     /// `silent`, `untruthful`, `drifted`, `failed`, `behind`, `flapping`, `unwell`, `unassigned` or `well`.
     pub condition: Option<String>,
     pub limit: Option<usize>,
-    /// Where the page before ended.
+    /// Where the page before ended, as its `next_after` says; absent for the first one.
     pub after: Option<String>,
 }
 

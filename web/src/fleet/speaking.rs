@@ -28,7 +28,8 @@ use crate::verdicts::{Caller, body};
 const HINT: &str =
     "Give the agent credentials with the role agent for its service; docs/agents.md has more.";
 
-/// Whose credentials these are, if they may speak for the service. Where nobody is asked who calls: nobody's.
+/// Whose credentials the caller has, where they may speak for the service; empty where the server asks nobody who
+/// calls. Errors: they may not.
 pub fn account(state: &WebState, caller: &Caller, speaker: &Speaker) -> Result<String, WebError> {
     let service = format!("{}/{}", speaker.place.service, speaker.place.environment);
     match state.access.check_host(&caller.0, &service) {

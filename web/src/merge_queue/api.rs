@@ -23,14 +23,14 @@ const MAX_ENDED: usize = 500;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ended {
-    /// Of so many changes that have left is said how; 50 where nobody says it.
+    /// How many of the changes that have left are listed; 50 where this is absent.
     ended: Option<usize>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Branch {
-    /// Without `refs/heads/`.
+    /// The branch, without `refs/heads/`.
     branch: String,
 }
 

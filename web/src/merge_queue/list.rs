@@ -1,4 +1,4 @@
-//! All merge queues.
+//! The page that lists all merge queues.
 
 use axum::extract::State;
 use axum::response::Html;

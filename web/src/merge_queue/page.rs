@@ -1,4 +1,4 @@
-//! One merge queue: what waits and why, what is tested, what has left.
+//! The page of one merge queue: what waits and why, what is tested, what has left.
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Arguments, State};

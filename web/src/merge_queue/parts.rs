@@ -17,7 +17,7 @@ pub fn commit(name: &str) -> Markup {
     html! { code title=(visible(name, 64)) { (name.get(..COMMIT).unwrap_or(name)) } }
 }
 
-/// Where a change or a run stands, as a word with a colour.
+/// The standing of a change or a run, as a word with a colour.
 pub fn chip(word: &str) -> Markup {
     let class = match word {
         "passed" | "landing" | "landed" | "done" | "screened" => "hit",

@@ -1,4 +1,4 @@
-//! One run of a merge queue that has ended, with the end of what its check printed.
+//! The page of a merge queue's run that has ended, with the end of what its check printed.
 
 use axum::extract::{Path, State};
 use axum::response::Html;

@@ -11,7 +11,8 @@ use crate::state::{LinksFrom, WebState};
 use crate::workers::unserved::Unserved;
 use kiln_net::reload::{LastReload, Reloads};
 
-/// Of an error only its first line: the others may show what stands in the file.
+/// Files that could not be read again, each with the first line of its error: the others may show what stands in the
+/// file.
 fn failed_reloads(reloads: &Reloads) -> Vec<FailedReload> {
     let failed = |(_, last): (_, LastReload)| {
         let error = last.error?.lines().next().unwrap_or_default().to_owned();

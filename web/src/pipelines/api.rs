@@ -32,7 +32,7 @@ pub struct Page {
 pub struct Part {
     /// The index of the stage.
     pub stage: u32,
-    /// From 1 on.
+    /// The number of the attempt, counted from 1.
     pub attempt: u32,
     /// 0, or what the last answer named.
     #[serde(default)]
@@ -47,7 +47,7 @@ pub async fn list(
     Ok(Json(listed(&state, &caller, arguments(page)?).await?))
 }
 
-/// Those that the caller may read. Whoever may read nothing gets nothing, and no error.
+/// Runs of pipelines that the caller may read. Whoever may read none gets an empty list, and no error.
 pub async fn listed(state: &WebState, caller: &Caller, page: Page) -> Result<Pipelines, WebError> {
     let limit = limit(page.limit)?;
     let found = state.pipelines.list(page.before.as_deref(), limit).await?;

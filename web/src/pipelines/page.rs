@@ -1,4 +1,4 @@
-//! One run: its way, its stages over time, and what each of them says.
+//! The page of one run: its way, its stages over time, and what each of them says.
 
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Html;

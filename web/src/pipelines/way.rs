@@ -10,7 +10,7 @@ use crate::json::{PipelineShown, PipelineStage};
 
 /// Stages of which a way can be seen; of more there are the rows below.
 const MAX_STAGES: usize = 120;
-/// Lines between them.
+/// Lines that are drawn between stages at most.
 const MAX_LINES: usize = 600;
 /// Sizes in pixels: of a stage, and from one to the next.
 const WIDE: usize = 150;

@@ -17,7 +17,8 @@ use crate::verdicts::{Caller, body};
 /// Characters of a reason.
 const MAX_REASON: usize = 400;
 
-/// Those that the caller may see: of instances that he may read in. Whoever may read nothing gets nothing, and no error.
+/// Lists the environments that the caller may see: those of instances that he may read in. Whoever may see none gets an
+/// empty list, and no error.
 pub async fn list(
     State(state): State<WebState>,
     caller: Caller,
@@ -31,7 +32,7 @@ fn unavailable(error: kiln_ci::storage::StorageError) -> WebError {
     kiln_ci::ephemeral::PreviewError::from(error).into()
 }
 
-/// One that the caller may see; to others it is not there.
+/// An environment by its name. Errors: the caller may not see it, which looks as if it were not there.
 async fn known(state: &WebState, caller: &Caller, name: &str) -> Result<Preview, WebError> {
     let found = state.previews.get(name).await.map_err(unavailable)?;
     let seen = found.filter(|it| caller.may_read(&*state.access, &it.instance).is_ok());
@@ -59,7 +60,7 @@ pub async fn parity(
     Ok(Json(PreviewParity { differences }))
 }
 
-/// It is taken down from now on, whoever goes away.
+/// Has an environment taken down, which goes on by itself where the caller goes away meanwhile.
 pub async fn down(
     State(state): State<WebState>,
     caller: Caller,

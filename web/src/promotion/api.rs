@@ -1,4 +1,4 @@
-//! Environments, for programs.
+//! Answers of the API about environments and promotions.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub struct Page {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Which {
-    /// Of the promotion; nothing: of what stands there now.
+    /// The generation of the promotion; absent: the one that stands there now.
     generation: Option<u64>,
 }
 
@@ -60,7 +60,7 @@ pub async fn all(keeper: &Keeper) -> Result<Environments, WebError> {
     Ok(Environments { instance, policy, environments })
 }
 
-/// One environment, with what it waits for where something waits.
+/// The state of one environment; where a promotion waits there, with what it waits for.
 async fn state_of(
     keeper: &Keeper,
     pipeline: &Pipeline,

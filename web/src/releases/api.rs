@@ -1,4 +1,4 @@
-//! Releases, for programs.
+//! Answers of the API about releases.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -29,7 +29,7 @@ pub struct Page {
 pub struct Named {
     #[serde(default)]
     pub instance: String,
-    /// Such as `team/app:1.4.2`.
+    /// The name of the release, such as `team/app:1.4.2`.
     pub name: String,
 }
 
@@ -37,7 +37,7 @@ pub struct Named {
 pub struct Lines {
     #[serde(default)]
     instance: String,
-    /// Such as `team/app:1.4.2`.
+    /// The name of the release, such as `team/app:1.4.2`.
     name: String,
     /// Lines of the closure's list that are left out.
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! Releases as pages.
+//! Pages of releases.
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Arguments, State};

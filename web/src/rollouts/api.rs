@@ -1,4 +1,4 @@
-//! Rollouts, for programs.
+//! Answers of the API about rollouts.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ pub struct Page {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Looks {
-    /// So many of the judge's last answers, 1 to 50; without it 50.
+    /// How many of the judge's last answers are listed, 1 to 50; 50 where this is absent.
     looks: Option<usize>,
 }
 
@@ -70,7 +70,7 @@ pub async fn listed(state: &WebState, page: Page) -> Result<Rollouts, WebError> 
     Ok(Rollouts { rollouts, drills, next_before: next_before.flatten() })
 }
 
-/// Of each place once, by what was declared there last.
+/// The state of drills in the places of these rollouts, each place once, by what was declared there last.
 async fn drills(state: &WebState, all: &[&Listed]) -> Result<Vec<DrillState>, WebError> {
     let (mut seen, mut drills) = (BTreeSet::new(), Vec::new());
     for rollout in all.iter().map(|it| &it.rollout) {

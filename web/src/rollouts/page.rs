@@ -1,4 +1,4 @@
-//! One rollout: its steps, what the judge says in words, what was measured, and what happened.
+//! The page of one rollout: its steps, what the judge says in words, what was measured, and what happened.
 
 use axum::extract::{Path, State};
 use axum::response::Html;

@@ -1,4 +1,4 @@
-//! Tests for programs.
+//! Answers of the API about tests.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;

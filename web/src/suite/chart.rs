@@ -18,7 +18,8 @@ const IN_CHART: f64 = 0.01;
 /// A dot in units of the chart, which is stretched to its place.
 const DOT: (f64, f64) = (6.0, 7.0);
 
-/// One narrow column a day, the last one at the right: what failed, was flaky, passed.
+/// A small chart of one test: a narrow column for each day, the last one at the right, of what failed, was flaky and
+/// passed.
 pub fn sparkline(days: &BTreeMap<u64, Day>, span: &RangeInclusive<u64>) -> Markup {
     const TALL: f64 = 20.0;
     let columns = span.end().saturating_sub(*span.start()) + 1;

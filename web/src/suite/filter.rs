@@ -1,4 +1,4 @@
-//! Which tests are shown, and in which order.
+//! Says which tests are shown, and in which order.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -38,7 +38,7 @@ pub struct Filter {
     /// Parts of the label, apart by spaces.
     #[serde(default)]
     pub q: String,
-    /// Empty: all instances.
+    /// The instance whose tests are shown; empty: all instances.
     #[serde(default)]
     pub instance: String,
     #[serde(default)]
@@ -46,7 +46,7 @@ pub struct Filter {
     #[serde(default)]
     pub sort: String,
     pub days: Option<u64>,
-    /// From 0.
+    /// The number of the page, counted from 0.
     #[serde(default)]
     pub page: usize,
     pub limit: Option<usize>,
@@ -86,7 +86,7 @@ impl Filter {
         }
     }
 
-    /// Those that are asked for, in order.
+    /// The tests that the filter asks for, in its order.
     pub fn rows<'a>(&self, tests: &'a [Tested]) -> Vec<Row<'a>> {
         let words = short(&self.q, MAX_QUERY).to_lowercase();
         let words: Vec<&str> = words.split_whitespace().collect();

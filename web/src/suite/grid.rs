@@ -27,10 +27,10 @@ const DEFAULT_COLUMNS: usize = 50;
 /// What stands in the address beside what [`Filter`] reads.
 #[derive(Deserialize, Default, Clone, schemars::JsonSchema)]
 pub struct Wanted {
-    /// `commits`, `invocations`
+    /// What a column is: `commits` or `invocations`.
     #[serde(default)]
     pub across: String,
-    /// Empty: all branches.
+    /// The branch whose runs are shown; empty: all branches.
     #[serde(default)]
     pub branch: String,
     pub columns: Option<usize>,

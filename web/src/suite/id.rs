@@ -32,7 +32,7 @@ pub fn link(test: &TestKey) -> String {
 /// What tells tests of one label apart.
 #[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 pub struct Which {
-    /// Where labels are looked for; in all instances without.
+    /// The instance in which labels are looked for; `None`: all instances.
     pub instance: Option<String>,
     /// The beginning of the configuration.
     pub configuration: Option<String>,
@@ -75,7 +75,8 @@ pub async fn find(state: &WebState, id: &str, which: &Which) -> Result<Found, We
     ))
 }
 
-/// Of several configurations the one of which an attempt began last: each flag that is changed makes another one.
+/// Of tests of one label in several configurations the one of which an attempt began last, since each flag that is
+/// changed makes another one.
 async fn newest(state: &WebState, mut found: Vec<&Tested>) -> Result<Option<TestKey>, WebError> {
     let last = |it: &&Tested| it.days.last_key_value().map(|(day, _)| *day);
     found.sort_by_key(|it| std::cmp::Reverse(last(it)));

@@ -154,7 +154,7 @@ fn test_row(row: &Row<'_>, names: &Names<'_>, span: &RangeInclusive<u64>) -> Lin
     cells.into()
 }
 
-/// Nanoseconds.
+/// Nanoseconds of so many milliseconds, as much as fits.
 pub fn millis(millis: u128) -> u64 {
     u64::try_from(millis).unwrap_or(u64::MAX).saturating_mul(1_000_000)
 }

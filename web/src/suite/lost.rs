@@ -20,7 +20,7 @@ const TEST_RUNNER: &str = "TestRunner";
 /// Builds whose test actions are looked at, the newest ones.
 const BUILDS: usize = 100;
 
-/// Of the newest invocations and builds.
+/// What flaky tests cost, and how often the cache answered, in the newest invocations and builds.
 #[derive(Debug, Default)]
 pub struct Effects {
     pub lost: Lost,

@@ -9,10 +9,10 @@ use super::id::link;
 use crate::design::parts::MAX_CELL;
 use crate::design::text::{label, visible};
 
-/// Of the tests that are shown.
+/// Names of the tests that are shown, with what tells them apart where labels alone do not.
 pub struct Names<'a> {
     several_instances: bool,
-    /// Those that a label has in its instance.
+    /// The configurations that a label has in its instance; the key is instance and label.
     configurations: HashMap<(&'a str, &'a str), BTreeSet<&'a str>>,
 }
 

@@ -1,4 +1,4 @@
-//! One test: how long it takes, how it fails, and each attempt at it.
+//! The page of one test: how long it takes, how it fails, and each attempt at it.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ impl Options {
 /// What is known of a test.
 pub struct Known {
     pub test: TestKey,
-    /// Of the same label, in other configurations and instances.
+    /// Tests of the same label in other configurations and instances.
     pub others: Vec<TestKey>,
     pub days: BTreeMap<u64, Day>,
     pub newest: Vec<Attempt>,

@@ -62,7 +62,8 @@ impl Group<'_> {
     }
 }
 
-/// Of the cases that failed; of the attempt where no case did, as after a crash.
+/// Failures of an attempt, with the names of their cases; the attempt's own failure where no case failed, as after a
+/// crash.
 fn failures(attempt: &Attempt) -> Vec<(Option<String>, Option<&Failure>)> {
     use kiln_ci::model::Outcome::{Failed, TimedOut};
     let is_bad = |outcome| matches!(outcome, Failed | TimedOut);

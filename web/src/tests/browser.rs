@@ -92,7 +92,7 @@ async fn router_of_judged() -> axum::Router {
     router(state)
 }
 
-/// Where it can be reached.
+/// Serves the router on a free port and answers with its base URL.
 async fn serve(router: axum::Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");

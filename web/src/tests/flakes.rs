@@ -54,7 +54,7 @@ async fn flaky_tests_are_shown_with_their_evidence_and_nobody_else_is() {
     assert_eq!(none["total"], 0);
 }
 
-/// As a pipeline does after the fifth build, in which a flaky test failed and passed.
+/// Asks a gate as a pipeline does after the fifth build, in which a flaky test failed and passed.
 pub async fn ask_a_gate(state: &WebState) -> Subject {
     let question = Question {
         instance: "main".to_owned(),

@@ -37,7 +37,7 @@ pub async fn json(router: &Router, path: &str) -> Value {
     serde_json::from_str(&body).expect("JSON")
 }
 
-/// Where `tag="` ... `"` values of a page lead to within the site.
+/// Where the links of a page lead to within the site.
 pub fn links(body: &str) -> Vec<String> {
     body.split("href=\"")
         .skip(1)
@@ -318,7 +318,7 @@ async fn the_list_of_a_build_is_leafed_through() {
     assert!(links_to(&second, "Previous").is_some());
 }
 
-/// Where the button with this name leads.
+/// The address that the button with this name leads to; `None`: there is no such button.
 fn links_to(body: &str, name: &str) -> Option<String> {
     let (before, _) = body.split_once(&format!("\">{name}</a>"))?;
     let (_, link) = before.rsplit_once("href=\"")?;

@@ -11,13 +11,13 @@ use kiln_ci::verdicts::Census;
 pub struct Caps {
     pub tests: usize,
     pub allowed: usize,
-    /// One of the instances has more tests in quarantine than it may.
+    /// Whether one of the instances has more tests in quarantine than it may.
     pub is_over: bool,
 }
 
 impl Caps {
-    /// Of the instances of entries: each has a cap of its own. Where nothing is in quarantine it is that of the
-    /// instance without a name.
+    /// The caps of these instances, each of which has one of its own. Where there is no instance, since nothing is in
+    /// quarantine, it is the cap of the instance without a name.
     pub fn of<'a>(
         instances: impl IntoIterator<Item = &'a str>,
         quarantine: &Quarantine,

@@ -44,7 +44,7 @@ pub struct Filter {
     /// Part of the owner.
     #[serde(default)]
     pub owner: String,
-    /// From 0.
+    /// The number of the page, counted from 0.
     #[serde(default)]
     pub page: usize,
     pub limit: Option<usize>,
@@ -55,7 +55,7 @@ pub struct Shown {
     pub all: Arc<Surveyed>,
     pub flakes: Vec<(Suspect, Flake)>,
     pub judged: Vec<(CaseRecord, Judged)>,
-    /// On all pages.
+    /// How many flaky or suspected tests there are on all pages.
     pub total: usize,
     pub at: usize,
     pub pages: usize,

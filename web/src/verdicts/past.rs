@@ -23,7 +23,7 @@ pub struct Past {
     pub masked: Vec<Masked>,
 }
 
-/// Of the instances that may be seen, newest first.
+/// Loads the past of the quarantine in the instances that may be seen, newest first.
 pub async fn load(state: &WebState, may_see: impl Fn(&str) -> bool) -> Result<Past, WebError> {
     let mut changes = Vec::new();
     let (mut before, mut looked_at) = (None, 0);

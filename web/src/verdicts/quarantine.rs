@@ -1,4 +1,4 @@
-//! Which tests nobody has to wait for.
+//! Answers of the API about the quarantine: tests whose failures nobody has to wait for.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -34,14 +34,14 @@ const MAX_TESTS: usize = 500;
 /// How often a test is tried that is exported for Bazel, where nobody says it.
 const ATTEMPTS: u32 = 3;
 
-/// Of a [`QuarantineRequest`].
+/// Names of the fields of a [`QuarantineRequest`].
 const FIELDS: [&str; 7] =
     ["instance", "label", "configuration", "case", "reason", "owner", "stay_s"];
 
-/// Whose entries.
+/// Which entries of the quarantine are asked for.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct Of {
-    /// Of one instance alone; in all without.
+    /// The instance whose entries are asked for; absent: those of all instances.
     instance: Option<String>,
 }
 

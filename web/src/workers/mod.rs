@@ -1,4 +1,4 @@
-//! Queue and workers.
+//! Pages and answers of the API about the queue and workers.
 
 pub mod activity;
 pub(super) mod api;

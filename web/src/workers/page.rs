@@ -134,7 +134,7 @@ fn no_workers() -> Markup {
     }
 }
 
-/// One square a slot.
+/// A picture of a worker's slots: one square for each, those that are occupied marked.
 fn slots(worker: &WorkerView) -> Markup {
     let drawn = worker.slots.clamp(1, MAX_SLOTS);
     let columns = drawn.min(32);

@@ -28,7 +28,8 @@ const MAX_CAUSES: usize = 20;
 /// An action that ran.
 pub struct Miss {
     pub entry: JournalEntry,
-    /// The same action, or its predecessor, in the earlier build; else its last run before.
+    /// The execution that this one is compared with: of the same action, or of its predecessor, in the earlier build;
+    /// else its last run before.
     pub earlier: Option<JournalEntry>,
     /// `None`: it was one too many to be compared.
     pub explanation: Option<Explanation>,
@@ -45,16 +46,16 @@ pub struct Cause {
 
 #[derive(Default)]
 pub struct Misses {
-    /// Those first that the earlier build had as well, in each part the longest.
+    /// Actions that ran: first those that the earlier build had as well, in each part the longest first.
     pub listed: Vec<Miss>,
     /// All that ran, as far as was looked.
     pub executed: u64,
-    /// Of these, what the earlier build had as well.
+    /// How many of the actions that ran the earlier build had as well.
     pub known: u64,
     pub compared: u64,
     /// What differs in most actions comes first. Not among them is what other listed actions made.
     pub causes: Vec<Cause>,
-    /// Of those listed, by their places: what made an input that differs, and what reads it.
+    /// Pairs of places in `listed`: the action that made an input that differs, and the one that reads it.
     pub edges: Vec<(usize, usize)>,
     /// A build has more executions than were looked through.
     pub is_cut: bool,
@@ -180,14 +181,15 @@ impl<'a> Known<'a> {
         Self(known)
     }
 
-    /// The same action; else the one that made the same outputs, of which a target may have many; else the only one.
+    /// The execution of the earlier build that belongs to `entry`: of the same action; else the one that made the same
+    /// outputs, of which a target may have many; else the only one.
     fn of_before(&self, entry: &JournalEntry) -> Option<&'a JournalEntry> {
         let run = &entry.execution;
         self.0.get(&(&*run.target_id, &*run.mnemonic))?.of_before(run)
     }
 }
 
-/// Which of them made a path.
+/// For each output path the place in `listed` of the action that made it.
 fn makers(listed: &[Miss]) -> HashMap<String, usize> {
     let outputs = |(at, miss): (usize, &Miss)| {
         outputs_of(&miss.entry.execution).into_iter().map(move |path| (path, at))

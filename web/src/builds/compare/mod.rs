@@ -22,7 +22,7 @@ use crate::error::WebError;
 use crate::find;
 use crate::state::WebState;
 
-/// Which builds: ids of invocations, or beginnings that no other has.
+/// Which two builds are compared: ids of invocations, or beginnings that no other id has.
 #[derive(Deserialize, Default, schemars::JsonSchema)]
 pub struct Which {
     #[serde(default)]
@@ -31,7 +31,7 @@ pub struct Which {
     pub after: String,
 }
 
-/// One of the two: what the server knows itself, and what the build told.
+/// One of two builds that are compared: what the server knows itself, and what the build told.
 pub struct Side {
     pub invocation: String,
     pub build: Option<BuildSummary>,

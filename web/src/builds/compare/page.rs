@@ -52,7 +52,7 @@ pub fn link(before: &str, after: &str) -> String {
     format!("/builds/compare?before={}&after={}", encode(before, false), encode(after, false))
 }
 
-/// Which two, to be changed.
+/// The form in which a user says which two builds are compared, filled in with these.
 pub fn choice(before: &str, after: &str) -> Markup {
     let field = |name: &str, text: &str, value: &str| {
         html! {

@@ -1,4 +1,4 @@
-//! Which build one is most likely to be compared with.
+//! Finds the build that another one is most likely to be compared with.
 
 use kiln_ci::events::Noted;
 use kiln_scheduler::journal::{BuildSummary, Page};

@@ -1,4 +1,4 @@
-//! Which command it was, whose, and how it ended.
+//! The head of a build's page: which command it was, who ran it, and how it ended.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub fn section(facts: &Facts) -> Markup {
     }
 }
 
-/// `failed: TESTS_FAILED (3)`
+/// How a build ended, as in `failed: TESTS_FAILED (3)`.
 pub fn outcome(facts: &Facts) -> Markup {
     match (&facts.exit_code, facts.is_complete) {
         (Some((0, _)), _) => html! { span.chip.hit { "succeeded" } },

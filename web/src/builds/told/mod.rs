@@ -34,7 +34,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// It may look otherwise in a moment.
+    /// Whether the build may look otherwise in a moment, so that its page is loaded again.
     pub fn is_lively(&self) -> bool {
         let facts = self.view.build.known();
         let began = facts.started.map_or(0, nanos);

@@ -22,7 +22,7 @@ pub struct Shown<'a> {
     pub files: Vec<FileRef>,
 }
 
-/// Those that failed first, in the order of their names.
+/// Targets as they are shown: first those that failed, in the order of their names.
 pub fn shown(view: &View) -> Vec<Shown<'_>> {
     let facts = view.build.known();
     let mut targets: Vec<_> = facts.targets.iter().collect();

@@ -20,11 +20,11 @@ const MAX_RUNS: usize = 60;
 const MAX_FILES: usize = 4_000;
 
 pub struct Tested<'a> {
-    /// As the history of tests knows it.
+    /// The test's key in the history of tests.
     pub test: TestKey,
     pub totals: Option<&'a TestTotals>,
     pub runs: Vec<&'a TestRun>,
-    /// More than are shown.
+    /// How many runs there are beyond those that are shown.
     pub more: usize,
 }
 

@@ -63,7 +63,7 @@ pub struct Sample {
     pub failed: Digest,
     pub failed_operation: String,
     pub last_build: String,
-    /// One in which the same target ran with other inputs.
+    /// The id of an earlier build, in which the same target ran with other inputs.
     pub earlier_build: String,
 }
 

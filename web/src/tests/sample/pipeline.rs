@@ -74,7 +74,7 @@ impl Happenings for Nothing {
     }
 }
 
-/// Everything passes.
+/// A runner of stages with which each stage passes.
 struct Passes;
 
 #[async_trait]

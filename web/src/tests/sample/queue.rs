@@ -1,4 +1,4 @@
-//! A busy queue.
+//! A sample of a busy queue.
 
 use super::*;
 

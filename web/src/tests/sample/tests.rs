@@ -93,7 +93,7 @@ pub fn verdicts() -> Verdicts {
     Verdicts { book, answers, survey, owners: Arc::new(Packages), judging: None }
 }
 
-/// The same with somebody who judges what is committed, at once.
+/// Services and verdicts as above, with somebody who judges at once what is committed.
 pub fn judging() -> (CiServices, Verdicts) {
     let (memory, inbox) = (Memory::default(), Inbox::default());
     let services = on(&memory, &Events::new(), Some(Arc::new(inbox.clone())));
