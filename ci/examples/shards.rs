@@ -241,7 +241,8 @@ fn kiln(last: &Durations, shards: usize) -> HashMap<String, usize> {
         .collect()
 }
 
-/// Which memory predicts best: seven revisions of drifting durations with spikes, the eighth to score.
+/// Compares memories of durations by how well they predict: seven revisions of drifting durations with spikes, and the
+/// eighth to score.
 fn estimators() {
     println!("estimators, by Kiln's planner");
     let mut table: HashMap<&str, Vec<Vec<f64>>> = HashMap::new();

@@ -39,7 +39,8 @@ pub struct Imported {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Receipt {
     pub suite: String,
-    /// The same for the same report of the same commit: it counts once.
+    /// The id of the invocation that was recorded: the same for the same report of the same commit, which so counts
+    /// once.
     pub invocation: String,
     pub outcome: Outcome,
     pub cases: u64,

@@ -110,7 +110,7 @@ impl CiServices {
         Self { history, streams, recorder, clock, records, build_events, upkeep }
     }
 
-    /// Adds PublishBuildEvent.
+    /// Adds the service PublishBuildEvent to the server's routes.
     pub fn add_to(&self, routes: &mut RoutesBuilder) {
         let service = PublishBuildEventServer::new(self.build_events.clone());
         routes.add_service(service.max_decoding_message_size(MAX_MESSAGE));

@@ -27,11 +27,11 @@ const CHECKS_SHARDING: u32 = 7;
 /// How an execution ended, as the scheduler knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// With a result.
+    /// The execution has a result, with this exit code.
     Exited(i32),
     /// Its time was over.
     TimedOut,
-    /// It was stopped since nobody waited any more.
+    /// The execution was stopped since nobody waited for it any more.
     Cancelled,
     /// A worker was lost, inputs were missing, memory ran out: nothing that the test did.
     Infrastructure,
@@ -63,7 +63,7 @@ pub struct Execution<'a> {
     pub argv: &'a [String],
     pub environment: &'a [(String, String)],
     pub working_directory: &'a str,
-    /// As `hash/size`.
+    /// The digest of the input root as `hash/size`.
     pub input_root: &'a str,
     pub platform: &'a [(String, String)],
     /// Paths that the command promises.
@@ -81,17 +81,17 @@ pub struct Execution<'a> {
 /// Why an action is no run of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotATest {
-    /// It does not look like one.
+    /// The action does not look like a run of a test.
     Other,
-    /// It writes a report for a runner that wrote none.
+    /// The action writes a report for a test runner that wrote none.
     WritesXml,
-    /// It merges what was covered.
+    /// The action merges what was covered.
     Coverage,
-    /// It lists cases, and runs none.
+    /// The action lists cases, and runs none.
     Listing,
     /// Nobody waited for it to end.
     Cancelled,
-    /// It is a part of a run of one, which is an execution of its own.
+    /// The action is one part of a run of a test; the whole of it is an execution of its own.
     Part,
 }
 

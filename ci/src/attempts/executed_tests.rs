@@ -11,7 +11,7 @@ struct Sample {
     ending: Ending,
 }
 
-/// As Bazel makes it.
+/// An execution of a test as Bazel makes it.
 fn sample() -> Sample {
     let environment = [
         ("TEST_TARGET", "//a:t"),

@@ -1,4 +1,4 @@
-//! One attempt of what several sources know about it.
+//! Puts together what several sources know of one attempt.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,7 +27,8 @@ fn spread(attempts: &mut [Attempt]) {
     spread_field(attempts, |it| &mut it.branch);
 }
 
-/// Where those that know it disagree, nothing follows for the others.
+/// Gives a field that some attempts of an invocation know to the others. Where those that know it disagree, the others
+/// get nothing.
 fn spread_field(
     attempts: &mut [Attempt],
     field: impl for<'a> Fn(&'a mut Attempt) -> &'a mut Option<String>,
@@ -71,7 +72,8 @@ fn places(attempts: Vec<Attempt>) -> BTreeMap<Place, Vec<Attempt>> {
     places
 }
 
-/// Those of which executions and clients both told, those of executions alone, and the others.
+/// Splits attempts in three: those of which executions and clients both told, those of executions alone, and the
+/// others.
 fn by_source(attempts: Vec<Attempt>) -> (Vec<Attempt>, Vec<Attempt>, Vec<Attempt>) {
     let is_run = |it: &Attempt| it.known.has(Known::EXECUTED) || it.known.has(Known::MERGED);
     let is_told = |it: &Attempt| it.known.has(Known::REPORTED) || it.known.has(Known::IMPORTED);
@@ -129,7 +131,7 @@ fn sorted(mut attempts: Vec<Attempt>) -> Vec<Attempt> {
     attempts
 }
 
-/// The same attempt, said again.
+/// Puts together accounts of the same attempt, which `same` recognises, so that it counts once.
 fn fold(attempts: Vec<Attempt>, same: impl Fn(&Attempt, &Attempt) -> bool) -> Vec<Attempt> {
     let mut out: Vec<Attempt> = Vec::new();
     for it in sorted(attempts) {
@@ -191,7 +193,8 @@ fn pair(mut runs: Vec<Attempt>, mut told: Vec<Attempt>) -> Vec<Attempt> {
     joined
 }
 
-/// Those that nobody numbered come behind those that somebody did, in the order in which they began.
+/// Numbers attempts by configuration. Those that nobody numbered come behind those that somebody did, in the order in
+/// which they began.
 fn number(attempts: Vec<Attempt>) -> Vec<Attempt> {
     let mut by_configuration: BTreeMap<String, Vec<Attempt>> = BTreeMap::new();
     for it in attempts {

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 pub struct Known(u8);
 
 impl Known {
-    /// Kiln executed it.
+    /// Kiln executed the attempt.
     pub const EXECUTED: Self = Self(1);
     /// The client told of it by build events.
     pub const REPORTED: Self = Self(2);
-    /// It was brought in from a report.
+    /// The attempt was brought in from a report.
     pub const IMPORTED: Self = Self(4);
     /// Its request was answered by the execution of another one, so that nothing ran. It counts for nothing,
     /// but what the client says of it is known by it to be no run of its own.

@@ -35,15 +35,15 @@ pub const MAX_NAME: usize = 16 << 10;
 /// A blob in the CAS, by hash and size.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BlobName {
-    /// In hexadecimal.
+    /// The hash in hexadecimal.
     pub hash: String,
     pub size: u64,
 }
 
-/// Which of several runs of a test in one invocation. All are counted from 1, as build events do.
+/// Which of several runs of a test in one invocation an attempt belongs to. All are counted from 1, as build events do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Slot {
-    /// Of `--runs_per_test`.
+    /// The number of the run, of those that `--runs_per_test` asks for.
     pub run: u32,
     /// 1 as well where a test is not sharded.
     pub shard: u32,
@@ -70,7 +70,7 @@ pub struct CaseRun {
     pub failure: Option<Failure>,
 }
 
-/// One run of a test, or of one shard of it, that really happened.
+/// One run of a test, or of one shard of it, that really happened: an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     pub test: TestKey,
@@ -103,7 +103,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Of which nothing is known yet but what it was a run of.
+    /// An attempt of which nothing is known yet but what it was a run of.
     pub fn new(test: TestKey, invocation: &str, slot: Slot, known: Known) -> Self {
         Self {
             test,
@@ -131,7 +131,7 @@ impl Attempt {
 }
 
 impl Failure {
-    /// Of a message with its trace; nothing where there is none.
+    /// The failure that a message with its trace describes; `None` where there is nothing in it.
     pub fn of(message: &str) -> Option<Self> {
         let signature = Signature::of(message);
         let excerpt = cut(message.trim(), MAX_EXCERPT).to_owned();

@@ -15,7 +15,7 @@ pub struct Report {
     pub cases: u64,
     /// Not kept, since they were too many.
     pub left_out: u64,
-    /// It names the test alone: made by Bazel for a runner that writes no report.
+    /// Whether the report names the test alone: Bazel makes such a report for a runner that writes none.
     pub is_made_up: bool,
 }
 

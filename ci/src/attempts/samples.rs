@@ -1,4 +1,4 @@
-//! Attempts for tests.
+//! Sample attempts that tests use.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn test(label: &str) -> TestKey {
     TestKey { instance: "main".into(), label: label.into(), configuration: "cfg".into() }
 }
 
-/// As an execution tells it.
+/// A sample attempt as an execution tells it.
 pub fn executed(label: &str, started: u64, execution: u64, outcome: Outcome) -> Attempt {
     let slot = Slot { run: 1, shard: 1, attempt: 0 };
     Attempt {
@@ -29,7 +29,7 @@ pub fn executed(label: &str, started: u64, execution: u64, outcome: Outcome) -> 
     }
 }
 
-/// As build events tell it.
+/// A sample attempt as build events tell it.
 pub fn reported(label: &str, attempt: u32, outcome: Outcome) -> Attempt {
     let slot = Slot { run: 1, shard: 1, attempt };
     Attempt {

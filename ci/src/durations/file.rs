@@ -98,7 +98,7 @@ impl Found {
     }
 }
 
-/// `["name", 1.5]`
+/// Reads a pair of a name and its seconds: `["name", 1.5]`.
 struct Pair;
 
 impl<'de> serde::de::DeserializeSeed<'de> for Pair {

@@ -28,9 +28,9 @@ pub struct ShardRun<'a> {
 /// The last values of one case.
 #[derive(Clone, Debug, Default)]
 struct Values {
-    /// Where another case had run before it, in seconds.
+    /// Seconds that the case took where another case had run before it.
     later: VecDeque<f64>,
-    /// Where it was the first one, and whatever is set up on demand was on its account.
+    /// Seconds that the case took where it was the first one, with whatever is set up on demand.
     first: VecDeque<f64>,
 }
 

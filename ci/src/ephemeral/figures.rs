@@ -10,7 +10,7 @@ pub struct PreviewCounts {
     pub coming: u64,
     pub up: u64,
     pub going: u64,
-    /// Of those that go: could not be taken down when it was tried last.
+    /// How many of those that go could not be taken down when it was tried last.
     pub stuck: u64,
 }
 

@@ -87,7 +87,8 @@ impl Kept {
         }
     }
 
-    /// One step, as long as nobody is faster; with what it answers. `None`: there is no such environment.
+    /// Changes an environment in one step, again where somebody else was faster, and answers with it and with what
+    /// `step` answered. `None`: there is no such environment.
     pub async fn change<T>(
         &self,
         name: &str,

@@ -32,7 +32,7 @@ impl How {
 }
 
 impl Commands {
-    /// They find everything in their environment.
+    /// The programs of these commands. They read nothing, and find everything in their environment.
     fn recipe(&self) -> Recipe {
         let steps = |argv: &[String]| match argv.is_empty() {
             true => Vec::new(),

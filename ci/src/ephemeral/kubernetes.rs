@@ -15,7 +15,7 @@ const MANAGED: &str = "app.kubernetes.io/managed-by";
 /// A cluster, and what is put into each namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kubernetes {
-    /// The program.
+    /// The program `kubectl`: a name or a path.
     pub kubectl: String,
     /// A context of its configuration; `None`: the current one.
     pub context: Option<String>,
@@ -23,7 +23,7 @@ pub struct Kubernetes {
     pub manifests: PathBuf,
     /// Most of what all of a namespace may ask for, as ResourceQuota names it: `limits.cpu`, `limits.memory`, `pods`.
     pub quota: Vec<(String, String)>,
-    /// Where it answers: `http://web.{name}.svc:8080`.
+    /// The address at which an environment answers: `http://web.{name}.svc:8080`.
     pub address: String,
     /// Seconds until its deployments have to be available.
     pub ready_s: u64,

@@ -15,7 +15,7 @@ use crate::model::Time;
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
 impl Previews {
-    /// Whether one answers.
+    /// Asks whether an environment answers. Errors: it does not, or it could not be asked.
     pub async fn check(
         &self,
         preview: &Preview,
@@ -46,7 +46,8 @@ impl Previews {
         Ok(Some(differences(&here, &there)))
     }
 
-    /// The same for whoever asks by himself: only a few at a time, and before anything is run.
+    /// What differs between an environment and the one that it stands for, for whoever asks by himself: only a few at a
+    /// time, and refused before anything is run.
     pub async fn asked_parity(
         &self,
         preview: &Preview,

@@ -14,14 +14,14 @@ const MAX_WHY: usize = 500;
 /// After so many failed tries in a row to take one down somebody is told, and again whenever there are twice as many.
 const TOLD_AFTER: u32 = 3;
 
-/// Where an environment is in its life.
+/// The phase of an environment's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// It is being brought up. Whether any of it is there is not known.
+    /// The environment is being brought up. Whether any of it is there is not known.
     Coming,
     Up,
-    /// It is to be taken down. Whether anything of it is left is not known.
+    /// The environment is to be taken down. Whether anything of it is left is not known.
     Going,
     Gone,
 }
@@ -38,7 +38,7 @@ pub struct Claim {
 pub struct Preview {
     /// Never given to another one.
     pub name: String,
-    /// As the operator lists it.
+    /// The kind of the environment, by its name in the operator's list.
     pub kind: String,
     pub instance: String,
     pub pipeline: String,
@@ -69,14 +69,14 @@ pub struct Preview {
 /// What is to be done about one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// Nothing before then.
+    /// Nothing is to be done before this time.
     Later(Time),
     TakeDown,
-    /// It is gone for long.
+    /// The environment has been gone for so long that its record may go.
     Forget,
 }
 
-/// Why nothing changes.
+/// Why a step changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error("{0} works on it until then")]
@@ -109,7 +109,7 @@ impl Preview {
         self.phase = phase;
     }
 
-    /// It is there, and answers at `address`. Errors: it is to be taken down all the same.
+    /// The environment came up, and answers at `address`. Errors: it is to be taken down all the same.
     pub fn came(&mut self, holder: &str, address: &str, now: Time) -> Result<(), Refused> {
         if self.phase != Phase::Coming || !self.is_mine(holder, now) {
             return Err(Refused::Late);
@@ -120,7 +120,8 @@ impl Preview {
         Ok(())
     }
 
-    /// It goes, whatever it was. Whoever brings it up now is not interrupted by that: it is taken down behind him.
+    /// From now on the environment is to be taken down, whatever it was. Whoever brings it up now is not interrupted by
+    /// that: it is taken down behind him.
     pub fn let_go(&mut self, why: &str, now: Time) {
         if matches!(self.phase, Phase::Coming | Phase::Up) {
             self.why = cut(why);
@@ -135,7 +136,7 @@ impl Preview {
         }
     }
 
-    /// It was seen although it should be gone: it came up late.
+    /// The environment was seen although it should be gone: it came up late, and is taken down again.
     pub fn came_back(&mut self, now: Time) {
         if self.phase == Phase::Gone {
             self.why = "it was there although it had been taken down".to_owned();
@@ -189,7 +190,8 @@ impl Preview {
         Ok(())
     }
 
-    /// It could not be taken down; `pause`: until it is tried again. Answers whether somebody is to be told.
+    /// The environment could not be taken down; `pause`: until it is tried again. Answers whether somebody is to be
+    /// told.
     pub fn did_not_go(&mut self, holder: &str, why: &str, pause: Duration, now: Time) -> bool {
         self.release(holder);
         if self.phase != Phase::Going {
@@ -243,7 +245,7 @@ mod tests {
         downs_while_it_should_stay: usize,
     }
 
-    /// Where a process ends.
+    /// The moment of a step at which a process ends.
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Crash {
         Never,

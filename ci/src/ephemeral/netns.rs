@@ -9,7 +9,8 @@ pub struct Netns {
     pub run: Vec<String>,
     /// A program that says, in the namespace, whether it answers.
     pub check: Vec<String>,
-    /// Where it answers, seen from inside: `http://127.0.0.1:8080`. Tests enter by `ip netns exec {name}`.
+    /// The address at which an environment answers, seen from inside: `http://127.0.0.1:8080`. Tests enter by
+    /// `ip netns exec {name}`.
     pub address: String,
 }
 

@@ -14,10 +14,10 @@ const PRIVATE: [&str; 6] = ["secret", "token", "password", "passwd", "credential
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Description {
-    /// Of what runs there: a name, and a version or a digest.
+    /// What runs there: for each name its version or its digest.
     pub versions: BTreeMap<String, String>,
     pub configuration: BTreeMap<String, String>,
-    /// Names alone.
+    /// Names of secrets; their values are never here.
     pub secrets: BTreeSet<String>,
 }
 
@@ -29,7 +29,7 @@ pub enum Aspect {
     Secret,
 }
 
-/// One difference. Of private values it is said only that they differ.
+/// Something that differs between two environments. Of private values it is said only that they differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     pub aspect: Aspect,
@@ -103,7 +103,7 @@ pub fn differences(here: &Description, there: &Description) -> Vec<Difference> {
 }
 
 impl Difference {
-    /// One line, for people.
+    /// The difference as one line for people.
     pub fn in_words(&self) -> String {
         let what = match self.aspect {
             Aspect::Version => "version of",

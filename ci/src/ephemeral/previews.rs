@@ -117,7 +117,7 @@ pub struct PreviewParts {
     pub who: String,
     /// `None`: the log alone says it.
     pub teller: Option<Arc<dyn TellStuck>>,
-    /// Where it is said how many there are.
+    /// The counts of environments by phase, which metrics read.
     pub figures: Arc<PreviewFigures>,
 }
 
@@ -180,7 +180,7 @@ impl Previews {
         self.kept.all().await
     }
 
-    /// One of these, by its name.
+    /// An environment by its name; `None`: there is none.
     pub async fn get(&self, name: &str) -> Result<Option<Preview>, StorageError> {
         if is_name(name) { self.kept.get(name).await } else { Ok(None) }
     }
@@ -311,7 +311,7 @@ impl Previews {
         }
     }
 
-    /// It is to be taken down, and who brought it up does so no more.
+    /// Has an environment taken down that this process was bringing up, and does so no more.
     pub async fn give_up(&self, name: &str, why: &str) -> Result<(), StorageError> {
         let now = self.now();
         self.kept
@@ -343,7 +343,7 @@ impl Previews {
         Ok(names)
     }
 
-    /// The same of one by its name. `None`: there is none.
+    /// Has the environment of this name taken down, and answers with it. `None`: there is none.
     pub async fn let_one_go(&self, name: &str, why: &str) -> Result<Option<Preview>, StorageError> {
         let now = self.now();
         let changed = self.kept.change(name, |it| it.let_go(why, now)).await?;

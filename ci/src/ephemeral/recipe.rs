@@ -2,15 +2,15 @@
 
 use crate::model::Time;
 
-/// One program of several that run one after the other.
+/// A program, one of several that run one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     pub argv: Vec<String>,
-    /// What it reads.
+    /// The text on the program's standard input; `None`: it reads nothing.
     pub stdin: Option<String>,
 }
 
-/// Where an environment's address is from.
+/// How the address of an environment is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// The last line that bringing it up prints on standard output.
@@ -30,7 +30,7 @@ pub struct Recipe {
     pub address: Address,
 }
 
-/// Which environment.
+/// The environment that a recipe is for.
 #[derive(Debug, Clone, Copy)]
 pub struct Which<'a> {
     pub name: &'a str,

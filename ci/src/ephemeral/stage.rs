@@ -17,7 +17,8 @@ fn unavailable(error: impl Into<RunnerFault>) -> RunnerError {
     RunnerError { what: "what is known of environments".to_owned(), source: Some(error.into()) }
 }
 
-/// Of what says nothing of the environment the attempt may be followed by another.
+/// What an error means for the attempt at a stage. Errors that say nothing of the environment end it so that another
+/// may follow.
 fn failed(error: PreviewError) -> Result<Ended, RunnerError> {
     match error {
         PreviewError::Storage(error) => Err(unavailable(error)),

@@ -19,16 +19,16 @@ const MAX_TIMINGS: usize = 64;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
     pub attempt: Attempt,
-    /// Where its cases are.
+    /// The report that has the attempt's cases; `None`: there is none.
     pub report: Option<FileRef>,
 }
 
 /// Why a result is no attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoAttempt {
-    /// It was run for another build, and says how long it took there.
+    /// The run was made for another build, and the result says how long it took there.
     Cached,
-    /// It did not run.
+    /// The test did not run.
     DidNotRun,
 }
 

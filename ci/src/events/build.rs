@@ -20,7 +20,7 @@ pub struct Build {
     pub(super) limits: Limits,
     instance: String,
     facts: Facts,
-    /// Where a target is in the facts.
+    /// Indexes of targets in the facts.
     targets: HashMap<TargetKey, usize>,
     /// What is known of targets before their configuration is.
     kinds: BTreeMap<String, (String, Vec<String>)>,
@@ -56,7 +56,7 @@ impl Build {
         Facts { progress: String::from_utf8_lossy(&bytes).into_owned(), ..self.facts.clone() }
     }
 
-    /// The same without what was printed, of which [`Self::facts`] has the end.
+    /// What is known of the build, without what was printed, of which [`Self::facts`] has the end.
     pub fn known(&self) -> &Facts {
         &self.facts
     }

@@ -1,4 +1,4 @@
-//! Which builds told of themselves, in the order in which they began, and by their invocation.
+//! Builds that told of themselves, listed in the order in which they began and found by their invocation.
 //!
 //! | key | what it says |
 //! | --- | --- |

@@ -86,7 +86,7 @@ fn changed<T: PartialEq + Clone>(
     names.into_iter().map(one).filter(|it| it.before != it.after).collect()
 }
 
-/// In this order.
+/// What differs between the two builds themselves, in this order.
 fn facts(before: &Facts, after: &Facts) -> Vec<Changed<String>> {
     let some = |text: &str| Some(text.to_owned()).filter(|it| !it.is_empty());
     let of = |it: &Facts| {
@@ -194,7 +194,7 @@ fn durations(before: &Facts, after: &Facts) -> Vec<Changed<Duration>> {
     both
 }
 
-/// By how much.
+/// The time by which two durations differ.
 fn by(it: &Changed<Duration>) -> Duration {
     it.before.unwrap_or_default().abs_diff(it.after.unwrap_or_default())
 }

@@ -13,16 +13,16 @@ use crate::model::Time;
 pub struct FileRef {
     /// Its path, or what it is (`test.log`).
     pub name: String,
-    /// Where the client says that it is: here, on its own disk, or anywhere.
+    /// The address at which the client says that the file is: at this server, on its own disk, or anywhere.
     pub uri: String,
-    /// Where that is the CAS.
+    /// The blob that the address names; `None`: it names none in the CAS.
     pub blob: Option<BlobName>,
-    /// It is no file, but a symbolic link that leads there.
+    /// The path that a symbolic link leads to; `None`: it is a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
 }
 
-/// Whose build it was, and of what.
+/// Whose build it was, and of which sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     pub commit: Option<String>,
@@ -66,7 +66,7 @@ pub enum TargetOutcome {
     Pending,
     Built,
     Failed,
-    /// It does not fit the platform, or was not asked for.
+    /// The target does not fit the platform, or was not asked for.
     Skipped,
     Aborted,
 }

@@ -1,4 +1,4 @@
-//! Which runs of a build's tests failed in the end.
+//! Finds the tests of a build that failed in the end.
 
 use std::collections::BTreeMap;
 

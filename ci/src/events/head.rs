@@ -7,9 +7,9 @@ use super::wire::StreamKey;
 use crate::model::Time;
 use crate::storage::{Expect, Write};
 
-/// Where heads are: `events/streams/STREAM`.
+/// How keys of heads begin: `events/streams/STREAM`.
 pub(super) const HEADS: &str = "events/streams/";
-/// Where it says that a stream has ended and takes nothing more: `events/closed/STREAM`.
+/// How keys of records begin that say that a stream has ended and takes nothing more: `events/closed/STREAM`.
 const CLOSED: &str = "events/closed/";
 
 /// What a chunk takes beside its events: its blob, its pin, its record.
@@ -20,9 +20,10 @@ pub(super) const EVENT_COST: u64 = 64;
 /// Bounds on what streams may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamLimits {
-    /// Of one stream. What comes beyond is numbered and not kept; with twice as much it is refused.
+    /// Bytes that one stream may take. What comes beyond is numbered and not kept; with twice as much it is refused.
     pub stream: u64,
-    /// Of all streams of one instance. Beyond it the oldest ones go; with twice as much no further one begins.
+    /// Bytes that all streams of one instance may take. Beyond it the oldest ones go; with twice as much no further one
+    /// begins.
     pub instance: u64,
 }
 
@@ -36,7 +37,7 @@ impl Default for StreamLimits {
 pub(super) struct Head {
     /// The hash of its instance's name.
     pub instance: String,
-    /// Whose credential began it; nothing where nobody is asked.
+    /// The owner of the credential that began the stream; `None`: nobody was asked who calls.
     pub owner: Option<String>,
     #[serde(default)]
     pub chunks: u64,
@@ -45,7 +46,7 @@ pub(super) struct Head {
     /// When something was appended last.
     pub at: Time,
     pub finished: bool,
-    /// It is in as few chunks as it can be.
+    /// Whether the stream is in as few chunks as it can be.
     #[serde(default)]
     pub compacted: bool,
 }

@@ -55,7 +55,7 @@ pub enum LogError {
 /// What became of events that were to be appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
-    /// They are durable.
+    /// The events are durable.
     Done,
     /// Somebody else has written there; the stream is durable up to this event.
     Behind { durable: u64, is_finished: bool },
@@ -72,7 +72,7 @@ pub(super) struct Chunk {
     pub(super) at: Time,
 }
 
-/// All streams.
+/// All streams of build events, in chunks that are blobs and records that say what these hold.
 pub struct EventLog {
     pub(super) segments: Arc<dyn Segments>,
     pub(super) records: Arc<dyn Records>,
@@ -171,7 +171,7 @@ impl EventLog {
         self.append_with(stream, now, (first, entries), None).await
     }
 
-    /// The same with what is known of the stream by then.
+    /// Appends events as [`Self::append`] does; `head` says what is known of the stream by then.
     pub(super) async fn append_with(
         &self,
         stream: &StreamKey,
@@ -255,7 +255,8 @@ pub fn read_chunk(bytes: &[u8]) -> Result<(u64, Vec<KeptEvent>), Damage> {
     Ok((first, entries.collect::<Result<_, _>>()?))
 }
 
-/// The same one after the other: decoded, all of them take many times the bytes that they are kept as.
+/// Opens a chunk, whose events come one after the other: decoded, all of them take many times the bytes that they are
+/// kept as.
 fn open_chunk(bytes: &[u8]) -> Result<(u64, Entries), Damage> {
     let raw = storage::open(KIND, VERSION, bytes, MAX_CHUNK)?;
     let first = raw.first_chunk::<8>().ok_or(Damage::Short)?;

@@ -2,7 +2,7 @@
 
 use super::wire::StreamKey;
 
-/// Where records of chunks begin.
+/// How keys of records of chunks begin.
 pub(super) const CHUNKS: &str = "events/chunks/";
 
 pub(super) fn stream_name(stream: &StreamKey) -> String {

@@ -24,11 +24,11 @@ impl Default for OrderLimits {
 /// What became of an event that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It is new. It, and perhaps some that waited for it, can be taken: [`Order::take`].
+    /// The event is new. It, and perhaps some that waited for it, can be taken: [`Order::take`].
     Taken,
-    /// It waits for others.
+    /// The event waits for earlier ones.
     Early,
-    /// It came before: acknowledge it when it is durable, which it may be already.
+    /// The event came before: acknowledge it when it is durable, which it may be already.
     Again,
 }
 
@@ -100,7 +100,7 @@ impl<T> Order<T> {
         Ok(Step::Taken)
     }
 
-    /// Those that have waited for what is here now.
+    /// Accepts the events that came early and have waited for what is here now.
     fn accept_early(&mut self) {
         while let Some(entry) = self.early.first_entry().filter(|it| *it.key() == self.received + 1)
         {

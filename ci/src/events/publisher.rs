@@ -64,7 +64,7 @@ pub enum PublisherError {
 pub enum Taken {
     /// Take more while there are more at hand, then commit.
     More,
-    /// Commit now.
+    /// Commit now, before more is taken.
     Commit,
 }
 
@@ -82,7 +82,7 @@ pub struct Committed {
 /// Who sends a stream, and what it may take.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
-    /// Whose credential it is; nothing where nobody is asked.
+    /// The owner of the credential that sends the stream; `None`: nobody is asked who calls.
     pub owner: Option<String>,
     pub limits: StreamLimits,
 }
@@ -100,7 +100,7 @@ pub struct Publisher {
     pending_bytes: usize,
     noted: Option<(Time, Summary)>,
     limits: StreamLimits,
-    /// As it was written last; `cost` is ahead of that by what waits.
+    /// The head as it was written last; `cost` is ahead of that by what waits.
     head: Head,
     written_cost: u64,
 }

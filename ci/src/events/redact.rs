@@ -48,7 +48,7 @@ fn is_client_environment(argument: &str) -> bool {
     flag.starts_with("client_env=") || flag == "client_env"
 }
 
-/// One argument.
+/// One argument of a command line without what is secret in it.
 pub fn argument(argument: &str) -> String {
     let flag = argument.strip_prefix("--").unwrap_or("");
     let Some((flag, value)) = flag.split_once('=') else { return without_user(argument) };

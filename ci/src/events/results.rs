@@ -17,7 +17,7 @@ const MAX_FILES: usize = 64;
 /// Bytes of what the build tool says of a run.
 const MAX_DETAILS: usize = 1024;
 
-/// One attempt, or what a cache answered in its place.
+/// One attempt at a test, or what a cache answered in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestRun {
     pub slot: Slot,

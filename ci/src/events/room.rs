@@ -21,7 +21,7 @@ struct Aged {
     at: Time,
     cost: u64,
     name: String,
-    /// It has not ended.
+    /// Whether the stream has not ended.
     goes_on: bool,
 }
 

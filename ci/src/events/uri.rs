@@ -1,4 +1,4 @@
-//! Where build events say that files are.
+//! Reads the addresses under which build events name files.
 
 use crate::attempts::BlobName;
 

@@ -11,13 +11,13 @@ use super::{redact, uri};
 use crate::attempts::{BlobName, name};
 use crate::model::Time;
 
-/// Which stream an event belongs to. A build tool has one of its own, and so has whoever starts it.
+/// The stream that an event belongs to. A build tool has one of its own, and so has whoever starts it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StreamKey {
     pub instance: String,
     pub build: String,
     pub invocation: String,
-    /// As in the protocol: 1 controller, 2 worker, 3 tool.
+    /// Who sends the stream, as the protocol numbers it: 1 controller, 2 worker, 3 tool.
     pub component: i32,
 }
 
@@ -31,7 +31,7 @@ pub enum KeptEvent {
     Other,
     /// The last one of its stream.
     Finished,
-    /// One that is not kept, since its stream has more than it may.
+    /// An event that is not kept, since its stream has more than it may.
     Cut,
 }
 
@@ -67,8 +67,8 @@ pub struct Ordered {
     pub bytes: usize,
 }
 
-/// Of a message; nothing when it says of no stream. What cannot be read within it is kept as [`KeptEvent::Other`]:
-/// an event of a newer Bazel must not end a stream.
+/// Decodes an event from a message; `None` when the message names no stream. What cannot be read within it is kept as
+/// [`KeptEvent::Other`]: an event of a newer Bazel must not end a stream.
 pub fn decode(instance: &str, message: bes::OrderedBuildEvent) -> Option<Ordered> {
     let stream = message.stream_id?;
     let stream = StreamKey {

@@ -33,7 +33,7 @@ const MAX_WITH_CASES: u32 = 64;
 #[derive(Debug, Default)]
 struct Known {
     times: ShardTimes,
-    /// `None`: never.
+    /// When the times were read from the history; `None`: never.
     read: Option<Instant>,
     is_wanted: bool,
 }

@@ -44,17 +44,17 @@ impl ShardTimes {
         Self { count, shards: shards.collect(), cases: dealt(&own, count) }
     }
 
-    /// Of how many shards each is known by itself; 0: of none.
+    /// The number of shards that the test was run in last, by which times are known; 0: nothing is known.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// Of each shard it is known what it takes.
+    /// Whether the time of each shard is known.
     pub fn is_complete(&self) -> bool {
         !self.shards.is_empty() && self.shards.iter().all(Option::is_some)
     }
 
-    /// The same, with the cases that others of as many shards have.
+    /// These times, with the cases of another run that has as many shards.
     pub fn with_cases_of(self, other: Self) -> Self {
         let cases = if other.count == self.count { other.cases } else { self.cases };
         Self { cases, ..self }

@@ -14,17 +14,17 @@ use statrs::function::gamma::checked_gamma_lr;
 use super::{Piece, Signature};
 use crate::model::{Subject, Time};
 
-/// So many subjects make a cluster.
+/// Subjects that make a cluster.
 const LEAST: usize = 3;
-/// Of subjects that are not known to fail, it takes fewer on one worker or at one time.
+/// Subjects that make a cluster where they are not known to fail, and fail on one worker or at one time.
 const LEAST_UNKNOWN: usize = 2;
-/// So many failures can be an outage of everything.
+/// Failures that it takes at least for an outage of everything.
 const LEAST_OUTAGE: usize = 5;
 /// How improbable as many failures of these must be, by chance.
 const SURPRISE: f64 = 1e-2;
 /// How improbable it must be that as many of an earlier event fail together again.
 const SURPRISE_AGAIN: f64 = 1e-4;
-/// Where this share of all runs fail it is an outage, whoever failed together before.
+/// The share of all runs that have to fail for an outage, whoever failed together before.
 const OUTAGE_SHARE: f64 = 0.5;
 /// An event goes on while the next failures of its cause come within this time.
 const LULL: Duration = Duration::from_secs(3600);

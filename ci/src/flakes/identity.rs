@@ -55,7 +55,7 @@ impl Identity {
         Self(short)
     }
 
-    /// As it is stored.
+    /// The identity as it is stored.
     pub fn bytes(self) -> [u8; 16] {
         self.0
     }

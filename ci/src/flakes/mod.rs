@@ -1,4 +1,4 @@
-//! Which tests are flaky, on evidence: equal inputs and different outcomes.
+//! Finds out which tests are flaky, on evidence: equal inputs and different outcomes.
 //!
 //! A run has an [`Identity`], its failure a [`Signature`]. What runs of one subject said is its [`History`]:
 //! how strong the evidence is, and how often it fails. [`clusters`] finds failures with a common cause, so

@@ -7,7 +7,7 @@ use statrs::function::beta::{checked_beta_reg, ln_beta};
 /// steady, that more of them would say more; and the incomplete Beta function stays exact.
 const MAX_RUNS: f64 = 2_000.0;
 
-/// Of 22,245 tests that ran 10,000 times and more each, 811 failed now and then.
+/// The share of tests that are flaky: of 22,245 that ran 10,000 times and more each, 811 failed now and then.
 const FLAKY_SHARE: f64 = 811.0 / 22_245.0;
 
 /// One Beta distribution of a mixture; `failures` and `passes` are its two parameters, also called alpha and

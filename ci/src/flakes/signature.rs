@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 const MAX_BYTES: usize = 16 * 1024;
 const MAX_LINES: usize = 64;
 
-/// Where temporary files are; what is below has names that nobody sees twice.
+/// Directories of temporary files; what is below has names that nobody sees twice.
 const TEMPORARY: [&str; 6] =
     ["/tmp/", "/var/tmp/", "/var/folders/", "/private/", "/dev/shm/", "/run/user/"];
 const UNITS: [&str; 14] =
@@ -24,7 +24,7 @@ const NAMES_OF_TIME: [&str; 19] = [
 pub struct Signature(u64);
 
 impl Signature {
-    /// Of a failure's message and trace; nothing when there is no text to go by.
+    /// The signature of a failure's message and trace; `None` when there is no text to go by.
     pub fn of(text: &str) -> Option<Self> {
         let text = normalised(text);
         if text.is_empty() {
@@ -36,7 +36,7 @@ impl Signature {
         Some(Self(u64::from_be_bytes(short)))
     }
 
-    /// As it is stored.
+    /// The signature as it is stored.
     pub fn bits(self) -> u64 {
         self.0
     }

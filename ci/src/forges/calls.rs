@@ -120,7 +120,7 @@ pub fn is_open(body: &[u8]) -> Option<bool> {
     Some(matches!(it.state.as_str(), "open" | "opened"))
 }
 
-/// From Developer on.
+/// GitLab's lowest access level that may push: Developer.
 const GITLAB_PUSHES: u64 = 30;
 
 #[derive(Deserialize)]

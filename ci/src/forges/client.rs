@@ -28,10 +28,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// Why a request came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failed {
-    /// The same may do later, and not before `after` where the forge says so.
+    /// The same request may do later, and not before `after` where the forge says so.
     #[error("{why}")]
     Later { why: String, after: Option<Duration> },
-    /// The same would be refused again.
+    /// The same request would be refused again.
     #[error("{0}")]
     Refused(String),
 }

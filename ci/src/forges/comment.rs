@@ -3,7 +3,7 @@
 
 use super::status::Rejection;
 
-/// Of what the check printed.
+/// Lines that a comment has of what the check printed.
 const MAX_LINES: usize = 40;
 const MAX_CHARACTERS: usize = 6_000;
 

@@ -31,7 +31,7 @@ impl Order {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     Pong,
-    /// One at least.
+    /// Queues are asked; the list has one order at least.
     Ask(Vec<Order>),
     /// The forge has to be asked first whether the person may push. If not, what is in `anyway` stands alone.
     Check {
@@ -46,7 +46,7 @@ pub enum Decision {
     Turned(Turned),
 }
 
-/// Why nothing follows.
+/// Why nothing follows from a delivery.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ignored {
     #[error("queues do nothing about such events")]

@@ -15,12 +15,12 @@ pub struct Malformed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub number: u64,
-    /// Where it is to land.
+    /// The repository that the change is to land in.
     pub repository: String,
     /// The branch it is to land on.
     pub base: String,
     pub branch: String,
-    /// Where the branch is; nothing where the forge does not say.
+    /// The commit that the branch is at; `None` where the forge does not say.
     pub head: Option<Commit>,
     /// Its branch is in another repository, or in none any more.
     pub foreign: bool,
@@ -50,11 +50,11 @@ pub enum Happened {
     Unlabeled(String),
     /// Its labels changed, and which one is not said.
     Relabeled,
-    /// It was opened, again perhaps, or is no draft any more.
+    /// The change was opened, perhaps again, or is no draft any more.
     Offered,
     Drafted,
     Closed,
-    /// It was to land on this branch before.
+    /// The change was to land on this branch before, and is to land on another one now.
     Retargeted(String),
     /// Its branch was pushed to.
     Pushed,
@@ -89,7 +89,7 @@ pub enum Event {
         said: Said,
         at: Option<Time>,
     },
-    /// Some branch moved.
+    /// Some branch was pushed to.
     Pushed,
     /// Nothing that a queue does anything about.
     Other,

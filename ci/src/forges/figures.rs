@@ -24,7 +24,7 @@ pub struct ForgeFigures {
     pub failures: u64,
 }
 
-/// The same while it is counted.
+/// The figures of a forge while they are counted.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub asked: AtomicU64,
@@ -37,7 +37,7 @@ pub struct Counts {
     pub failures: AtomicU64,
 }
 
-/// One more.
+/// Adds one to a counter.
 pub fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
@@ -58,7 +58,7 @@ impl Counts {
         }
     }
 
-    /// So many tries in a row failed.
+    /// Notes how many tries in a row have failed.
     pub fn failing(&self, failures: u32) {
         self.failures.store(u64::from(failures), Ordering::Relaxed);
     }

@@ -15,19 +15,19 @@ const MAX_NAME: usize = 40;
 /// Bytes of a repository's path.
 const MAX_REPOSITORY: usize = 200;
 
-/// Whose webhooks and whose API.
+/// The make of a forge, which says how its webhooks and its API look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     GitHub,
     GitLab,
-    /// Forgejo as well.
+    /// Gitea, and Forgejo as well.
     Gitea,
 }
 
 impl Kind {
     pub const ALL: [Self; 3] = [Self::GitHub, Self::GitLab, Self::Gitea];
 
-    /// As configuration names it.
+    /// The make as configuration names it.
     pub fn word(self) -> &'static str {
         match self {
             Self::GitHub => "github",
@@ -101,7 +101,7 @@ impl fmt::Display for Repository {
     }
 }
 
-/// Which queue lands on a branch.
+/// Which queue lands changes on a branch.
 #[derive(Clone, Debug)]
 pub struct Binding {
     pub repository: Repository,
@@ -120,7 +120,7 @@ pub struct Rules {
     pub people: Vec<String>,
     /// Whether the forge can be asked who may push.
     pub roles: bool,
-    /// Of what is queued without one.
+    /// The priority of changes that are queued without one.
     pub priority: u8,
 }
 

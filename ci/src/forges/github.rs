@@ -64,7 +64,7 @@ struct BaseChange {
 #[derive(Deserialize)]
 struct Changes {
     base: Option<BaseChange>,
-    /// Of Gitea.
+    /// The branch that the change was to land on before, as Gitea says it.
     #[serde(rename = "ref")]
     branch: Option<Before>,
 }

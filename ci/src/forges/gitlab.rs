@@ -133,7 +133,7 @@ fn happened(it: &MergeRequestEvent) -> Vec<Happened> {
     }
 }
 
-/// One update may say several things.
+/// What an update of a merge request says, which may be several things.
 fn updated(it: &MergeRequestEvent) -> Vec<Happened> {
     let mut happened = Vec::new();
     if it.object_attributes.oldrev.is_some() {

@@ -16,17 +16,17 @@ pub struct Turned {
     pub repository: String,
     pub commit: Commit,
     pub why: String,
-    /// It can be later.
+    /// Whether the change can be queued later.
     pub waits: bool,
 }
 
-/// One end of what is left for a forge.
+/// The end for whoever tells a forge, at which counts and what was turned down are heard.
 pub struct Heard {
     pub counts: Arc<Counts>,
     pub turned: mpsc::Receiver<Turned>,
 }
 
-/// The other end.
+/// The end for deliveries of a forge, at which they leave counts and what was turned down.
 #[derive(Default)]
 pub struct Left {
     pub counts: Arc<Counts>,

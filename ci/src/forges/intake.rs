@@ -30,7 +30,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Refused deliveries are logged so often.
 const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
-/// Where requests go.
+/// The queues that requests go to.
 #[async_trait]
 pub trait Desks: Send + Sync + 'static {
     /// Durable when it returns. `by`: who asks, for people.
@@ -40,7 +40,7 @@ pub trait Desks: Send + Sync + 'static {
 /// Why a queue does not take a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
-    /// It would say the same again.
+    /// The queue would say the same again.
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]
@@ -66,7 +66,7 @@ pub enum Accepted {
     Pong,
     /// Queues were asked, for people.
     Asked(String),
-    /// It was acted on before.
+    /// The delivery was acted on before.
     Known,
     /// Nothing follows, and why.
     Ignored(String),
@@ -106,7 +106,7 @@ pub struct Admitted {
     head: Head,
 }
 
-/// One forge, and what it has sent.
+/// A forge, and what it has sent.
 struct Door {
     forge: Forge,
     known: Known,

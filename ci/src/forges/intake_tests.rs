@@ -22,7 +22,7 @@ use crate::services::Clock;
 use crate::storage::memory::Memory;
 
 const SECRET: &str = "It's a Secret to Everybody";
-/// 2026-01-01T00:00:00Z.
+/// The time of these tests, 2026-01-01T00:00:00Z, in milliseconds since the Unix epoch.
 const NOW: u64 = 1_767_225_600_000;
 
 #[derive(Clone)]

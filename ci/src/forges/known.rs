@@ -24,7 +24,7 @@ use crate::storage::{Expect, Records, StorageError, Write};
 pub const WINDOW: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// Deliveries of one forge that are known.
 const MAX_KNOWN: usize = 5_000;
-/// So many are begun between looks at what is too old.
+/// Deliveries that are begun between two looks at what is too old.
 const BETWEEN_SWEEPS: u64 = 64;
 /// Removed at once; two records each.
 const SWEPT: usize = 400;
@@ -65,11 +65,11 @@ impl Names {
 /// How a delivery begins.
 #[derive(Debug)]
 pub enum Begun {
-    /// It has to be ended, or given up.
+    /// The delivery is new: it has to be ended, or given up.
     New(Taken),
-    /// It was acted on before.
+    /// The delivery was acted on before.
     Known,
-    /// It is acted on at this moment.
+    /// The delivery is acted on at this moment.
     Busy,
 }
 
@@ -115,7 +115,7 @@ impl Known {
         }
     }
 
-    /// One of the names is known: it was done, or whoever began it may be gone.
+    /// Begins a delivery of which one of the names is known: it was done, or whoever began it may be gone.
     async fn begin_again(&self, names: Names, now: Time) -> Result<Begun, StorageError> {
         let mut writes = Vec::new();
         for name in &names.0 {

@@ -22,7 +22,7 @@ const MAC: usize = 32;
 /// What the headers of a delivery say.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// As the forge names it.
+    /// The kind of event, as the forge names it.
     pub event: String,
     /// What the forge calls this delivery, and calls it again when it delivers it again.
     pub id: Option<String>,

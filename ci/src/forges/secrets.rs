@@ -107,7 +107,7 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Reads all files.
+    /// Reads the files of all forges. Errors: one of them cannot be used.
     pub fn load(forges: &[Forge]) -> Result<Self, SecretError> {
         let files =
             |it: &Forge| (it.name.clone(), it.kind, it.secret_file.clone(), it.token_file.clone());

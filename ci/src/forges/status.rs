@@ -19,7 +19,7 @@ pub enum StatusState {
     Running,
     Success,
     Failure,
-    /// It left the queue, and nobody knows whether it is good.
+    /// The change left the queue, and nobody knows whether it is good.
     Left,
 }
 
@@ -27,7 +27,7 @@ pub enum StatusState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     pub commit: Commit,
-    /// Of this branch; nothing where it is in another repository.
+    /// The branch of the commit; `None` where it is in another repository.
     pub branch: Option<Branch>,
     pub state: StatusState,
     pub description: String,
@@ -159,7 +159,7 @@ impl Pages<'_> {
     }
 }
 
-/// One line that is not too long.
+/// The first line of a description, cut to what a status may have.
 fn clipped(words: &str) -> String {
     let line = kiln_net::causes::one_line(words);
     if line.chars().count() <= MAX_DESCRIPTION {

@@ -28,7 +28,7 @@ const AT_ONCE: usize = 20;
 /// Tries of a comment: statuses do not wait for it.
 const COMMENT_TRIES: u32 = 3;
 
-/// Tells one forge.
+/// Tells one forge what became of changes.
 pub struct Teller {
     api: Api,
     queues: Queues,
@@ -56,7 +56,7 @@ impl Teller {
         Self { api, queues, feed, base_url: base_url.to_owned(), heard }
     }
 
-    /// Until `stop`.
+    /// Tells the forge of what happens, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let forge = self.api.forge().name.clone();
         let mut failures = 0;

@@ -148,7 +148,7 @@ mod tests {
         Attempt { key, failed, passed_too }
     }
 
-    /// As good as certain of one rate.
+    /// A distribution that is as good as certain of one rate.
     fn rate(rate: f64) -> Mixture {
         let (failures, passes) = (rate * 1e9, (1.0 - rate) * 1e9);
         Mixture::new([Part { weight: 1.0, failures, passes }]).unwrap()

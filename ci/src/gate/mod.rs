@@ -21,7 +21,7 @@ pub use kpi::{
 /// What a run of tests came to.
 #[derive(Clone, Debug)]
 pub struct Run<'a> {
-    /// Whose quarantine counts.
+    /// The instance whose quarantine counts.
     pub instance: &'a str,
     /// Why it did not complete, if it did not: it was cancelled, a target did not build, results are missing.
     pub incomplete: Option<&'a str>,
@@ -34,7 +34,7 @@ pub struct Run<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     pub subject: Subject,
-    /// When it failed.
+    /// When the test failed.
     pub at: Time,
     pub signature: Option<Signature>,
     /// Whether failures that looked like this were flaky before this run.
@@ -74,7 +74,7 @@ pub enum Finding {
     Quarantined,
     /// Not in quarantine when it failed, but the same inputs have passed.
     Proven,
-    /// Fails always.
+    /// The test fails always.
     Broken,
     /// Passed in between, but has failed too often in a row for what it is known to do.
     Streak,

@@ -1,4 +1,4 @@
-//! Which segments there are, as records.
+//! The catalogue of segments: records that say which ones there are.
 //!
 //! | key | what it says |
 //! | --- | --- |

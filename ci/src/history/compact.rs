@@ -128,7 +128,7 @@ impl History {
         self.replace(snapshot, names, &[], Some(write(attempts, now)?), now).await
     }
 
-    /// Of attempts what they came to is kept alone.
+    /// Keeps of old attempts only what they came to, day by day.
     async fn age(
         &self,
         snapshot: &Snapshot,
@@ -166,7 +166,7 @@ impl History {
         segment::read_all(&bytes).map_err(|source| damaged(it, source))
     }
 
-    /// One step in the catalogue: segments go, and what was made of them comes.
+    /// Replaces segments by what was made of them, in one step of the catalogue.
     async fn replace(
         &self,
         snapshot: &Snapshot,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::attempts::Attempt;
 use crate::model::Outcome;
 
-/// One day of one test, in all its shards and runs.
+/// What attempts at one test came to on one day, in all its shards and runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Day {
     pub passed: u64,
@@ -20,7 +20,7 @@ pub struct Day {
     pub first: u64,
     /// First attempts that failed, while the same invocation has a pass with equal inputs.
     pub flaky: u64,
-    /// Of attempts that passed, in milliseconds.
+    /// Milliseconds that attempts which passed took together, and (`longest`) the longest of them.
     pub took: u64,
     pub longest: u64,
 }

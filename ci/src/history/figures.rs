@@ -16,7 +16,7 @@ const MAX_FAILED: usize = 50;
 /// Tests that are looked at, so that memory is bounded.
 const MAX_TESTS: usize = 50_000;
 
-/// Of the last days.
+/// What tests cost, and how far they can be trusted, over the last days.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     pub days: BTreeMap<u64, Day>,
@@ -39,13 +39,13 @@ pub struct SuiteRun {
     pub retries: Duration,
 }
 
-/// Of the newest invocations.
+/// What is known of the newest invocations.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub struct Suites {
     pub invocations: u64,
     /// No test failed in all its attempts.
     pub well: u64,
-    /// Of these: a test failed and passed, so that without retries they would have been red.
+    /// How many of the well ones had a test that failed and passed, so that without retries they would have been red.
     pub false_red: u64,
     /// The chance of that by the flake rates of the tests that ran, on average over the well ones.
     pub predicted: Option<f64>,

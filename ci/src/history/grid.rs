@@ -17,7 +17,7 @@ pub const MAX_COLUMNS: usize = 1000;
 /// Invocations that are looked through for columns, the newest ones.
 const MAX_INVOCATIONS: usize = 50_000;
 
-/// What stands across.
+/// What the columns of a grid are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Across {
     /// Runs of no known commit are left out.
@@ -26,13 +26,13 @@ pub enum Across {
     Invocations,
 }
 
-/// Which columns a grid has.
+/// Says which columns a grid has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GridQuery {
     pub across: Across,
-    /// Of one instance alone.
+    /// The instance whose runs count; `None`: those of all.
     pub instance: Option<String>,
-    /// Of one branch alone.
+    /// The branch whose runs count; `None`: those of all.
     pub branch: Option<String>,
     /// At most so many columns, the newest ones.
     pub columns: usize,
@@ -43,7 +43,7 @@ pub struct GridQuery {
 pub struct Column {
     pub name: String,
     pub commit: Option<String>,
-    /// Of the invocation that began last.
+    /// The branch of the invocation that began last.
     pub branch: Option<String>,
     /// When its first test began.
     pub began: Time,
@@ -59,7 +59,7 @@ pub enum CellState {
     Passed,
     /// The infrastructure failed, and nothing else is known.
     Infrastructure,
-    /// Failed and passed.
+    /// The test failed and passed.
     Flaky,
     TimedOut,
     Failed,
@@ -69,7 +69,7 @@ pub enum CellState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
     pub state: CellState,
-    /// Of the attempt that took longest.
+    /// What the attempt took that took longest.
     pub took: Option<Duration>,
     pub attempts: u32,
     /// How many shards and runs of the test are in this cell.
@@ -212,7 +212,7 @@ impl History {
         Ok(())
     }
 
-    /// Which of these tests, which are in order, have which runs in a segment.
+    /// Which of these tests a segment has, by their indexes, and which of its runs are theirs. `tests` are in order.
     async fn rows_of(
         &self,
         it: &SegmentMeta,
@@ -282,7 +282,7 @@ impl History {
     }
 }
 
-/// Where the columns are.
+/// The places of columns in a row, by their names.
 struct Places<'a> {
     query: &'a GridQuery,
     by_name: HashMap<&'a str, usize>,
@@ -381,7 +381,7 @@ fn cells(mut marks: Vec<Mark>, columns: usize) -> Vec<Option<Cell>> {
     cells
 }
 
-/// Of one run and shard.
+/// The state of one run and shard, by the marks of its attempts.
 fn state(group: &[Mark]) -> Option<CellState> {
     let has = |outcome| group.iter().any(|it| it.outcome == outcome);
     let failed = has(Outcome::Failed) || has(Outcome::TimedOut);

@@ -79,7 +79,7 @@ pub trait Tap: Send + Sync + 'static {
     /// What is written in the step in which these are committed.
     fn writes(&self, now: Time, attempts: &[Attempt]) -> Vec<Write>;
 
-    /// They have been committed.
+    /// Is told that the attempts have been committed.
     fn committed(&self);
 }
 
@@ -121,7 +121,7 @@ impl History {
         }
     }
 
-    /// The same history; who taps it hears of what is committed through it.
+    /// This history, with a tap that hears of what is committed through it.
     pub fn tapped(self, tap: Option<Arc<dyn Tap>>) -> Self {
         Self { tap, ..self }
     }
@@ -226,7 +226,7 @@ mod tests {
         assert!(history.crowded().now_or_never().is_none());
     }
 
-    /// Of a hundred tests.
+    /// As many attempts at a hundred tests.
     fn many(count: u64) -> Vec<Attempt> {
         let of = |number: u64| {
             executed(&format!("//a:t{}", number % 100), number, number, Outcome::Passed)

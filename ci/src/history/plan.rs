@@ -20,7 +20,7 @@ pub struct Policy {
     pub settle_count: usize,
     pub settle_weight: u64,
     pub settle_after: Duration,
-    /// So many segments of about one size become one.
+    /// How many segments of about one size become one.
     pub fan: usize,
     /// Attempts are kept for so long; what they came to by day, for longer.
     pub keep_attempts: Duration,
@@ -47,14 +47,14 @@ impl Default for Policy {
     }
 }
 
-/// One step. All name segments.
+/// One step of maintenance. All of them name segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Fresh segments become one.
     Settle(Vec<String>),
     /// Small segments become a larger one.
     Merge(Vec<String>),
-    /// Of old segments what they came to is kept alone.
+    /// Of old segments only what they came to is kept.
     Age(Vec<String>),
     /// The oldest days go.
     Drop(Vec<String>),
@@ -85,7 +85,7 @@ fn settle(fresh: &[Fresh], now: Time, policy: &Policy) -> Option<Task> {
     is_due.then(|| Task::Settle(some.into_iter().take(MAX_SETTLED).collect()))
 }
 
-/// As many as stay within a sum, but at least one.
+/// Names of as many segments as stay within a sum, but of one at least.
 fn up_to<'a>(
     segments: impl Iterator<Item = &'a SegmentMeta>,
     most: u64,

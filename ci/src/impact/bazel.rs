@@ -12,11 +12,11 @@ use super::hash::{Hash, Hasher};
 /// How targets follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// One message holds all of them: `--output=proto`.
+    /// One message holds all targets: `--output=proto`.
     Whole,
-    /// Each has its length before it: `--output=streamed_proto`.
+    /// Each target has its length before it: `--output=streamed_proto`.
     Streamed,
-    /// One message holds all of them, one for each configuration: what `bazel cquery --output=proto` prints.
+    /// One message holds all targets, one for each configuration: what `bazel cquery --output=proto` prints.
     Configured,
 }
 
@@ -43,7 +43,8 @@ pub enum GraphError {
     Cut(usize),
 }
 
-/// Where a rule was written, and by which macro's line: moving a rule changes nothing that is built.
+/// Attributes that say where a rule was written, and by which macro's line: moving a rule changes nothing that is
+/// built.
 const PLACES: [&str; 2] = ["generator_location", "$rule_location"];
 
 impl Graph {

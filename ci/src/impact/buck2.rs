@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::graph::{Graph, Kind, Node, SourceFile};
 use super::hash::Hasher;
 
-/// Where cells are, by their names: absolute directories.
+/// Absolute directories of cells, by the names of the cells.
 pub type Cells = BTreeMap<String, String>;
 
 #[derive(Debug, Error)]

@@ -7,15 +7,15 @@ use super::snapshot::{Snapshot, Target};
 /// Why a target is affected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It changed itself: its rule, an attribute, its content.
+    /// The target changed itself: its rule, an attribute, its content.
     Changed,
-    /// There was none of this name.
+    /// There was no target of this name before.
     New,
     /// This dependency of it is affected, and one step nearer to the change.
     Dependency(String),
     /// A tag says that it depends on more than its inputs.
     Tag(String),
-    /// Everything is.
+    /// Everything is affected.
     Everything,
 }
 

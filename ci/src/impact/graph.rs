@@ -14,7 +14,7 @@ pub enum Kind {
     Generated,
 }
 
-/// A source file.
+/// A source file of a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFile {
     /// Relative to the package, with slashes.
@@ -36,12 +36,12 @@ pub enum Content {
 pub struct Node {
     pub label: String,
     pub kind: Kind,
-    /// Of the target alone. `None` for a source file: its content says it.
+    /// The hash of the target alone. `None` for a source file: its content says it.
     pub own: Option<Hash>,
-    /// Of the target and of what it depends on, as far as the tool hashes that.
+    /// The hash of the target and of what it depends on, as far as the tool hashes that.
     pub whole: Option<Hash>,
     pub tags: Vec<String>,
-    /// Labels.
+    /// Labels of the target's direct dependencies.
     pub deps: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Where each label is in `nodes`. The last one counts of a label that is there twice.
+    /// Indexes of labels in `nodes`. The last one counts of a label that is there twice.
     pub(super) fn places(&self) -> HashMap<&str, usize> {
         let named = self.nodes.iter().enumerate();
         named.map(|(place, node)| (node.label.as_str(), place)).collect()

@@ -1,4 +1,4 @@
-//! Which targets a change affects.
+//! Finds out which targets a change affects.
 //!
 //! A [`Graph`] is what a build tool says of a commit's targets; with the content of source files it becomes
 //! a [`Snapshot`]: for each target a hash of everything that it is made from. A target whose hash differs

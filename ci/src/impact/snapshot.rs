@@ -17,12 +17,12 @@ pub struct Target {
     pub class: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Of the target alone, where it is known.
+    /// The hash of the target alone, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own: Option<Hash>,
-    /// Of the target and all that it depends on.
+    /// The hash of the target and of all that it depends on.
     pub whole: Hash,
-    /// Labels.
+    /// Labels of the target's direct dependencies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deps: Vec<String>,
 }

@@ -25,7 +25,7 @@ impl Kind {
     }
 }
 
-/// One such element.
+/// An element of a case that says how an attempt at it ended: `<failure>`, `<skipped>` and the like.
 #[derive(Debug)]
 pub struct Ending {
     pub kind: Kind,
@@ -37,7 +37,7 @@ pub struct Ending {
 /// A `<testcase>`, or a suite that failed by itself.
 #[derive(Debug)]
 pub struct Case {
-    /// It is the suite itself, which has no case of its own.
+    /// Whether this is the suite itself, which has no case of its own.
     pub is_suite: bool,
     pub name: CaseName,
     pub duration: Option<Duration>,
@@ -55,7 +55,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Of the attributes `status` and `result`, in the words of googletest, CTest and others.
+    /// The status that the attributes `status` and `result` stand for, in the words of googletest, CTest and others.
     pub fn of(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {
             "notrun" | "disabled" | "skipped" | "suppressed" | "ignored" => Self::Skipped,
@@ -129,7 +129,7 @@ fn some(message: String) -> Option<String> {
     (!message.is_empty()).then_some(message)
 }
 
-/// One message and the next, cut to `limit` bytes where a character ends.
+/// Two messages on lines of their own, cut to `limit` bytes where a character ends.
 pub fn joined(mut all: String, next: String, limit: usize) -> String {
     if all.is_empty() {
         all = next;

@@ -58,7 +58,7 @@ impl<R: Read> Input<R> {
         self.line
     }
 
-    /// Everything was read.
+    /// Whether everything was read.
     pub fn is_at_end(&self) -> bool {
         self.at_end && self.start == self.end
     }

@@ -24,17 +24,17 @@ use crate::model::CaseResult;
 /// What a report may hold at most. All sizes are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Of the whole report.
+    /// Bytes of the whole report.
     pub report: u64,
-    /// Of one tag with its attributes: some runners write a whole trace into an attribute.
+    /// Bytes of one tag with its attributes: some runners write a whole trace into an attribute.
     pub tag: u64,
-    /// Of the name, and of the class, of a case: they are kept whole or not at all.
+    /// Bytes of the name, and of the class, of a case: they are kept whole or not at all.
     pub name: usize,
     /// What of a failure's message and trace is kept; the rest is cut off.
     pub message: usize,
-    /// Attempts at cases.
+    /// How many attempts at cases there may be.
     pub attempts: u64,
-    /// Elements within elements.
+    /// How deep elements may be within elements.
     pub depth: usize,
 }
 
@@ -63,7 +63,7 @@ pub struct CaseAttempt {
     pub result: CaseResult,
 }
 
-/// What was read.
+/// Counts of what was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     pub documents: u64,
@@ -76,7 +76,7 @@ pub struct Totals {
 #[derive(Debug, Error)]
 #[error("line {line}: {reason}")]
 pub struct Refused {
-    /// Counted from 1.
+    /// The line of the report, counted from 1.
     pub line: u64,
     pub reason: Reason,
 }

@@ -15,7 +15,7 @@ const SUMS: [&str; 5] = ["tests", "failures", "errors", "skipped", "disabled"];
 pub enum NotTogether {
     #[error("report {number}: {refused}")]
     Refused {
-        /// Counted from 1.
+        /// The number of the report in the list, counted from 1.
         number: usize,
         #[source]
         refused: Refused,
@@ -47,7 +47,8 @@ struct Said {
     is_silent: bool,
 }
 
-/// One report with the suites of all, in their order. Each is read first: what is no report is refused.
+/// Puts reports together as one with the suites of all, in their order. Each is read first: what is no report is
+/// refused.
 pub fn put_together<T: AsRef<[u8]>>(
     reports: &[T],
     limits: &Limits,

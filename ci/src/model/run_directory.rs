@@ -13,7 +13,7 @@ struct Named<'a> {
     back: &'a str,
 }
 
-/// Which run a path is of, counted from 1.
+/// The number of the run that a path belongs to, counted from 1; `None`: the path names none.
 pub fn run_in(path: &str) -> Option<u32> {
     path.split('/').find_map(named).map(|it| it.run)
 }

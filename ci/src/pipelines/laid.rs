@@ -87,7 +87,7 @@ pub fn lay_out(declared: &Declared, begun: &Begun) -> Result<Laid, LayError> {
     Ok(Laid { stages, group, inputs })
 }
 
-/// Where the cells of each stage are.
+/// For each declared stage the indexes of its cells.
 type Places<'d> = HashMap<&'d str, std::ops::Range<usize>>;
 
 fn places<'d>(

@@ -25,7 +25,7 @@ pub fn order(needs: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
     }
 }
 
-/// Of each, what needs it.
+/// For each stage the indexes of those that need it.
 pub fn behind(needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let mut behind = vec![Vec::new(); needs.len()];
     for (at, needs) in needs.iter().enumerate() {

@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use super::stage::Work;
 
-/// One attempt at one stage of one run. The same key is the same work: whoever is given it a second time goes on with what was
-/// begun, and never begins a second one.
+/// The key of one attempt at one stage of one run. The same key is the same work: whoever is given it a second time
+/// goes on with what was begun, and never begins a second one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TaskKey {
-    /// Letters and digits.
+    /// The id of the run: letters and digits.
     pub run: String,
     /// The index of the stage in the run.
     pub stage: u32,
-    /// From 1 on.
+    /// The number of the attempt, counted from 1.
     pub attempt: u32,
 }
 
@@ -42,9 +42,9 @@ pub struct Task {
     pub pipeline: String,
     /// The name of the stage.
     pub stage: String,
-    /// Of the server: in whose store sources and outputs are.
+    /// The instance of this server whose store has sources and outputs.
     pub instance: String,
-    /// Whose run it is: the account that began it.
+    /// The account that began the run.
     pub by: String,
     pub source: Source,
     /// All values are put in.
@@ -67,9 +67,9 @@ pub enum Outcome {
     Passed { told: BTreeMap<String, String> },
     /// What was run says no.
     Failed { reason: String },
-    /// It could not be run, or its answer is lost: nothing is known of what was run.
+    /// What was to run could not be run, or its answer is lost: nothing is known of it.
     Infrastructure { reason: String },
-    /// It was ended because somebody wanted that.
+    /// The attempt was ended because somebody wanted that.
     Cancelled,
 }
 

@@ -18,7 +18,7 @@ pub enum On {
     Success,
     /// At least one of them failed.
     Failure,
-    /// They have ended.
+    /// All of them have ended, however they did.
     Always,
 }
 
@@ -37,10 +37,10 @@ pub struct Condition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryOn {
-    /// Those that say nothing of what was run.
+    /// Another attempt follows ends that say nothing of what was run.
     #[default]
     Infrastructure,
-    /// Failures as well.
+    /// Another attempt follows failures as well.
     Any,
 }
 
@@ -67,7 +67,7 @@ impl Retry {
 pub struct Stage {
     /// `build`; of a matrix `test (os=linux, rust=1.94)`.
     pub name: String,
-    /// As the file calls it.
+    /// The name of the stage in the file.
     pub group: String,
     /// The cell of its matrix; empty where it has none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -79,7 +79,7 @@ pub struct Stage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
     pub retry: Retry,
-    /// Of one attempt.
+    /// The longest time of one attempt.
     #[serde(with = "millis")]
     pub timeout: Duration,
     /// Its failure does not make the run fail, nor keep what needs it from beginning.
@@ -107,7 +107,7 @@ pub enum Work {
     Wait(Waited),
 }
 
-/// What is run.
+/// The program that a command runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Program {
@@ -151,7 +151,7 @@ pub struct Command {
 
 #[cfg(test)]
 impl Command {
-    /// It needs nothing, and leaves nothing.
+    /// A command that needs nothing and leaves nothing.
     pub fn plain(program: Program) -> Self {
         Self {
             program,
@@ -201,7 +201,7 @@ pub struct Rollout {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
-    /// How many people.
+    /// How many people have to approve.
     pub count: u32,
     /// Accounts that may; empty: everybody who may release.
     #[serde(default)]
@@ -218,7 +218,7 @@ pub struct Approval {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     pub name: String,
-    /// Where the operator lets it have some.
+    /// Arguments that follow those of the list, where the operator lets the program have some.
     #[serde(default)]
     pub arguments: Vec<String>,
 }
@@ -226,7 +226,7 @@ pub struct Listed {
 /// An environment for one run, of a kind that the server's operator lists. Whatever happens, it does not outlive `keep`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preview {
-    /// The kind.
+    /// The kind of environment, by its name in the operator's list.
     pub environment: String,
     pub act: PreviewAct,
     /// From when it is brought up on.
@@ -239,7 +239,7 @@ pub struct Preview {
 pub enum PreviewAct {
     /// Tells `preview`, its name, and `address`.
     Up,
-    /// Whether it answers.
+    /// Asks whether the environment answers.
     Check,
     Down,
 }
@@ -254,7 +254,7 @@ pub struct Waited {
 }
 
 impl Work {
-    /// As files and pages call it.
+    /// The kind of work, as files and pages call it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Command(_) => "command",

@@ -1,4 +1,4 @@
-//! Which piece a runner gets next: a state machine without I/O or clock.
+//! Decides which piece a runner gets next: a state machine without I/O or clock.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ enum Stand {
     Done,
 }
 
-/// One attempt of a runner.
+/// One attempt of a runner, and what it was given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Run {
     runner: String,
@@ -52,7 +52,7 @@ struct Run {
     last: Option<(u64, NextPiece)>,
 }
 
-/// Who asks.
+/// The runner that asks, and its request.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn<'a> {
     pub runner: &'a str,
@@ -131,7 +131,7 @@ impl Course {
         Ok(answer)
     }
 
-    /// Where the runner's run stands in `runs`. A new attempt of a runner gets a run of its own, which is to repeat
+    /// The index in `runs` of the runner's run. A new attempt of a runner gets a run of its own, which is to repeat
     /// what the attempt before it had.
     fn run(&mut self, turn: Turn<'_>) -> Result<usize, Refused> {
         let fits = |text: &str| text.len() <= MAX_NAME && !text.chars().any(char::is_control);
@@ -160,7 +160,7 @@ impl Course {
         Ok(self.runs.len() - 1)
     }
 
-    /// It has done with the piece that it got last.
+    /// Notes that a run has done with the piece that it got last.
     fn end(&mut self, run: usize) {
         let Some(last) = self.runs[run].given.last().map(|it| *it as usize) else { return };
         if let Some(stand @ Stand::Taken { .. }) = self.pieces.get_mut(last)

@@ -1,4 +1,4 @@
-//! Where plans are kept, as records.
+//! Keys of the records in which plans are kept.
 //!
 //! | key | what it says |
 //! | --- | --- |
@@ -34,7 +34,7 @@ pub fn head(hash: &str) -> String {
     format!("plans/heads/{hash}")
 }
 
-/// Where the pieces of a plan that expires then are: another one of its name, or another cut, is elsewhere.
+/// How keys of the pieces of a plan begin that expires then: another one of its name, or another cut, is elsewhere.
 pub fn place(hash: &str, expires: Time, cut: &str) -> String {
     format!("{}{cut}", place_of(hash, expires))
 }

@@ -59,7 +59,7 @@ pub struct Standing {
     pub expires: Time,
     pub again_after: Option<Duration>,
     pub course: Course,
-    /// It was there before, with the same tests.
+    /// Whether the plan was there before, with the same tests.
     pub was_there: bool,
 }
 
@@ -104,7 +104,7 @@ struct Head {
     id: String,
     expires: Time,
     again_after: Option<Duration>,
-    /// Where its pieces are.
+    /// How the keys of its pieces begin.
     place: String,
     /// Over all names of tests, whatever pieces they are in.
     tests: String,

@@ -10,7 +10,7 @@ const MAX_ATTEMPTS: u32 = 10;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Export {
-    /// One argument, pattern or line each, not quoted.
+    /// Arguments, patterns or lines for the runner, one each, not quoted.
     pub arguments: Vec<String>,
     pub left: Vec<Left>,
 }
@@ -162,9 +162,9 @@ fn node(case: &CaseName) -> String {
     all.join("::")
 }
 
-/// One filter expression that leaves these out: `cargo nextest run -E EXPRESSION`. The class of a case is the
-/// id of its binary, as nextest writes it into its XML. nextest refuses an expression with a binary that is not
-/// there, so only those of cases that are `known` are named.
+/// A filter expression that leaves these tests out: `cargo nextest run -E EXPRESSION`. The class of a case is the id of
+/// its binary, as nextest writes it into its XML. nextest refuses an expression with a binary that is not there, so
+/// only those of cases that are `known` are named.
 pub fn nextest_filter<'a>(
     subjects: &[&Subject],
     known: impl Iterator<Item = &'a CaseName>,

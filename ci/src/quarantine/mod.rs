@@ -1,4 +1,4 @@
-//! Which tests the gate need not wait for, for how long, and who looks after them.
+//! The quarantine: which tests the gate need not wait for, for how long, and who looks after them.
 //!
 //! A test enters on proof, stays a day at least, leaves when it has become reliable or its time is up, and
 //! cools down before it may enter again: longer each time. What changes is told once, for the audit log and
@@ -49,7 +49,7 @@ pub enum Kind {
     Renewed,
     Left,
     Expired,
-    /// It should enter, but the quarantine is full.
+    /// The test should enter, but the quarantine is full.
     Refused,
 }
 
@@ -139,7 +139,7 @@ impl Quarantine {
         Self { policy, ..Self::default() }
     }
 
-    /// The same quarantine by another policy, such as one that was configured meanwhile.
+    /// This quarantine by another policy, such as one that was configured meanwhile.
     pub fn with_policy(self, policy: Policy) -> Self {
         Self { policy, ..self }
     }

@@ -14,7 +14,7 @@ pub struct Codeowners {
 /// A line that was left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Counted from 1.
+    /// The number of the line, counted from 1.
     pub line: usize,
     pub reason: String,
 }
@@ -34,15 +34,15 @@ struct Rule {
 #[derive(Clone, Debug)]
 struct Pattern {
     segments: Vec<Segment>,
-    /// It ends in `/`: what is in the directory, and not a file of this name.
+    /// Whether the pattern ends in `/`: it fits what is in the directory, and not a file of this name.
     directory: bool,
-    /// It ends in `/*`: files directly in the directory alone.
+    /// Whether the pattern ends in `/*`: it fits files directly in the directory alone.
     direct: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
-    /// `**`
+    /// `**`, which fits any number of segments.
     Any,
     Glob(Vec<Glob>),
 }

@@ -17,11 +17,11 @@ const SHOWN: usize = 5;
 pub struct Policy {
     /// Proven flips that it takes, in as many commits.
     pub flips: usize,
-    /// It enters when its failure rate is surely above this.
+    /// A test enters when its failure rate is surely above this.
     pub enter_above: f64,
-    /// It leaves when its failure rate is surely below this.
+    /// A test leaves when its failure rate is surely below this.
     pub leave_below: f64,
-    /// What is sure.
+    /// The probability from which on something is sure.
     pub certainty: f64,
     /// The days whose runs count on entry: rates drift.
     pub days: u64,
@@ -33,7 +33,7 @@ pub struct Policy {
     pub forgive: Duration,
     /// The share of all tests that may be in quarantine.
     pub cap: f64,
-    /// As many always may, however few tests there are.
+    /// How many tests may always be in quarantine, however few tests there are.
     pub least: usize,
 }
 
@@ -66,7 +66,7 @@ pub struct Evidence {
     /// The expected failure rate, and the probability that it is above the policy's.
     pub rate: f64,
     pub above: f64,
-    /// The newest flips.
+    /// The newest flips that speak against the test.
     pub newest: Vec<Flip>,
 }
 
@@ -79,8 +79,8 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// Where nobody told of a commit, other inputs stand for another one. What is known of no commit may be of one of the
-/// others, so that it adds nothing to these.
+/// How many commits flips were in. Where nobody told of a commit, other inputs stand for another one. What is known of
+/// no commit may be of one of the others, so that it adds nothing to these.
 fn commits(flips: &[&Flip]) -> usize {
     let told: BTreeSet<_> = flips.iter().filter_map(|it| it.commit.as_ref()).collect();
     let untold = flips.iter().filter(|it| it.commit.is_none());

@@ -28,7 +28,8 @@ pub struct Change {
     pub impact: Option<BTreeSet<String>>,
     /// The push of a batch with it was refused: it is tried by itself.
     pub alone: bool,
-    /// It does not merge behind another change that waited when the target was here.
+    /// The commit that the target was at when the change did not merge behind another one that waited; `None`: that did
+    /// not happen.
     pub clashed: Option<Commit>,
 }
 
@@ -37,9 +38,9 @@ pub struct Change {
 pub enum Standing {
     /// Not tested since it came, or put back.
     Waiting,
-    /// It passed on a tree that is not what would land: it is believed to be good.
+    /// The change passed on a tree that is not what would land: it is believed to be good.
     Screened,
-    /// It is not tried until somebody or something changes that.
+    /// The change is not tried until somebody or something changes that.
     Held(Held),
 }
 
@@ -49,7 +50,7 @@ pub const COMING: &str = "not yet, but that goes on";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Held {
-    /// It failed on top of this commit, which fails by itself: it is tried again on another one.
+    /// The change failed on top of this commit, which fails by itself: it is tried again on another one.
     RedBase(Commit),
     /// The repository refused the push, with these words: adding it again tries again.
     Refused(String),
@@ -63,14 +64,14 @@ pub enum Held {
 pub enum End {
     /// In the target as of this commit, which is what was tested, or equal to it in each target.
     Landed(Commit),
-    /// It fails on top of what landed before it.
+    /// The change fails on top of what landed before it.
     Failed {
         targets: Vec<String>,
         runs: u32,
     },
-    /// It cannot be merged into this commit.
+    /// The change cannot be merged into this commit.
     Conflict(Commit),
-    /// It was in the target already.
+    /// The change was in the target already.
     Merged,
     /// Its branch is gone.
     Deleted,

@@ -30,7 +30,7 @@ pub struct Add {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The same branch again gives it its new head and priority.
+    /// A change is added. The same branch again gives it its new head and priority.
     Add(Add),
     /// A branch was to be added that is not there.
     Absent(Branch),
@@ -83,7 +83,7 @@ pub enum Event {
     Pause(String),
     Resume,
     Mode(Mode),
-    /// Time passed.
+    /// Time passed, and nothing else happened.
     Tick,
 }
 
@@ -114,7 +114,7 @@ pub enum Outcome {
 /// Why the target was not moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is not where it was when the run began: an [`Event::Target`] follows.
+    /// The target is not where it was when the run began: an [`Event::Target`] follows.
     Moved,
     /// The repository does not want it.
     Refused(String),

@@ -12,7 +12,7 @@ pub struct Failure {
     pub suspects: Vec<ChangeId>,
     pub base: Commit,
     pub targets: Vec<String>,
-    /// It was no flake.
+    /// Whether it is certain that the failure was no flake.
     pub proven: bool,
 }
 

@@ -22,7 +22,8 @@ impl Lane {
         self.independent() && green && !run.members.is_empty() && run.proofs < MAX_PROOFS
     }
 
-    /// Which of what has passed is looked at first: what may land at once, then what was proven least often.
+    /// The order in which runs that have passed are looked at: first what may land at once, then what was proven least
+    /// often.
     pub(super) fn rank(&self, run: &Run) -> (bool, bool, u32) {
         let is_stale = self.independent() && !self.on_base(run);
         (!self.is_kept(run), is_stale, run.proofs)
@@ -43,7 +44,8 @@ impl Lane {
         }
     }
 
-    /// One at a time: each is proven on what the one before it lands.
+    /// Whether something is proven, compared or landed now, or the queue is paused. One run at a time: each is proven
+    /// on what the one before it lands.
     fn is_busy(&self) -> bool {
         let looks =
             |it: &Run| matches!(it.phase, Phase::Proving | Phase::Comparing | Phase::Landing);
@@ -173,7 +175,7 @@ mod tests {
         assert_eq!(runs(&lane), [(1, true), (1, false)], "the other one waits for nobody");
     }
 
-    /// It is asked for again after a crash, and what it is compared with has gone by then.
+    /// A push is asked for again after a crash, and what it is compared with has gone by then.
     #[test]
     fn what_lands_as_nothing_is_left_to_compare_it_with_is_pushed_once() {
         let mut lane = overtaken();

@@ -7,7 +7,7 @@ use super::evidence::innocent;
 use super::lane::{Lane, Phase};
 use crate::model::Time;
 
-/// Of rejected changes so many may have been innocent.
+/// The share of rejected changes that may have been innocent.
 const MAX_WRONG: f64 = 2e-5;
 /// Targets that are named to whoever is rejected.
 const MAX_NAMED: usize = 20;
@@ -15,9 +15,9 @@ const MAX_NAMED: usize = 20;
 /// What is to be done about a suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It has left the queue or waits: nothing.
+    /// The suspect has left the queue or waits: nothing is to be done.
     Done,
-    /// It has to be tested again, alone.
+    /// The suspect has to be tested again, alone.
     Again,
     /// The base is tested first.
     Base,

@@ -24,11 +24,11 @@ const AGING: Duration = Duration::from_secs(30 * 60);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     pub commit: Commit,
-    /// It has passed: it was landed here, or checked by itself.
+    /// Whether the commit has passed: it was landed here, or checked by itself.
     pub green: bool,
     /// How often in a row it failed by itself.
     pub failures: u32,
-    /// It fails: nobody is rejected for failing on it.
+    /// Whether the commit fails, so that nobody is rejected for failing on it.
     pub red: bool,
 }
 
@@ -36,11 +36,11 @@ pub struct Base {
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     Checking,
-    /// It has passed, and waits for whatever lands at the moment or for the end of a pause.
+    /// The run has passed, and waits for whatever lands at the moment or for the end of a pause.
     Passed,
-    /// It has passed on what the target was; it is looked whether that counts on what it is.
+    /// The run has passed on what the target was; it is looked whether that counts on what it is.
     Proving,
-    /// It would land, and is compared with a run that is not to be overtaken by what shares a target with it.
+    /// The run would land, and is compared with one that is not to be overtaken by what shares a target with it.
     Comparing,
     Landing,
 }
@@ -49,7 +49,7 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comparison {
     pub with: RunId,
-    /// They affect nothing in common: what the other one says counts also when this one has landed.
+    /// Whether the two affect nothing in common: what the other one says counts also when this one has landed.
     pub clear: bool,
 }
 
@@ -302,8 +302,8 @@ impl Lane {
         (0..flakes).for_each(|_| self.rates.flaked());
     }
 
-    /// It was never known whether this commit fails by itself: failures on it say nothing, and nothing more is
-    /// tested on it.
+    /// Forgets what was tested on a commit of which was never known whether it fails by itself: failures on it say
+    /// nothing, and nothing more is tested on it.
     pub(super) fn distrust(&mut self, base: &Commit) {
         self.failures.retain(|it| it.base != *base);
         self.runs.retain(|_, it| it.base != *base || it.phase != Phase::Checking);

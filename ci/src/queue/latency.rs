@@ -18,7 +18,8 @@ const MAX_LOOKED_AT: usize = 128;
 const MIN_LOOKED_AT: usize = 6;
 /// A run that would land fewer than this, in the mean, is not begun.
 const MIN_GAIN: f64 = 0.005;
-/// Of a failure that must have a cause: more may be bad than worlds are looked at.
+/// The least probability that a failure has a cause beyond the suspects that are looked at: more may be bad than worlds
+/// are.
 const UNEXPLAINED: f64 = 1e-6;
 /// Suspects of one failure that are looked at one by one.
 const MAX_HOT: usize = 6;

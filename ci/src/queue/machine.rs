@@ -27,7 +27,7 @@ impl Lane {
         Ok(effects)
     }
 
-    /// Of what was to be done before some events, what still is. Where a run wants something else by now, that was the
+    /// What still is to be done of what was before some events. Where a run wants something else by now, that was the
     /// answer to one of these events.
     pub fn still_outstanding(&self, before: &BTreeMap<RunId, Effect>) -> Vec<Effect> {
         let still = |(run, effect): (RunId, Effect)| {

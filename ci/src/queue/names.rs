@@ -56,7 +56,7 @@ impl Branch {
         &self.0
     }
 
-    /// `refs/heads/NAME`.
+    /// The branch's full reference: `refs/heads/NAME`.
     pub fn full(&self) -> String {
         format!("refs/heads/{}", self.0)
     }

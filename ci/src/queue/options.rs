@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// As few runs for a change as can be.
+    /// The queue makes as few runs for a change as can be.
     Throughput,
     /// Each change as soon as can be.
     Latency,

@@ -178,7 +178,8 @@ impl Lane {
         true
     }
 
-    /// One that is tried by itself, or all that may be tested together.
+    /// Changes that were overtaken and are tested next: one that is tried by itself, or all that may be tested
+    /// together.
     fn overtaken(&self) -> Vec<ChangeId> {
         let grouped = self.grouped();
         let alone = self

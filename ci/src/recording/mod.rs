@@ -65,7 +65,7 @@ impl Recorder {
         self.command(Command::Flush).await;
     }
 
-    /// The same; nothing more is taken in.
+    /// Writes what was taken in, as [`Self::flush`] does, and takes in nothing more.
     pub async fn shutdown(&self) {
         self.command(Command::Shutdown).await;
     }

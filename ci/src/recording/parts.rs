@@ -9,7 +9,7 @@ use crate::history::History;
 use crate::services::Clock;
 use crate::storage::Blobs;
 
-/// Where attempts come from and go to.
+/// What recording reads attempts from, and what it writes them to.
 pub struct RecorderParts {
     pub history: Arc<History>,
     pub blobs: Arc<dyn Blobs>,

@@ -6,9 +6,9 @@ use thiserror::Error;
 pub enum Format {
     /// Target patterns where the tests are labels, else `--test_filter` for a target's own cases.
     Bazel,
-    /// Node ids.
+    /// Node ids for pytest.
     Pytest,
-    /// `GTEST_FILTER`.
+    /// A value for `GTEST_FILTER`.
     Googletest,
     /// `--select-method` and `--select-class` of JUnit's console launcher.
     Junit,

@@ -27,7 +27,7 @@ pub fn plan(tests: Vec<Item>, shards: usize) -> Plan {
     plan_within(tests, shards, f64::INFINITY)
 }
 
-/// The same; robustness counts for less than to be done in `limit_s` seconds.
+/// Plans as [`plan`] does, but robustness counts for less than to be done in `limit_s` seconds.
 fn plan_within(mut tests: Vec<Item>, shards: usize, limit_s: f64) -> Plan {
     if !tests.is_sorted_by(|one, other| one.name <= other.name) {
         tests.sort_by(|one, other| one.name.cmp(&other.name));

@@ -25,7 +25,7 @@ pub struct Suite<'a> {
 /// Tests that stay in one shard.
 pub type Unit = Vec<usize>;
 
-/// Which test is in which shard.
+/// A plan's shards, with what is in each of them.
 #[derive(Clone)]
 pub struct Placed {
     /// Units by shard, with their seconds.

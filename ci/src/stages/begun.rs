@@ -21,7 +21,7 @@ const PAGE: usize = 500;
 /// How often it is looked whether an attempt is to be ended.
 pub const LOOK: Duration = Duration::from_secs(1);
 
-/// One attempt.
+/// One attempt at a stage, and what it began.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Begun {

@@ -28,9 +28,9 @@ const MAX_SAID: usize = 800;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted<'a> {
     pub instance: &'a str,
-    /// `HASH/SIZE`
+    /// The digest of the action: `HASH/SIZE`.
     pub action: &'a str,
-    /// One for each attempt, so that what it left can be named.
+    /// The id of the invocation: one for each attempt, so that what it left can be named.
     pub invocation: &'a str,
     /// The run: what all its invocations belong to.
     pub run: &'a str,
@@ -47,9 +47,9 @@ pub enum ActionEnd {
     Exited(i32),
     TimedOut,
     Cancelled,
-    /// It did not run to an end, and might another time.
+    /// The action did not run to an end, and might another time.
     Infrastructure(String),
-    /// It cannot run.
+    /// The action cannot run, for this reason.
     Refused(String),
 }
 
@@ -81,7 +81,7 @@ pub trait Actions: Send + Sync + 'static {
     /// The longest time that an action may have.
     fn longest(&self) -> Duration;
 
-    /// Stores a message.
+    /// Stores a message as a blob of the instance.
     async fn put(&self, instance: &str, message: Bytes) -> Result<reapi::Digest, ActionsError>;
 
     /// The root directory of sources (`None`: there are none) with other trees laid over it, each over those before it; all as
@@ -125,7 +125,7 @@ pub fn end_of(code: i32, exit_code: i32, cancelled: bool, message: &str) -> Acti
     }
 }
 
-/// Runs commands.
+/// Runs the commands of stages as actions.
 pub struct Commands {
     pub actions: Arc<dyn Actions>,
     pub ledger: Ledger,

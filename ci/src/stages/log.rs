@@ -63,10 +63,10 @@ impl Kept {
 }
 
 struct LogState {
-    /// Of standard output and of standard error.
+    /// What masks secrets in standard output and in standard error.
     maskers: [Masker; 2],
     kept: Kept,
-    /// Where the next byte is in the attempt's log.
+    /// The offset of the next byte in the attempt's log.
     offset: u64,
     /// The last byte that came, where one did.
     last: Option<u8>,
@@ -99,7 +99,7 @@ impl<'a> StageLog<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was printed.
+    /// Appends what was printed, with secrets masked.
     pub fn append(&self, stderr: bool, data: &[u8]) {
         let mut state = self.state();
         let [out, err] = &mut state.maskers;
@@ -107,7 +107,7 @@ impl<'a> StageLog<'a> {
         self.put(&mut state, &seen);
     }
 
-    /// So many bytes were printed that are not looked at.
+    /// Notes that so many bytes were printed that are not looked at.
     pub fn skip(&self, count: u64) {
         self.state().kept.skip(count);
     }
@@ -125,7 +125,7 @@ impl<'a> StageLog<'a> {
         self.progress.standing(line);
     }
 
-    /// All has come.
+    /// Ends the log: all has come.
     pub fn end(&self) {
         let mut state = self.state();
         if std::mem::replace(&mut state.ended, true) {

@@ -12,7 +12,7 @@ pub const MAX_SECRET: usize = 64 << 10;
 /// Forms of all secrets of one stage.
 const MAX_FORMS: usize = 2_000;
 
-/// As URLs have it: RFC 3986, section 2.3, leaves these as they are.
+/// Characters that are encoded in parts of URLs: RFC 3986, section 2.3, leaves all others as they are.
 const COMPONENT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Everything that is not to be seen: secrets, their lines, and the forms in which programs repeat them.
@@ -123,7 +123,7 @@ fn add_forms(text: &[u8], to: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// `%2F` as `%2f`.
+/// An encoded text with its escapes in lower case: `%2F` as `%2f`.
 fn lower_escapes(encoded: &str) -> Vec<u8> {
     let mut left = 0_usize;
     let lower = |byte: u8| {
@@ -138,7 +138,7 @@ fn lower_escapes(encoded: &str) -> Vec<u8> {
     encoded.bytes().map(lower).collect()
 }
 
-/// One stream on its way. It holds back no more than the beginning of what may be a secret.
+/// Masks secrets in one stream, as it comes. It holds back no more than the beginning of what may be a secret.
 #[derive(Debug)]
 pub struct Masker {
     forms: Forms,

@@ -28,9 +28,9 @@ const HEARS: Duration = Duration::from_secs(5);
 /// A program as the operator lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListedProgram {
-    /// With its arguments.
+    /// The program with its arguments.
     pub argv: Vec<String>,
-    /// Where it runs; `None`: where the server does.
+    /// The directory in which the program runs; `None`: the server's own.
     pub directory: Option<PathBuf>,
     /// At most, whatever time the stage has.
     pub timeout: Duration,

@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Secrets that are read for one stage.
 pub const MAX_SECRETS: usize = 32;
 
-/// Where a secret is.
+/// Where the value of a secret is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
     File(PathBuf),

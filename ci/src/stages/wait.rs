@@ -19,7 +19,7 @@ pub enum BuildState {
     Runs,
     Ended {
         passed: bool,
-        /// How, in words.
+        /// How the build ended, in words.
         said: String,
     },
 }

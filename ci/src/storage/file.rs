@@ -69,7 +69,7 @@ fn read(path: &Path) -> Result<All, StorageError> {
     serde_json::from_slice(&json).map_err(|error| unavailable(path, &error))
 }
 
-/// It is the old file or the new one, whenever the machine stops.
+/// Replaces the file as a whole: it is the old one or the new one, whenever the machine stops.
 fn replace(path: &Path, all: &All) -> Result<(), StorageError> {
     let json = serde_json::to_vec(all).map_err(|error| unavailable(path, &error))?;
     let bytes = seal(KIND, VERSION, &json).map_err(|error| unavailable(path, &error))?;

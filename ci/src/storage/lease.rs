@@ -13,7 +13,7 @@ pub struct LeaseRecord {
     key: String,
 }
 
-/// Whose turn it is, by a record.
+/// Says by a record which of several processes has its turn.
 pub type RecordTurn = Turn<LeaseRecord>;
 
 impl LeaseRecord {

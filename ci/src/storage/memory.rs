@@ -60,7 +60,7 @@ impl Memory {
         state.last_is_done = last_is_done;
     }
 
-    /// Everything works again.
+    /// Has all calls work again.
     pub fn recover(&self) {
         self.state().fails_at = None;
     }
@@ -87,7 +87,7 @@ impl Memory {
         self.state().contents.insert(hash.to_owned(), bytes);
     }
 
-    /// One call: what it does, unless it fails before.
+    /// Makes one call, which does `act` unless it is to fail before.
     fn call<T>(
         &self,
         act: impl FnOnce(&mut MemoryState) -> Result<T, StorageError>,

@@ -1,5 +1,5 @@
-//! Where history and event streams are kept: bulk as immutable blobs, what is small and changes as records.
-//! Both are traits, so that this crate knows neither disks nor Redis nor S3.
+//! What history and event streams are kept in: bulk as immutable blobs, what is small and changes as records. Both are
+//! traits, so that this crate knows neither disks nor Redis nor S3.
 
 mod file;
 mod frame;
@@ -27,7 +27,7 @@ pub trait Segments: Send + Sync + 'static {
     /// Part of a blob, which is cut off where the blob ends. `NotFound` when it is not there (any more).
     async fn read(&self, name: &str, range: Range<u64>) -> Result<Bytes, StorageError>;
 
-    /// It is no error when it is gone already.
+    /// Removes a blob. It is no error when it is gone already.
     async fn remove(&self, name: &str) -> Result<(), StorageError>;
 
     /// Names that are pinned, in order, after one of them, with the time at which they were put.
@@ -38,7 +38,7 @@ pub trait Segments: Send + Sync + 'static {
     ) -> Result<Vec<(String, Time)>, StorageError>;
 }
 
-/// A small document.
+/// A small document with a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub key: String,
@@ -86,7 +86,7 @@ pub trait Records: Send + Sync + 'static {
     /// expectation failed.
     async fn apply(&self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError>;
 
-    /// The same for those who need no versions.
+    /// Applies writes as [`Self::apply`] does, for those who need no versions.
     async fn write(&self, writes: Vec<Write>) -> Result<(), StorageError> {
         self.apply(writes).await.map(drop)
     }

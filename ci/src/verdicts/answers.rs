@@ -44,7 +44,7 @@ pub enum Told {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
     pub outcome: Outcome,
-    /// It may change without anybody doing anything: shadow runs go on, or attempts are on their way.
+    /// Whether the answer may change without anybody doing anything: shadow runs go on, or attempts are on their way.
     pub pending: bool,
     /// Something was told of the invocation, or an attempt of it failed here.
     pub known: bool,

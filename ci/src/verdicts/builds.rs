@@ -11,7 +11,7 @@ use crate::model::{Outcome, Subject, Time};
 
 /// Failures that are kept of one invocation. With more it is no matter of single tests.
 const MAX_FAILURES: usize = 1_000;
-/// The same of attempts.
+/// Attempts that are kept of one invocation.
 const MAX_RUNS: usize = 10_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

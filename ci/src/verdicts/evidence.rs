@@ -21,12 +21,12 @@ const EXPECTED: Duration = Duration::from_secs(30);
 /// The days whose runs say how often a test fails.
 pub const DAYS: u64 = 14;
 
-/// Of one test.
+/// The evidence that there is about one test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestEvidence {
     pub test: TestKey,
     whole: History,
-    /// It failed in a way that is none of its cases': the test as a whole is a subject.
+    /// Whether the test failed in a way that is none of its cases': the test as a whole is a subject.
     fails_whole: bool,
     cases: Vec<CaseEvidence>,
     heard: VecDeque<u64>,

@@ -9,7 +9,7 @@ use crate::attempts::{Attempt, BlobName, CaseRun, Known, SHADOW};
 use crate::flakes::{Identity, Purpose, Run, Signature};
 use crate::model::{CaseName, Outcome, TestKey, Time};
 
-/// Of a report with more cases, or more failed ones, the test as a whole is looked at.
+/// Cases of a report, and failed ones among them, up to which each is looked at. Beyond that the test as a whole is.
 const MAX_CASES: usize = 4_096;
 const MAX_FAILED: usize = 16;
 
@@ -24,7 +24,7 @@ pub struct Heard {
     pub invocation: String,
     /// Tells attempts apart: what was heard before counts no second time.
     pub execution: u64,
-    /// Of several runs, and of shards, counted from 1.
+    /// The number of the run, counted from 1, as is the shard.
     pub run: u32,
     pub shard: u32,
     pub identity: Identity,

@@ -24,7 +24,7 @@ pub struct Item {
     pub heard: Vec<Heard>,
 }
 
-/// Where committed attempts go. Clones are one.
+/// Takes in attempts that were committed, to be judged. Clones are one.
 #[derive(Clone, Default)]
 pub struct Inbox {
     came: Arc<Notify>,
@@ -48,7 +48,7 @@ impl Tap for Inbox {
     }
 }
 
-/// The same attempts at the same time have the same key.
+/// The record of attempts that are to be judged. The same attempts at the same time have the same key.
 fn item(now: Time, heard: &[Heard]) -> Option<Write> {
     let value = keys::encode(&heard);
     let value =

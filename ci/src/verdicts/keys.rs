@@ -1,4 +1,4 @@
-//! Where what is known of tests is kept, as records.
+//! Keys of the records that hold what is known of tests.
 //!
 //! | key | what it says |
 //! | --- | --- |

@@ -28,7 +28,7 @@ const MAX_ITEMS: usize = 80;
 const MAX_TESTS: usize = 250;
 /// Cases that are written in one step.
 const MAX_CASES: usize = 500;
-/// The same where a window is closed.
+/// Cases that are written in one step where a window is closed.
 const MAX_CLOSED: usize = 300;
 /// Invocations that are written in one step.
 const MAX_BUILDS: usize = 200;
@@ -82,7 +82,7 @@ impl Leading {
         })
     }
 
-    /// One look at what came. Answers whether more is expected soon.
+    /// Looks once at what came. Answers whether more is expected soon.
     pub async fn step(&mut self) -> Result<bool, VerdictError> {
         self.take_in().await?;
         while self.is_due() {

@@ -19,7 +19,7 @@ pub struct Note {
     /// `tests.quarantine.enter` and the like.
     pub action: String,
     pub subject: String,
-    /// A JSON object.
+    /// What else is noted, as the text of a JSON object.
     pub details: String,
 }
 

@@ -60,7 +60,7 @@ pub struct Mind {
     pub census: Census,
     shadows: Shadows,
     prior: Prior,
-    /// Which subjects are open for which inputs.
+    /// For the inputs of a failure, the subjects whose cases are open.
     open: HashMap<Identity, BTreeSet<Subject>>,
     /// Cases that changed since they were written.
     changed: BTreeSet<Key>,
@@ -255,7 +255,7 @@ impl Mind {
         }
     }
 
-    /// It cannot be run again: nothing more will be tried.
+    /// Gives up a run that cannot be made again: nothing more will be tried.
     pub fn give_up(&mut self, rerun: &Rerun) {
         for subject in self.subjects_of(rerun.identity) {
             self.shadows.give_up(&subject, rerun.identity);

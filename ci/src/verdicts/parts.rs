@@ -35,7 +35,7 @@ impl Default for VerdictOptions {
 pub struct VerdictParts {
     pub records: Arc<dyn Records>,
     pub ledger: Arc<dyn Ledger>,
-    /// Where shadow runs are committed, as all attempts are.
+    /// The history to which shadow runs are committed, as all attempts are.
     pub history: Arc<History>,
     /// What build events say of an invocation.
     pub streams: Arc<EventLog>,

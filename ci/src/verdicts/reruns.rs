@@ -28,10 +28,10 @@ pub struct Room {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RerunError {
-    /// It cannot run again, now or later.
+    /// The action cannot run again, now or later.
     #[error("{0}")]
     Gone(String),
-    /// Not this time.
+    /// The action could not be run this time.
     #[error("{0}")]
     Failed(String),
 }

@@ -1,4 +1,4 @@
-//! Attempts for tests.
+//! Sample attempts that tests use.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub fn case(name: &str) -> CaseName {
     CaseName { class: "c".to_owned(), name: name.to_owned() }
 }
 
-/// The same with a report: it failed where one of its cases did.
+/// A sample attempt with a report: it failed where one of its cases did.
 pub fn with_cases(label: &str, number: u64, cases: &[(&str, Outcome)]) -> Heard {
     let failed = cases.iter().any(|it| it.1 == Outcome::Failed);
     let outcome = if failed { Outcome::Failed } else { Outcome::Passed };

@@ -117,7 +117,7 @@ impl Leading {
         Ok(())
     }
 
-    /// It is not known how.
+    /// Ends a run that cannot be started, since it is not known how.
     fn not_run(&mut self, rerun: &Rerun) {
         let now = self.parts.clock.now();
         self.mind.ended(rerun.id, None, Duration::ZERO, now);

@@ -31,7 +31,7 @@ pub const MUCH: f64 = 0.02;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Suspect {
     pub subject: Subject,
-    /// The strongest evidence.
+    /// The tier of the strongest evidence.
     pub tier: Tier,
     /// There is enough of it to call the test flaky.
     pub is_flaky: bool,
@@ -40,7 +40,7 @@ pub struct Suspect {
     pub commits: usize,
     /// The newest ones of any tier, newest first.
     pub newest: Vec<Flip>,
-    /// Of the last [`DAYS`] days; failures are those that a pass of equal inputs followed.
+    /// Passes of the last [`DAYS`] days, and failures that a pass of equal inputs followed.
     pub passes: u32,
     pub failures: u32,
     pub timeouts: u32,
@@ -61,7 +61,7 @@ pub struct Surveyed {
     pub tests: usize,
     /// More are known than are looked at, or more suspects than are kept.
     pub is_cut: bool,
-    /// Those that are surely flaky first, then by evidence and rate.
+    /// Suspects: first those that are surely flaky, then by evidence and rate.
     pub suspects: Vec<Suspect>,
     /// The newest failure of each subject that failed within two weeks, newest first.
     pub judged: Vec<CaseRecord>,

@@ -32,7 +32,7 @@ pub struct Sweep {
 struct Dated {
     #[serde(alias = "at")]
     last: Time,
-    /// Of what is about a test as a whole.
+    /// The test that the record is about as a whole; `None`: it is about something else.
     #[serde(default)]
     test: Option<TestKey>,
 }

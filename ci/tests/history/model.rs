@@ -8,7 +8,7 @@ use kiln_ci::model::{CaseName, Outcome, TestKey, Time};
 
 #[derive(Default)]
 pub struct Model {
-    /// As they were told, each account once.
+    /// Attempts as they were told, each account once.
     told: Vec<Attempt>,
 }
 

@@ -47,7 +47,7 @@ struct World {
     passed: BTreeSet<TargetState>,
     /// Trees that were checked as a whole.
     tested: BTreeSet<Commit>,
-    /// One in so many pairs that touch the same target breaks it; 0: none does.
+    /// How rare pairs are that touch the same target and break it: one in so many; 0: none does.
     clashes: u64,
     checks: usize,
     /// Trees that landed and were never checked as a whole.
@@ -196,7 +196,8 @@ impl World {
         self.due.push(Reverse((self.now + COMPARES, Due::Proven(run, base, proven))));
     }
 
-    /// As a comparison of hashes says it.
+    /// The commit of these members on `base`, where a comparison of hashes says that all in it has passed; `None`: it
+    /// says no.
     fn equal(&mut self, base: &Commit, other: &Commit, members: &[Member]) -> Option<Commit> {
         let commit = self.build(base, members);
         let [before, passed, after] = [base, other, &commit].map(|it| self.states(&self.trees[it]));

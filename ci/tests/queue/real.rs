@@ -79,7 +79,7 @@ impl Rig {
         std::fs::remove_file(self.object(branch, file)).expect("it is there");
     }
 
-    /// Where the repository has a file of a branch.
+    /// The path of the object that a file of a branch has in the repository.
     pub fn object(&self, branch: &str, file: &str) -> PathBuf {
         let remote = self.directory.path().join("remote.git");
         let blob = git(&remote, &["rev-parse", &format!("refs/heads/{branch}:{file}")]);

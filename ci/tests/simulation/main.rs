@@ -7,7 +7,7 @@ mod world;
 use driver::{Report, play};
 use world::{Size, World};
 
-/// Of the published figures: three months with these seeds.
+/// Seeds of the published figures, which are of three months.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=3;
 
 fn month(size: Size, seed: u64) -> Report {

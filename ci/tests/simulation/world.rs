@@ -52,7 +52,7 @@ pub struct Outage {
 pub struct Change {
     pub number: usize,
     pub at: u64,
-    /// Sorted.
+    /// Numbers of tests that the change breaks, sorted.
     pub broken: Vec<usize>,
     pub edited: Vec<usize>,
     pub affected: f64,
@@ -261,7 +261,7 @@ fn changes(size: Size, rng: &mut Rng) -> Vec<Change> {
     times.into_iter().enumerate().map(change).collect()
 }
 
-/// One every day on average: half of them a sick worker, half a service that some of the tests need.
+/// Outages, one every day on average: half of them a sick worker, half a service that some of the tests need.
 fn outages(size: Size, rng: &mut Rng) -> Vec<Outage> {
     let outage = |number: u64| {
         let from = rng.u64(0..size.days) * DAY + rng.u64(8 * HOUR..18 * HOUR);

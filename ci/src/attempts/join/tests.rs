@@ -167,7 +167,7 @@ fn consistent(attempts: Vec<Attempt>) -> Vec<Attempt> {
     seen
 }
 
-/// Which executions, or which reported attempts, there are.
+/// The executions, or the reported attempts, among these, each once.
 fn count(known: Known, all: &[Attempt]) -> Vec<(u64, u32)> {
     let id = |it: &Attempt| match known {
         Known::EXECUTED => (it.execution, 0),

@@ -1,11 +1,11 @@
-//! One run of a subject, as its history takes it.
+//! A run of a subject, as the subject's history takes it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::flakes::{Identity, Signature};
 use crate::model::{Outcome, Time};
 
-/// One run that was executed: not cached, not of the tool that writes XML.
+/// A run that was executed: not cached, and not of the tool that writes XML.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
     pub identity: Identity,
@@ -23,9 +23,9 @@ pub struct Attempt<'a> {
 /// What a failure weighs, as [`crate::flakes::clusters`] finds out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Piece {
-    /// It stands by itself.
+    /// The failure stands by itself.
     Own,
-    /// It has a cause in common with others; failures of one subject in one cluster are one flip.
+    /// The failure has a cause in common with others; failures of one subject in one cluster are one flip.
     Cluster(u64),
     /// The infrastructure failed: it says nothing about the test.
     Outage,

@@ -56,7 +56,7 @@ impl Days {
         sum
     }
 
-    /// The same without anything but passes.
+    /// These days with nothing but their passes.
     pub fn passes(&self) -> Self {
         let passes = |it: &Day| Day { day: it.day, passes: it.passes, ..Day::default() };
         Self(self.0.iter().map(passes).collect())

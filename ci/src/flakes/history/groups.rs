@@ -16,8 +16,8 @@ pub const MAX_GROUPS: usize = 24;
 const MAX_WAITING: usize = 16;
 const MAX_SEEDS: usize = 16;
 
-/// So many failures in a row after a pass of the same identity are no flip any more: something that is not
-/// among the inputs has broken the test.
+/// Failures in a row after a pass of the same identity that are no flip any more: something that is not among the
+/// inputs has broken the test.
 const STREAK: u32 = 3;
 
 /// How strong it is that a test is flaky, weakest first.
@@ -26,11 +26,11 @@ const STREAK: u32 = 3;
 pub enum Tier {
     /// Failed at several commits between others at which it passed (tier C).
     Suspected,
-    /// Both outcomes for one content hash of the target (tier B).
+    /// Failed and passed with one content hash of the target (tier B).
     SameTarget,
-    /// Both outcomes for one identity, with other seeds (tier A').
+    /// Failed and passed with one identity, with other seeds (tier A').
     AcrossSeeds,
-    /// Both outcomes for one identity and seed (tier A).
+    /// Failed and passed with one identity and seed (tier A).
     Proven,
 }
 
@@ -40,7 +40,7 @@ pub struct Flip {
     pub identity: Identity,
     pub seed: Option<String>,
     pub commit: Option<String>,
-    /// When it failed.
+    /// When the failure was.
     pub at: Time,
     pub tier: Tier,
     pub signature: Option<Signature>,
@@ -51,7 +51,7 @@ pub struct Flip {
 pub struct Group {
     identity: Identity,
     target: Option<String>,
-    /// Seeds that passed.
+    /// Seeds with which the test passed.
     passed: VecDeque<Option<String>>,
     waiting: VecDeque<Waiting>,
     /// Failures since the last pass, also those that are not kept.
@@ -173,7 +173,7 @@ impl Groups {
         self.0.iter().rev().find(good).map(|it| it.identity)
     }
 
-    /// The same without failures, of identities that passed.
+    /// The groups that have passed, without their failures.
     pub fn passes(&self) -> Self {
         let passed =
             |it: &Group| Group { waiting: VecDeque::new(), straight: 0, piece: None, ..it.clone() };

@@ -160,7 +160,7 @@ impl History {
         prior.after(failures.into(), counts.passes.into())
     }
 
-    /// The same runs as far as they passed: what a part of the test has behind it that never failed.
+    /// The passes of this history alone: what a part of the test has behind it that never failed.
     pub fn passes(&self) -> Self {
         Self { groups: self.groups.passes(), days: self.days.passes(), ..Self::default() }
     }

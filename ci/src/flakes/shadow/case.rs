@@ -1,4 +1,4 @@
-//! One failure that nobody has explained: what its tries have said, and which run would say more.
+//! A failure that nobody has explained: what its tries have said, and which run would say more.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::flakes::Identity;
 use crate::flakes::verdict::{self, Judgement, Prior, Tries, Verdict, judge};
 use crate::model::{Outcome, Subject, Time};
 
-/// Of whom it is: the failure of one subject with these inputs.
+/// What a case is known by: the subject that failed, and the inputs with which it did.
 pub type Key = (Subject, Identity);
 
 /// A failure with what is known of it so far.
@@ -33,11 +33,11 @@ pub struct Case {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Control {
-    /// It has not run yet.
+    /// The control has not run yet.
     Due,
-    /// It failed, so what failed beside it does not count.
+    /// The control failed, so what failed beside it does not count.
     Failed,
-    /// It passed, or there is none.
+    /// The control passed, or there is none.
     Passed,
 }
 
@@ -53,7 +53,7 @@ pub struct Running {
 }
 
 impl Case {
-    /// It has failed once, and has to prove nothing yet.
+    /// The case of a subject that has failed once, and has to prove nothing yet.
     pub fn new(prior: &Prior, fresh: Fresh) -> Self {
         let tries = Tries { straight: 1, passes: 0 };
         Self {
@@ -79,7 +79,7 @@ impl Case {
         self.judge(prior);
     }
 
-    /// It failed along with others: until a control has passed, its failures count as one.
+    /// Notes that the subject failed along with others: until a control has passed, its failures count as one.
     pub fn hold(&mut self, prior: &Prior, event: u64) {
         self.hold = Some(event);
         self.tries.straight = self.tries.straight.min(1);
@@ -129,7 +129,7 @@ impl Case {
         (pass + if settles { 1.0 - pass } else { 0.0 }).clamp(0.0, 1.0)
     }
 
-    /// One of its runs has ended; a control that does not pass is run again at `again`.
+    /// Notes that one of the case's runs has ended; a control that does not pass is run again at `again`.
     pub fn ended(&mut self, prior: &Prior, purpose: Purpose, outcome: Outcome, again: Time) {
         self.running = false;
         match (purpose, outcome) {

@@ -55,7 +55,7 @@ impl Shadows {
         }
     }
 
-    /// It cannot be run again: nothing more will be tried.
+    /// Gives up a case whose subject cannot be run again: nothing more will be tried.
     pub fn give_up(&mut self, subject: &Subject, identity: Identity) {
         if let Some(case) = self.open.get_mut(&(subject.clone(), identity)) {
             case.runs = self.limits.per_failure;

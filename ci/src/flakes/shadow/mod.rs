@@ -1,4 +1,4 @@
-//! Which failure to run again next, on workers that have nothing else to do.
+//! Decides which failure is run again next, on workers that have nothing else to do.
 //!
 //! Shadow runs only ever take idle slots, and give them back when real work waits. A run is worth the chance
 //! that it decides a case, per second of its time. Nothing is held to be broken before a control has passed:
@@ -224,8 +224,8 @@ impl Shadows {
         }
     }
 
-    /// So many actions of real work wait for a slot: which shadow runs are to be stopped, the least telling
-    /// first. They count as not started.
+    /// Shadow runs that are to be stopped, the least telling first, since so many actions of real work wait for a slot.
+    /// They count as not started.
     pub fn preempt(&mut self, waiting: usize) -> Vec<RerunId> {
         let mut running: Vec<_> = self.running.iter().map(|(id, it)| (it.value, *id)).collect();
         running.sort_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)));

@@ -25,7 +25,7 @@ pub struct Limits {
     /// Between runs of one failure from the third on, of what was seen to fail by chance: what has a common cause
     /// fails together within minutes.
     pub spacing: Duration,
-    /// The same of what never was.
+    /// The pause between such runs where the subject was never seen to fail by chance.
     pub quick: Duration,
 }
 
@@ -53,11 +53,11 @@ pub struct Fresh {
     /// What is believed of its rate: see [`crate::flakes::History::failing`].
     pub rate: Mixture,
     pub expected: Duration,
-    /// Where it failed: it is run again elsewhere if that can be.
+    /// The worker where the test failed: it is run again on another one if that can be.
     pub worker: Option<String>,
     /// Other inputs with which it passed: see [`crate::flakes::History::last_good`].
     pub good: Option<Identity>,
-    /// It was seen to fail by chance.
+    /// Whether the subject was seen to fail by chance.
     #[serde(default)]
     pub flaky: bool,
 }

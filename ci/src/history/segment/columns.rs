@@ -111,7 +111,7 @@ impl<'a> In<'a> {
         (0..count).try_for_each(|_| self.number().map(|_| ()))
     }
 
-    /// As many as are asked for; a column has at least a byte for each.
+    /// Reads a column of as many numbers as are asked for, each of which takes at least a byte.
     pub fn column(&mut self, count: usize) -> Result<Vec<u64>, Damage> {
         if count > self.0.len() {
             return Err(Damage::Length(count as u64));

@@ -1,4 +1,4 @@
-//! Where everything in a segment is.
+//! The footer of a segment, which says where everything in it is.
 
 use std::ops::Range;
 
@@ -103,7 +103,7 @@ impl Footer {
         Ok(sealed)
     }
 
-    /// Of the bytes that [`footer_range`] names, without the tail.
+    /// Reads a footer from the bytes that [`footer_range`] names, without the tail.
     pub fn open(sealed: &[u8]) -> Result<Self, Damage> {
         let raw = storage::open(FOOTER, VERSION, sealed, MAX_FOOTER)?;
         let mut read = In(&raw);
@@ -133,7 +133,7 @@ impl Footer {
     }
 }
 
-/// Where the footer is, by the last bytes of a segment of so many.
+/// Finds the footer of a segment of so many bytes, by its last bytes.
 pub fn footer_range(tail: &[u8], bytes: u64) -> Result<Range<u64>, Damage> {
     let (length, mark) = tail.split_first_chunk::<4>().ok_or(Damage::Short)?;
     if *mark != MARK {

@@ -9,7 +9,7 @@ const TEXT: u8 = 1;
 const HEX: u8 = 2;
 const UUID: u8 = 3;
 
-/// Where the dashes of a UUID are.
+/// Indexes of the dashes in the text of a UUID.
 const DASHES: [usize; 4] = [8, 13, 18, 23];
 
 pub fn put(out: &mut Out, name: Option<&str>) {
@@ -76,7 +76,8 @@ fn uuid(name: &str) -> Option<Vec<u8>> {
     hex(&digits).filter(|it| it.len() == 16)
 }
 
-/// Of lower-case digits alone, so that the text comes out as it was.
+/// Bytes that a text in hexadecimal stands for; `None` unless its digits are lower-case, so that the text comes out as
+/// it was.
 fn hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),

@@ -87,7 +87,7 @@ pub fn runs_of(
     attempts_of(sealed, cases, block, test, invocation)
 }
 
-/// Those among the attempts of a block that are of one test.
+/// The attempts of a block that are of one test.
 pub fn runs_of_one(
     sealed: &[u8],
     cases: Option<&[u8]>,

@@ -46,7 +46,7 @@ impl Invocation {
     }
 }
 
-/// Where an attempt's invocation is, and its test; the block has the rest.
+/// An attempt with the number of its invocation; the block has the rest.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     pub attempt: &'a Attempt,

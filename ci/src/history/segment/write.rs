@@ -1,4 +1,4 @@
-//! Makes segments.
+//! Makes segments of attempts.
 
 use std::collections::{BTreeMap, HashMap};
 

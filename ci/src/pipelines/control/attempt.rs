@@ -1,4 +1,4 @@
-//! One attempt, as long as this process drives it.
+//! An attempt at a stage, as long as this process drives it.
 
 use std::sync::Arc;
 use std::time::Duration;

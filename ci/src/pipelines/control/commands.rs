@@ -35,7 +35,7 @@ const PARTS: usize = 500;
 pub enum Said {
     Cancel,
     Resume,
-    /// Of a stage; `None`: of the one that asks.
+    /// The name of the stage that is approved of; `None`: the one that asks.
     Approve(Option<String>),
     Refuse(Option<String>),
 }

@@ -7,11 +7,11 @@ use crate::storage::StorageError;
 /// A release that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Released {
-    /// Counts up.
+    /// The number of the release, which grows with each one.
     pub number: u64,
-    /// Where it was made; `None`: that is not known.
+    /// The instance in which it was made; `None`: that is not known.
     pub instance: Option<String>,
-    /// `team/app:1.4.2`.
+    /// The name of the release: `team/app:1.4.2`.
     pub name: String,
 }
 

@@ -96,7 +96,7 @@ impl Stands {
         matches!(self, Self::Passed | Self::Failed | Self::Cancelled | Self::Superseded)
     }
 
-    /// As pages and programs call it.
+    /// The standing as pages and programs call it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Queued => "queued",

@@ -1,4 +1,4 @@
-//! Where runs are kept.
+//! Keys of the records in which runs are kept.
 //!
 //! | key | what |
 //! | --- | --- |
@@ -56,7 +56,7 @@ pub fn chunk(key: &TaskKey, offset: u64) -> String {
     format!("{}{offset:016}", text(key))
 }
 
-/// Where a chunk begins, by its key.
+/// The offset at which a chunk of a log begins, by its key.
 pub fn offset(key: &str) -> Option<u64> {
     key.rsplit('/').next()?.parse().ok()
 }
@@ -69,13 +69,13 @@ pub fn group(name: &str) -> String {
     format!("pipelines/group/{}", hash(&[name]))
 }
 
-/// Of a trigger by releases, which is known by the names that it waits for.
+/// The key of what a trigger by releases has seen, which is known by the names that it waits for.
 pub fn followed(pipeline: &str, names: &[String]) -> String {
     format!("pipelines/fired/{}", hash(&[pipeline, "release", &names.join("\n")]))
 }
 
-/// Of a schedule, which is known by when it is due and what its runs are given: two that are due alike and build different things
-/// are two.
+/// The key of what a schedule has begun, which is known by when it is due and what its runs are given: two that are due
+/// alike and build different things are two.
 pub fn scheduled(pipeline: &str, schedule: &Schedule) -> String {
     let mut parts = vec![pipeline, schedule.cron.text(), schedule.cron.zone()];
     let given = schedule.inputs.iter();

@@ -1,4 +1,5 @@
-//! One of many frontends drives: whoever has the lease. It ends by itself, so another takes over within seconds.
+//! Lets one of many frontends drive runs: the one that has the lease. The lease ends by itself, so another takes over
+//! within seconds.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::pipelines::file::Trigger;
 
 /// How often it is looked whether it has to be renewed, and whether there is something to drive.
 const LOOK: Duration = Duration::from_secs(2);
-/// The same while nothing runs, where schedules or releases may begin something.
+/// How often it is looked while nothing runs, where schedules or releases may begin something.
 const TRIGGER_LOOK: Duration = Duration::from_secs(5);
 /// How often a frontend looks while nothing goes on anywhere. What begins here wakes it; what began at another, which was
 /// lost before this look, goes on after it.

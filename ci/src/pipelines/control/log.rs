@@ -23,15 +23,15 @@ const MAX_STANDING: usize = 200;
 pub struct AttemptLog {
     key: TaskKey,
     inner: Mutex<Inner>,
-    /// Of the run.
+    /// Bytes of all logs of the run so far.
     total: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// Where what was told ends.
+    /// The offset at which ends what was told.
     end: u64,
-    /// Where what is kept ends.
+    /// The offset at which ends what is kept.
     kept: u64,
     waiting: Vec<u8>,
     is_cut: bool,

@@ -61,7 +61,7 @@ use crate::verdicts::Ledger;
 #[derive(Debug, Clone)]
 pub struct Registered {
     pub declared: Arc<Declared>,
-    /// Of the runs that its triggers begin.
+    /// The instance of the runs that its triggers begin.
     pub instance: String,
 }
 
@@ -78,7 +78,7 @@ impl Registered {
 
 /// What the operator declares, as it is now.
 pub trait Registry: Send + Sync + 'static {
-    /// By their names.
+    /// Pipelines that the operator declares, by their names.
     fn pipelines(&self) -> Arc<BTreeMap<String, Registered>>;
 }
 
@@ -111,7 +111,7 @@ pub struct Control {
     options: ControlOptions,
     /// There may be something to do.
     wake: Notify,
-    /// Which of all processes drives.
+    /// The lease that says which of all processes drives.
     turn: RecordTurn,
     /// What the stages of runs that are driven here do now, in words.
     lines: Mutex<Lines>,

@@ -19,14 +19,14 @@ const KEPT: NonZeroUsize = NonZeroUsize::new(8).expect("it is not 0");
 pub struct Open {
     pub run: Arc<Run>,
     pub state: RunState,
-    /// Of the head.
+    /// The version of the run's head, which the next write expects.
     pub version: u64,
     /// Time of the last event: a clock that goes back is not followed.
     pub last: Time,
 }
 
 impl Open {
-    /// Before anything happened.
+    /// The state of a run before anything happened.
     pub fn new(run: Run, stages: Vec<Stage>) -> Self {
         let timeout = Duration::from_millis(run.timeout_ms);
         let spec = Spec::new(stages, &run.by, timeout, run.most);

@@ -32,7 +32,7 @@ impl Control {
         }
     }
 
-    /// One release of those that are new; the next one at the next look.
+    /// Begins a run for one of the releases that are new; the next one follows at the next look.
     async fn follow_one(&self, to: &Registered, names: &[String]) -> Result<(), ControlError> {
         let key = keys::followed(&to.declared.name, names);
         let found = self.store.get::<u64>(&key).await?;

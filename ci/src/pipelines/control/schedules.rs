@@ -27,7 +27,7 @@ pub enum Due {
     Nothing,
     /// Nothing is to begin, but up to this time everything was looked at.
     Looked(Time),
-    /// One run, of this time.
+    /// A run is to begin, for this time of the schedule.
     Begin(Time),
 }
 

@@ -1,4 +1,4 @@
-//! Begins runs.
+//! Begins runs of pipelines.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,8 @@ use crate::storage::{Expect, Write};
 /// How often it is tried while others begin runs of the same group.
 const ATTEMPTS: usize = 20;
 
-/// Of the runs that have not ended, so many may only be of those that release: who may only run commands takes not all of them.
+/// How many of the runs that have not ended only those may be that release: who may only run commands takes not all of
+/// them.
 const FOR_RELEASES: usize = 100;
 
 /// Who wants a run, and of what.
@@ -39,14 +40,14 @@ pub struct Start {
 }
 
 impl Control {
-    /// Reads a pipeline.
+    /// Reads the file of a pipeline.
     pub async fn read(text: String) -> Result<Arc<Declared>, ControlError> {
         // It may be large.
         let reading = tokio::task::spawn_blocking(move || read(&text));
         Ok(Arc::new(reading.await.map_err(stopped)??))
     }
 
-    /// Begins a run.
+    /// Begins a run of a pipeline, and answers with it.
     pub async fn start(&self, declared: &Arc<Declared>, ask: &Start) -> Result<Run, ControlError> {
         for _ in 0..ATTEMPTS {
             if let Some(run) = self.try_start(declared, ask, Vec::new()).await? {

@@ -179,8 +179,8 @@ impl Store {
         Ok(found.into_iter().filter_map(id).collect())
     }
 
-    /// Those of the next `limit` runs that can be read, newest first, and the key to go on before, if there may be more.
-    /// `before`: a key.
+    /// Of the next `limit` runs those that can be read, newest first, and the key to go on before, if there may be
+    /// more. `before`: a key.
     pub async fn runs(
         &self,
         before: Option<&str>,

@@ -20,11 +20,11 @@ pub enum CronError {
     Never,
 }
 
-/// Which values of a field fit, as bits.
+/// The values of a field that fit, one bit for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Set {
     bits: u64,
-    /// It begins with `*`: for days this says that the other field of days counts alone.
+    /// Whether the field begins with `*`: for days this says that the other field of days counts alone.
     pub is_any: bool,
 }
 
@@ -41,7 +41,7 @@ pub struct Sets {
     pub hour: Set,
     pub day: Set,
     pub month: Set,
-    /// Sunday is 0.
+    /// Days of the week, where Sunday is 0.
     pub weekday: Set,
 }
 

@@ -1,4 +1,4 @@
-//! What is declared.
+//! A pipeline as its file declares it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub enum Missed {
     /// However many they were, one run begins.
     #[default]
     Once,
-    /// None.
+    /// No run begins for the times that were missed.
     Skip,
 }
 
@@ -71,17 +71,17 @@ pub struct Concurrency {
 /// What a run does that finds its group busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Busy {
-    /// It waits for its turn.
+    /// The run waits for its turn.
     #[default]
     Queue,
-    /// It has what runs and what waits cancelled, and begins when that has ended.
+    /// The run has what runs and what waits cancelled, and begins when that has ended.
     Supersede,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeclaredStage {
     pub name: String,
-    /// Names of stages.
+    /// Names of the stages that have to end before this one.
     pub needs: Vec<String>,
     pub on: On,
     pub when: Condition,

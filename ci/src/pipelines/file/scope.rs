@@ -22,7 +22,7 @@ pub struct Scope<'s> {
     pub inputs: BTreeSet<&'s str>,
     /// Axes of the stage's matrix.
     pub axes: BTreeSet<&'s str>,
-    /// Those it needs.
+    /// Names of the stages that the stage needs.
     pub needs: BTreeSet<&'s str>,
     pub stages: Option<&'s Stages>,
 }

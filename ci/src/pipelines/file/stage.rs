@@ -1,4 +1,4 @@
-//! Reads stages.
+//! Reads stages out of a pipeline's file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -38,7 +38,7 @@ pub enum TemplateError {
 
 enum Piece<'a> {
     Text(&'a str),
-    /// `$${`
+    /// `$${`, which stands for `${` itself.
     Escaped,
     Value(Reference<'a>, &'a str),
 }

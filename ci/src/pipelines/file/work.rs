@@ -19,7 +19,7 @@ const MAX_COUNT: u64 = 10;
 const KEEP: Duration = Duration::from_secs(2 * 3_600);
 const LONGEST_KEEP: Duration = Duration::from_secs(7 * 86_400);
 
-/// Kinds of stages.
+/// Names of all kinds of stages, as files write them.
 pub const KINDS: [&str; 10] = [
     "command", "build", "test", "release", "promote", "rollout", "approve", "program", "preview",
     "wait",
@@ -86,7 +86,7 @@ fn release(fields: &Fields<'_>, scope: &Scope<'_>) -> Result<Release, TableError
     })
 }
 
-/// What, and where.
+/// The release that is to stand, and the place where it is to.
 fn standing(fields: &Fields<'_>, scope: &Scope<'_>) -> Result<(String, String), TableError> {
     Ok((scope.text(&fields.need("release")?)?, scope.text(&fields.need("to")?)?))
 }

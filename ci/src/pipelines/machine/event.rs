@@ -11,7 +11,7 @@ use crate::pipelines::runner::Outcome;
 pub enum Skip {
     /// Its condition does not hold.
     LeftOut,
-    /// It is there for failures, and nothing failed.
+    /// The stage is there for failures, and nothing failed.
     NotNeeded,
     /// What it needs did not pass.
     Blocked,
@@ -31,7 +31,7 @@ pub enum StopWhy {
     Superseded {
         run: String,
     },
-    /// It took longer than it may.
+    /// The run took longer than it may.
     Late,
     /// Whoever drives it panics each time.
     Fault {
@@ -106,7 +106,7 @@ pub struct Logged {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     Tick,
-    /// It is at the head of its group, or has none.
+    /// The run is at the head of its group, or has none.
     Turn,
     Ended {
         stage: u32,

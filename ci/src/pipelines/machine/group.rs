@@ -13,7 +13,7 @@ pub const MAX_QUEUE: usize = 1_000;
 #[serde(default)]
 pub struct Group {
     pub name: String,
-    /// Whose turn it is.
+    /// The id of the run whose turn it is; `None`: nobody's.
     pub holder: Option<String>,
     /// In the order in which they came.
     pub queue: Vec<String>,

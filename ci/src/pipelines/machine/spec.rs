@@ -15,7 +15,7 @@ pub struct Spec {
     pub timeout: Duration,
     /// Stages that run at the same time; those that wait for people do not count.
     pub most: usize,
-    /// Of each stage, those that need it.
+    /// For each stage the indexes of those that need it.
     pub behind: Vec<Vec<usize>>,
 }
 

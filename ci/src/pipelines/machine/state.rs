@@ -11,7 +11,7 @@ use crate::pipelines::stage::{RetryOn, Stage, Work};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// It waits for its turn.
+    /// The run waits for its turn.
     Queued,
     Running,
     Ended(End),
@@ -38,7 +38,7 @@ pub enum Standing {
     /// For what it needs, or for room.
     Waiting,
     Running(Running),
-    /// For people.
+    /// The stage waits for people.
     Asking {
         since: Time,
     },
@@ -61,22 +61,22 @@ pub struct StageState {
     pub open: u32,
     /// Attempts that were started.
     pub attempts: u32,
-    /// Of these, those before the run was resumed.
+    /// How many of these were before the run was resumed.
     pub before: u32,
-    /// Of the first attempt since.
+    /// When the first attempt since then began; `None`: none has.
     pub started: Option<Time>,
     pub ended: Option<Time>,
     /// What it told when it passed.
     pub told: BTreeMap<String, String>,
     pub links: Vec<(String, String)>,
-    /// Who approved.
+    /// Accounts that have approved of the stage.
     pub approved: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunState {
     pub spec: Arc<Spec>,
-    /// Events that happened.
+    /// How many events of the run have happened.
     pub length: u64,
     pub phase: Phase,
     pub stop: Option<Stop>,

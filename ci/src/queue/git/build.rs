@@ -16,10 +16,10 @@ const MAX_SAID: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// One commit with two parents.
+    /// A change becomes one commit with two parents.
     #[default]
     Merge,
-    /// One commit with all that the branch changes.
+    /// A change becomes one commit with all that its branch changes.
     Squash,
     /// Each commit of the branch, merges left out.
     Rebase,
@@ -214,7 +214,7 @@ impl Repository {
     }
 }
 
-/// Who merges.
+/// The queue as author and committer of merges, at this time in seconds since the Unix epoch.
 fn queue(committed: u64) -> Said {
     Said {
         name: "Kiln merge queue".to_owned(),

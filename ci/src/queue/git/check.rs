@@ -47,13 +47,13 @@ const MAX_NAME: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// For `sh -c`.
+    /// The command of the check, for `sh -c`.
     pub command: String,
-    /// It is ended after so many seconds, which counts as a failure.
+    /// Seconds after which the check is ended, which counts as a failure.
     pub limit_s: u64,
     /// Further variables that it sees.
     pub env: Vec<String>,
-    /// It rules flakes out by itself: each failure counts.
+    /// Whether the check rules flakes out by itself, so that each failure counts.
     pub proven: bool,
 }
 

@@ -17,7 +17,7 @@ use crate::storage::{Expect, StorageError, Write};
 const MAX_WAITING: usize = 1_000;
 /// Requests of which is kept what became of them.
 const MAX_ASKED: usize = 300;
-/// Of those beyond so many are deleted with each new one.
+/// How many of those that are too many are deleted with each new one.
 const DELETED: usize = 20;
 /// Others may ask in the same millisecond.
 const MAX_TRIES: u64 = 1_000;
@@ -26,7 +26,7 @@ const MAX_TRIES: u64 = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     pub request: Request,
-    /// Who, for people.
+    /// Who asks, for people.
     pub by: String,
 }
 

@@ -117,7 +117,8 @@ impl Feed {
         self.take_from(limit, 0).await
     }
 
-    /// The same, beginning with another queue for each `first`: none has to wait until the news of another can be told.
+    /// Takes news as [`Self::take`] does, beginning with another queue for each `first`: none has to wait until the
+    /// news of another can be told.
     pub async fn take_from(&self, limit: usize, first: usize) -> Result<Vec<Told>, HostedError> {
         let mut heads = self.queues.heads().await?;
         if self.is_told(&heads) {

@@ -14,7 +14,7 @@ pub struct QueueGauge {
     pub name: String,
     pub waiting: u64,
     pub held: u64,
-    /// Checks that run.
+    /// Checks that run now.
     pub running: u64,
     pub paused: bool,
     /// Whether its runner is heard.

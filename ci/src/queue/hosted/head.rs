@@ -15,7 +15,7 @@ use crate::queue::{End, Ended};
 
 /// A runner that was not heard for so long has lost its queue to whoever asks for it.
 pub const LEASE: Duration = Duration::from_secs(10);
-/// It is not noted more often than that that a runner was heard.
+/// The shortest time between two notes that a runner was heard.
 const NOTED: Duration = Duration::from_secs(2);
 /// Runs of which is kept how they ended.
 pub const MAX_RUNS: usize = 200;
@@ -29,7 +29,7 @@ const MAX_TEXT: usize = 300;
 pub struct About {
     /// The machine and the process.
     pub name: String,
-    /// Without passwords.
+    /// The URL of the repository, without passwords.
     pub repository: String,
     pub target: String,
     pub check: String,
@@ -38,7 +38,7 @@ pub struct About {
 /// A runner that wants a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Take {
-    /// The same in all calls of one runner, and of no other.
+    /// An id of the runner: the same in all its calls, and in those of no other.
     pub nonce: String,
     pub about: About,
 }
@@ -51,7 +51,7 @@ pub struct Totals {
     /// Neither: removed, deleted, merged by somebody else.
     pub left: u64,
     pub runs: u64,
-    /// Of what landed, together.
+    /// Milliseconds that the changes which landed have waited, together.
     pub waited_ms: u64,
 }
 
@@ -85,7 +85,7 @@ pub struct Head {
     pub since: Time,
     /// When it was heard last.
     pub seen: Time,
-    /// It has given the queue back.
+    /// Whether the runner has given the queue back.
     pub left: bool,
     /// Steps of this runner.
     pub steps: u64,
@@ -99,8 +99,8 @@ pub struct Head {
 }
 
 impl Head {
-    /// Of a queue that begins now, and that nobody has yet. Its news and its fences go on behind those of one of the same
-    /// name that was forgotten: a runner of that one has no word in this one.
+    /// The head of a queue that begins now, and that nobody has yet. Its news and its fences go on behind those of one
+    /// of the same name that was forgotten: a runner of that one has no word in this one.
     pub fn new(now: Time) -> Self {
         Self { news: now.0, fence: now.0, left: true, ..Self::default() }
     }

@@ -1,5 +1,5 @@
-//! Where queues of a server are kept, as records. The lane, requests that wait and changes that have left are where
-//! [`Kept`](crate::queue::serving::Kept) has them.
+//! Keys of the records in which queues of a server are kept. The lane, requests that wait and changes that have left
+//! are where [`Kept`](crate::queue::serving::Kept) has them.
 //!
 //! | key | what it says |
 //! | --- | --- |

@@ -7,7 +7,7 @@ use crate::queue::{Branch, Change, ChangeId, Commit, End, Ended, Held, Lane, Run
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum News {
-    /// It waits, with this head: another one after a push.
+    /// The change waits, with this head: another one after a push.
     Queued {
         branch: Branch,
         head: Commit,
@@ -19,7 +19,7 @@ pub enum News {
         head: Commit,
         run: u64,
     },
-    /// It is not tried until somebody or something changes that.
+    /// The change is not tried until somebody or something changes that.
     Held {
         branch: Branch,
         head: Commit,
@@ -37,7 +37,7 @@ pub enum News {
         /// The last run with it that failed.
         run: Option<u64>,
     },
-    /// It was removed, its branch was deleted, or it was merged by somebody else.
+    /// The change was removed, its branch was deleted, or it was merged by somebody else.
     Left {
         branch: Branch,
         head: Option<Commit>,

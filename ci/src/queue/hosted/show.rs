@@ -91,7 +91,7 @@ impl Queues {
         Ok(ran)
     }
 
-    /// One run that has ended, with the end of what its check printed.
+    /// A run that has ended, with the end of what its check printed.
     pub async fn run_of(&self, queue: &LaneName, run: RunId) -> Result<Ran, HostedError> {
         self.head(queue).await?;
         let (key, log) = (keys::run(queue, run), keys::log(queue, run));
@@ -103,7 +103,7 @@ impl Queues {
         Ok(ran)
     }
 
-    /// One request, with what became of it.
+    /// A request, with what became of it.
     pub async fn request(&self, queue: &LaneName, id: RequestId) -> Result<Asked, HostedError> {
         self.head(queue).await?;
         self.asked(queue, id).await?.ok_or(HostedError::NoRequest(id.0))

@@ -4,15 +4,15 @@ use super::line::Line;
 use super::news::held;
 use crate::queue::{Change, ChangeId, Lane, Phase, Run, Standing};
 
-/// Where a change stands, in one word.
+/// The standing of a change, as one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Waiting,
-    /// It passed in another batch.
+    /// The change passed in another batch.
     Screened,
     Held,
     Checking,
-    /// Its run passed.
+    /// The run of the change passed.
     Passed,
     Landing,
 }

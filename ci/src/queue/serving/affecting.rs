@@ -7,7 +7,7 @@ use super::work::Tools;
 use crate::queue::git::{GitError, Slot};
 use crate::queue::{ChangeId, Commit};
 
-/// Of larger runs nobody is asked about: cutting them costs less.
+/// The largest run of which is asked what its changes affect: to cut larger ones costs less.
 const MAX_ASKED: usize = 40;
 
 impl Tools {

@@ -25,7 +25,7 @@ const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_s
 pub enum Arrival {
     /// With this head; nothing where there is no such branch.
     Here(Option<Commit>),
-    /// It cannot be fetched, for this reason.
+    /// The head cannot be fetched, for this reason.
     Never(String),
     Waits,
 }

@@ -266,7 +266,7 @@ mod tests {
         }
     }
 
-    /// It came with another one, which is still wanted.
+    /// The head came together with another one, which is still wanted.
     #[tokio::test]
     async fn what_is_heard_of_a_head_that_was_says_nothing_of_the_one_that_is() {
         let (mut away, _) = away(Duration::from_secs(1));

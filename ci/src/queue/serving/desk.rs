@@ -38,7 +38,7 @@ pub enum Shown {
     Ended(Ended),
 }
 
-/// Clones share it.
+/// Takes requests to a queue and tells what is known of changes. Clones share its records.
 #[derive(Clone)]
 pub struct Desk {
     kept: Kept,

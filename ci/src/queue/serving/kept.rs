@@ -1,4 +1,4 @@
-//! Where a lane is kept.
+//! Keeps a lane in records.
 //!
 //! | key | what it says |
 //! | --- | --- |

@@ -59,7 +59,7 @@ pub enum Verdict {
     Failed {
         targets: Vec<String>,
     },
-    /// It could not be run.
+    /// The check could not be run, for this reason.
     Unable(String),
 }
 
@@ -79,7 +79,7 @@ pub struct Ran {
     pub log: String,
 }
 
-/// One step of a lane: written as a whole or not at all, before anything is done about it.
+/// A step of a lane: written as a whole or not at all, before anything is done about it.
 #[derive(Clone, Debug)]
 pub struct Step {
     pub lane: Lane,
@@ -90,7 +90,7 @@ pub struct Step {
     pub ran: Vec<Ran>,
 }
 
-/// Where a runner keeps its lane, and finds what it is asked for.
+/// The records in which a runner keeps its lane, and finds what it is asked for.
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
     /// The lane as it was written last; nothing where it has never run.

@@ -68,7 +68,7 @@ pub struct Passed {
     path: PathBuf,
     /// By what commits pass now.
     measure: Measure,
-    /// The newest last.
+    /// Commits that passed, the newest last.
     known: Arc<Mutex<VecDeque<Known>>>,
 }
 
@@ -94,7 +94,7 @@ impl Passed {
         known.contains(&self.one(commit, tree))
     }
 
-    /// It is on disk when this returns; an error means that nobody knows.
+    /// Notes that a commit passed. That is on disk when this returns; an error means that nobody knows.
     pub fn note(&self, commit: &Commit, tree: &str) -> Result<(), GitError> {
         let one = self.one(commit, tree);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,7 +111,7 @@ impl Passed {
     }
 }
 
-/// As a whole or not at all, also where the machine stops.
+/// Writes a file as a whole or not at all, also where the machine stops.
 fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;

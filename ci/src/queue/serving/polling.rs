@@ -1,4 +1,4 @@
-//! Where the branches of a lane are in the repository, from time to time.
+//! Asks from time to time where the branches of a lane are in the repository.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

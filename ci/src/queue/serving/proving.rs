@@ -16,7 +16,7 @@ use crate::queue::{Commit, Event, Lane, Member, RunId};
 /// Changes that were put together on one base, and the base on which that is to count.
 pub struct Proof {
     pub base: Commit,
-    /// The same changes on the other base.
+    /// The commit with the same changes on the other base, which was tested.
     pub tested: Commit,
     /// Nothing where one of the changes is not known any more.
     pub pieces: Option<Vec<Piece>>,

@@ -48,7 +48,7 @@ pub struct Settings {
 pub struct Parts {
     pub ledger: Arc<dyn Ledger>,
     pub clock: Arc<dyn Clock>,
-    /// Where the clone, the trees and the logs are.
+    /// The directory of the clone, the trees and the logs.
     pub directory: PathBuf,
 }
 
@@ -227,7 +227,7 @@ impl Runner {
         })
     }
 
-    /// One event, in one step with what comes along; then what follows from it.
+    /// Takes one event, in one step with what comes along, and then does what follows from it.
     pub(super) async fn take(&mut self, event: Event, along: Along) -> Result<(), QueueError> {
         let before = self.lane.clone();
         let (effects, mut reply) = match self.lane.apply(event, self.clock.now()) {

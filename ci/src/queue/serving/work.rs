@@ -107,7 +107,7 @@ impl Tools {
         Ok(checked)
     }
 
-    /// It may be pushed from now on.
+    /// Notes that a commit passed, so that it may be pushed from now on.
     pub(super) async fn note(&self, commit: &Commit) -> Result<(), GitError> {
         let tree = self.repository.tree(commit).await?;
         let tree = tree.ok_or_else(|| GitError::Odd(commit.to_string()))?;

@@ -48,7 +48,7 @@ pub struct Driver {
     shadow_log: Vec<Log>,
     found: BTreeMap<usize, u64>,
     names: Vec<String>,
-    /// Which test a subject is.
+    /// The number of the test that a subject is, by the subject's name.
     numbers: BTreeMap<String, usize>,
     identities: HashMap<Identity, usize>,
     pub report: Report,

@@ -1,4 +1,4 @@
-//! Which of several frontends drives.
+//! Tests of which one of several frontends drives.
 
 use std::time::Duration;
 

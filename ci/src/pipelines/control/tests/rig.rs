@@ -142,7 +142,7 @@ impl Rig {
         self.declared = Arc::new(BTreeMap::from([(declared.name.clone(), registered)]));
     }
 
-    /// One more frontend.
+    /// Another frontend over the same records.
     pub fn frontend(&self) -> Arc<Control> {
         self.frontend_on(Arc::new(self.memory.clone()))
     }

@@ -1,4 +1,4 @@
-//! One runner at a time.
+//! A queue has one runner at a time; tests of that.
 
 use proptest::prelude::*;
 
