@@ -18,7 +18,7 @@ const BUCKETS: usize = BOUNDS.len() + 1;
 pub struct Times {
     /// How many fell between a bound and the one before it; the last: beyond all of them.
     counts: [u64; BUCKETS],
-    /// In milliseconds.
+    /// The sum of all times in milliseconds.
     sum: u64,
 }
 
@@ -51,7 +51,7 @@ impl Times {
 pub struct Four {
     /// Releases that came there, whether or not they stayed.
     pub changes: u64,
-    /// Those that were reverted because they were bad.
+    /// How many of these releases were reverted because they were bad.
     pub failures: u64,
     /// From when a release was made until it had come.
     pub lead: Times,
@@ -75,7 +75,8 @@ impl Deployments {
         });
     }
 
-    /// One that had been counted was bad. What was before is back after so many milliseconds, if it is.
+    /// Counts that a release which had been counted was bad. `restore`: milliseconds until what was before was back;
+    /// `None`: it is not.
     pub fn failed(&self, environment: &str, restore: Option<u64>) {
         self.count(environment, |four| {
             four.failures += 1;
@@ -83,7 +84,7 @@ impl Deployments {
         });
     }
 
-    /// Those of these environments too to which nothing has come yet.
+    /// The figures of all environments; those of these too to which nothing has come yet.
     pub fn read<'a>(&self, environments: impl Iterator<Item = &'a String>) -> Fours {
         let mut fours = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for environment in environments.take(MAX_ENVIRONMENTS) {

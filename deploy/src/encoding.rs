@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Standard alphabet, padded.
+/// Bytes in base64: the standard alphabet, padded.
 pub(crate) fn base64(data: &[u8]) -> String {
     STANDARD.encode(data)
 }

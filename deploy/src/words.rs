@@ -12,7 +12,7 @@ pub fn is_part(text: &str) -> bool {
         && text.bytes().all(|it| it.is_ascii_alphanumeric() || b"_-".contains(&it))
 }
 
-/// The same with dots within, as targets are called.
+/// Whether the text is a name of a target: such words with dots within.
 pub fn is_name(text: &str) -> bool {
     let of_names = |it: u8| it.is_ascii_alphanumeric() || b"_-.".contains(&it);
     (1..=MAX_HOST).contains(&text.len())

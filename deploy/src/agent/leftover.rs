@@ -18,12 +18,12 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a process that was killed may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Which process it was. Numbers are given out again; together with the time of the start they are not.
+/// Names a process. Its number may be given out again; the number together with the time of the start is not.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Note {
     pid: i32,
-    /// As in `/proc/PID/stat`, with which boot it was of.
+    /// When the process started, as `/proc/PID/stat` says it: in ticks since the boot that `boot` names.
     started: String,
     boot: String,
 }

@@ -16,7 +16,7 @@ use crate::swarm::{Share, Shared};
 /// Bytes of a text that an agent says, such as why something failed.
 pub const MAX_SAID: usize = 1_000;
 
-/// Who speaks.
+/// The agent that speaks to its server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Speaker {
     pub place: Place,
@@ -65,7 +65,7 @@ pub struct Report {
     /// `host:port` under which the service is reached.
     pub address: Option<String>,
     pub labels: BTreeMap<String, String>,
-    /// Of the agent itself.
+    /// The version of the agent itself.
     pub software: String,
     pub status: Status,
 }
@@ -82,7 +82,7 @@ pub struct Content {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted<'a> {
     pub blob: &'a ContentDigest,
-    /// So many of the blob's first bytes are left out.
+    /// How many of the blob's first bytes are left out.
     pub start: u64,
     /// `None`: all that follow.
     pub length: Option<u64>,
@@ -91,10 +91,10 @@ pub struct Wanted<'a> {
 /// Why the server did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// It may answer later.
+    /// The server could not be reached, and may answer later.
     #[error("the server cannot be asked: {0}")]
     Unreachable(String),
-    /// It answered, and the answer is no.
+    /// The server answered, and the answer is no.
     #[error("the server refuses: {0}")]
     Refused(String),
 }

@@ -32,7 +32,7 @@ pub struct Program {
     pub grace: Duration,
 }
 
-/// Where a version lies, and how it is called.
+/// A version that is to run: its name, and the directory that it lies in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Wanted {
     version: String,
@@ -43,7 +43,8 @@ struct Live {
     /// Also of its group. It is nobody else's as long as this is there: the process is reaped when it is taken away.
     pid: Pid,
     started: Instant,
-    /// Which was started: programs that change their title write over the environment that the kernel shows.
+    /// The version that was started. It is kept here since programs that change their title write over the environment
+    /// that the kernel shows.
     version: String,
 }
 
@@ -53,7 +54,7 @@ struct Inner {
     live: Option<Live>,
     /// Ended by itself, since it was wanted.
     crashes: u64,
-    /// In a row.
+    /// How often in a row the program failed.
     failures: u32,
     not_before: Option<Instant>,
     /// How it ended, or why it does not start.
@@ -63,7 +64,7 @@ struct Inner {
 
 struct Shared {
     program: Program,
-    /// Which process is to be ended, should this one be killed.
+    /// Notes which process is to be ended by the next agent, should this one be killed.
     leftover: Leftover,
     inner: Mutex<Inner>,
     changed: Condvar,
@@ -132,7 +133,7 @@ impl Supervisor {
 }
 
 impl Drop for Supervisor {
-    /// Ends the program.
+    /// Ends the program, and the thread that keeps it running.
     fn drop(&mut self) {
         let mut inner = self.shared.lock();
         (inner.closing, inner.wanted) = (true, None);

@@ -32,7 +32,7 @@ pub struct Told {
     pub software: String,
     /// Between two reports when nothing changes.
     pub heartbeat: Duration,
-    /// Between two probes.
+    /// The time between two probes.
     pub probe_every: Duration,
 }
 

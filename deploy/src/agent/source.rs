@@ -1,4 +1,4 @@
-//! Where versions come from, and why one does not.
+//! Sources of versions, and why one does not come.
 
 use std::error::Error;
 use std::io;
@@ -12,10 +12,10 @@ pub type GoesOn<'a> = &'a dyn Fn() -> bool;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// It is not to be trusted, and never will be: nothing of it was unpacked.
+    /// The release is not to be trusted, and never will be: nothing of it was unpacked.
     #[error("the release is refused")]
     Refused(#[source] Box<dyn Error + Send + Sync>),
-    /// They may just be written anew.
+    /// There are no keys to trust. They may just be written anew.
     #[error("there are no keys to trust: {0}")]
     Keys(String),
     #[error("there are {free} bytes left, and the release takes {needed}")]
@@ -43,7 +43,7 @@ impl SourceError {
     }
 }
 
-/// Where versions come from. What it writes has been verified: by digest, and by whoever signed it.
+/// A source of versions. What it writes has been verified: by digest, and by whoever signed it.
 pub trait Source: Send + Sync {
     /// Writes the files of a version into an empty directory.
     fn unpack(

@@ -17,9 +17,9 @@ pub struct Order {
 pub struct AgentState {
     /// The newest that was accepted.
     pub generation: Generation,
-    /// What it said.
+    /// The version that this generation says is to run; `None`: none was told yet.
     pub version: Option<ContentDigest>,
-    /// It is not carried out yet.
+    /// Whether this generation is not carried out yet.
     pub open: bool,
     /// The newest that was carried out, or given up.
     pub settled: Generation,

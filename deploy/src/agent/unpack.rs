@@ -13,7 +13,8 @@ use super::source::{GoesOn, SourceError};
 use crate::oci::{Descriptor, Document, Layout, MAX_DOCUMENT_BYTES, Manifest};
 use crate::releases::Compression;
 
-/// Of a layer: the file behind it is not in this one any more; all of the directory are not.
+/// How names in a layer begin that take away the file whose name follows; the name `.wh..wh..opq` takes away all that
+/// its directory had.
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 /// Bytes that are copied at once.

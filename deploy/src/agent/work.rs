@@ -37,7 +37,7 @@ pub enum Point {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Installed {
     Now,
-    /// It was carried out before.
+    /// The order was carried out before.
     Already,
 }
 
@@ -154,7 +154,7 @@ impl<S: Source, A: Activation> Agent<S, A> {
         place.is_dir().then(|| version_of(&link)).flatten()
     }
 
-    /// Where the version lies that `current` leads to.
+    /// The directory of the version that `current` leads to; `None`: nothing was installed yet.
     pub fn place_of_running(&self) -> Option<PathBuf> {
         self.running().map(|version| self.place(&version))
     }

@@ -22,7 +22,7 @@ pub struct Checkpoint {
     /// URI of the server whose log it is: a checkpoint of another says nothing.
     pub log: String,
     pub sequence: u64,
-    /// Of that entry, in hexadecimal digits.
+    /// The hash of the entry `sequence`, in hexadecimal digits.
     hash: String,
     pub at: Timestamp,
 }

@@ -174,7 +174,7 @@ impl Checkpoints {
         Ok((lines, full.then_some(last)))
     }
 
-    /// Those after one entry and up to another, both included where they are said.
+    /// Checkpoints behind the entry `after`, up to and with `to`; `None`: all that follow.
     async fn checkpoints(
         &self,
         after: u64,

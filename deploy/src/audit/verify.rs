@@ -37,7 +37,7 @@ pub enum Problem {
     Unsigned,
 }
 
-/// Where an export does not hold.
+/// The first line at which an export does not hold, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}")]
 pub struct Broken {
@@ -46,7 +46,7 @@ pub struct Broken {
     pub problem: Problem,
 }
 
-/// What held.
+/// What of an export was found to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     pub first: u64,
@@ -58,7 +58,7 @@ pub struct Report {
     pub signed: Option<u64>,
 }
 
-/// Follows an export.
+/// Verifies an export line by line.
 pub struct Verifier<'k> {
     keys: Option<&'k KeyRing>,
     now: Timestamp,

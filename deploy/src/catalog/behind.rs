@@ -1,4 +1,4 @@
-//! One makes bytes, another one takes them, on a thread of its own: neither waits for what the other is doing.
+//! Makes bytes on one thread and takes them on another: neither waits for what the other is doing.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -35,7 +35,7 @@ struct Progress {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CaughtUp {
     pub shown: usize,
-    /// Those that cannot be shown, and why; they are not tried again.
+    /// Releases that cannot be shown, and why; they are not tried again.
     pub refused: Vec<(ReleaseName, String)>,
     /// No other page is left, for ever.
     pub done: bool,

@@ -52,7 +52,7 @@ pub fn content(
     }
 }
 
-/// Where a file is in the release: below the directory that the build tool has for what it makes.
+/// The path that a file has in the release: below the directory that the build tool has for what it makes.
 fn short(path: &str) -> &str {
     let below = |it: &'static str| path.strip_prefix(it).and_then(|it| it.split_once('/'));
     let of_bazel = below("bazel-out/").and_then(|(_, rest)| rest.strip_prefix("bin/"));

@@ -18,7 +18,7 @@ pub struct CatalogEntry {
     /// `git+URL@COMMIT`, as whoever made it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// As whoever made it said, or whoever built it.
+    /// The branch, as whoever made the release said, or whoever built it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     pub level: Level,

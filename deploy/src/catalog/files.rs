@@ -8,7 +8,7 @@ pub const MAX_FILES: usize = 200_000;
 /// A file of a release.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OutputFile {
-    /// As its action named it.
+    /// The path of the file, as its action named it.
     pub path: String,
     pub digest: Digest,
     pub is_executable: bool,
@@ -18,7 +18,7 @@ pub struct OutputFile {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OutputNode {
     pub path: String,
-    /// Of a symbolic link; nothing: a directory without anything in it.
+    /// What a symbolic link leads to; `None`: this is a directory without anything in it.
     pub target: Option<String>,
 }
 
@@ -26,10 +26,10 @@ pub struct OutputNode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToldFile {
     pub path: String,
-    /// In hexadecimal digits.
+    /// The hash of the content in hexadecimal digits.
     pub hash: String,
     pub size: u64,
-    /// It is a symbolic link that leads there, and has no content.
+    /// What a symbolic link leads to; such a link has no content. `None`: this is a file.
     pub link: Option<String>,
 }
 
@@ -55,7 +55,8 @@ pub fn fits(output: &str, path: &str) -> bool {
         || output.strip_prefix(path).is_some_and(|it| it.starts_with('/'))
 }
 
-/// Where a link at `path` leads; one that leads to another link is not followed.
+/// The path that a link at `path` leads to; one that leads to another link is not followed. `None`: it leads out of the
+/// tree.
 pub fn led_to(path: &str, target: &str) -> Option<String> {
     let mut parts: Vec<_> = path.split('/').collect();
     parts.pop();

@@ -1,4 +1,5 @@
-//! Which files an image holds: their hashes, out of its layers. So that whoever has a file hears which releases it is in.
+//! Finds the files that an image holds, by their hashes, in its layers. So whoever has a file hears which releases it
+//! is in.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;

@@ -23,7 +23,7 @@ use crate::releases::{Expected, LAYOUT, RELEASE_ANNOTATION, Release, verify};
 use crate::signing::{Attestation, BUNDLE_TYPE, KeyRing, MAX_BUNDLE_BYTES, PublicKey};
 use crate::timestamp::Timestamp;
 
-/// Indexes within indexes.
+/// How deep indexes may be within indexes.
 const MAX_DEPTH: usize = 8;
 const MAX_MANIFEST: u64 = 4 << 20;
 /// Signed bundles of one release.

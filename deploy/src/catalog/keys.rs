@@ -41,7 +41,7 @@ pub fn holders(instance: &str, hex: &str) -> String {
     format!("releases/holds/{}/{hex}/", hashed(instance))
 }
 
-/// Those of releases of one repository.
+/// How the keys begin that say of which releases of one repository hold a file.
 pub fn holders_in(instance: &str, hex: &str, repository: &Repository) -> String {
     format!("{}{repository}:", holders(instance, hex))
 }

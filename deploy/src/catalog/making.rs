@@ -45,7 +45,7 @@ pub enum By {
 pub enum Prepared {
     /// With what is to be signed; the server asks itself for that when it signs.
     Draft(Box<Draft>, Vec<Vec<u8>>),
-    /// The same content under the same name.
+    /// A release with the same content under the same name is there already.
     Existing(Box<CatalogEntry>),
 }
 

@@ -30,7 +30,7 @@ pub fn reference(builder: &str, repository: &str) -> String {
 }
 
 impl Older {
-    /// Signs the image.
+    /// Signs the image in cosign's older form, and adds the signature.
     pub fn add_signature(
         &mut self,
         store: &Blocking,

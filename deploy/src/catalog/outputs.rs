@@ -14,11 +14,11 @@ use crate::executions::{ExecutionStore, Invocation, RecordId, function};
 
 /// Records of one target that are looked at.
 const MAX_RECORDS: usize = 10_000;
-/// Of these so many are read together.
+/// Records that are read together.
 const TOGETHER: usize = 64;
-/// Names in messages.
+/// Names that a message lists at most.
 const MAX_NAMED: usize = 8;
-/// Whose outputs are wanted.
+/// Says which outputs are wanted, and of which target.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     pub target: String,
@@ -35,7 +35,7 @@ pub struct Wanted {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outputs {
     pub files: Vec<OutputFile>,
-    /// Where there is a file as well, it is what the link leads to.
+    /// Links and empty directories. Where there is a file of the same path as well, the file is what the link leads to.
     pub nodes: Vec<OutputNode>,
     /// Nanoseconds since the Unix epoch: the first beginning and the last end of an action of the target.
     pub started: i64,
@@ -120,7 +120,7 @@ impl Finder<'_> {
         }
     }
 
-    /// Of what is at hand, what somebody asked for by name.
+    /// Leaves of the outputs that were found those that somebody asked for by name.
     fn choose(&self, wanted: &Wanted, found: &mut Outputs) -> Result<(), CatalogError> {
         let Outputs { files, nodes, .. } = found;
         let is_none = |path: &&String| !files.iter().any(|it| fits(&it.path, path));

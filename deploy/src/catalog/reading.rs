@@ -26,13 +26,13 @@ const MAX_PART: u64 = 32 << 20;
 /// Records and releases that are named for one content.
 const MAX_ORIGINS: usize = 20;
 
-/// Where content comes from, and which releases hold it.
+/// What is known of some content: what made it, and which releases hold it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
-    /// The latest first.
+    /// Records of actions that made the content, the latest first.
     pub made: Vec<ActionRecord>,
     pub releases: Vec<ReleaseName>,
-    /// Those of them that somebody rejected.
+    /// Those of the releases that somebody rejected.
     pub rejected: Vec<ReleaseName>,
 }
 
@@ -182,7 +182,8 @@ impl Catalog {
         Ok(entries)
     }
 
-    /// The same for whoever removes some of them. Errors: also where one cannot be read, as it is not known what that needs.
+    /// Lists releases as [`Self::list`] does, for whoever removes some of them. Errors: also where one cannot be read,
+    /// as it is not known what that needs.
     pub async fn list_whole(
         &self,
         instance: &str,
@@ -300,7 +301,7 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Where content of this hash comes from.
+    /// What made content of this hash, and which releases hold it.
     pub async fn origins(&self, instance: &str, hex: &str) -> Result<Origins, CatalogError> {
         let mut found = self.holders(instance, hex).await?;
         for function in DigestFunction::ALL {

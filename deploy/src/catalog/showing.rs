@@ -21,7 +21,7 @@ use crate::releases::ReleaseName;
 const MAX_MANIFESTS: usize = 400;
 /// Bytes of all manifests of one release.
 const MAX_BYTES: u64 = 64 << 20;
-/// Manifests within manifests.
+/// How deep manifests may be within manifests.
 const MAX_DEPTH: usize = 8;
 /// What is listed under the tag that stands for the list of referrers.
 const MAX_LISTED: usize = 256;

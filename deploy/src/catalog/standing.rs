@@ -1,5 +1,5 @@
-//! Where releases stand, as the registry shows it: a tag for each environment that follows its pointer, and what was signed
-//! of a promotion among the referrers of the release.
+//! Shows in the registry which release stands in which environment: a tag for each environment that follows its
+//! pointer, and what was signed of a promotion among the referrers of the release.
 
 use kiln_cas::pins::Pin;
 use kiln_cas::records::{Expect, Write};
@@ -21,7 +21,7 @@ use crate::signing::{BUNDLE_TYPE, Bundle, Envelope};
 pub struct Arrival<'a> {
     pub environment: &'a str,
     pub release: (&'a ReleaseName, &'a ContentDigest),
-    /// What stood there.
+    /// The release that stood there before; `None`: none did.
     pub before: Option<&'a ReleaseName>,
     /// An envelope with what was signed of it, and the type of its predicate.
     pub signed: Option<(&'a [u8], &'a str)>,

@@ -19,12 +19,12 @@ use crate::provenance::{ActionRecord, Archive, Listing};
 
 /// Records that stay in memory: most are asked for once for each of their outputs.
 const MAX_RECORDS: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not 0");
-/// Of records of one content that the invocation did not use, so many are read.
+/// How many records of one content that the invocation did not use are read.
 const MAX_UNUSED: usize = 8;
 /// Bytes of a directory.
 const MAX_DIRECTORY: u64 = 64 << 20;
 
-/// Which records an invocation used.
+/// The records that an invocation used.
 #[derive(Debug, Clone, Default)]
 pub struct Invocation {
     pub instance: String,
@@ -113,7 +113,7 @@ impl RecordArchive {
         }
     }
 
-    /// Of the time in question so many executions are not recorded.
+    /// This archive, with the number of executions that were not recorded in the time in question.
     pub fn missing(self, unrecorded: u64) -> Self {
         Self { unrecorded, ..self }
     }

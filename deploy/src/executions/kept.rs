@@ -192,7 +192,7 @@ pub fn function(kept: &Kept) -> Option<DigestFunction> {
     DigestFunction::from_wire(kept.execution.as_ref()?.digest_function).ok()
 }
 
-/// As provenance knows it; `None`: what is kept is not whole.
+/// The record as provenance knows it; `None`: what is kept is not whole.
 pub fn record(id: RecordId, kept: &Kept) -> Option<ActionRecord> {
     let it = kept.execution.as_ref()?;
     let function = function(kept)?;

@@ -29,7 +29,7 @@ pub type Hash = (DigestFunction, [u8; 32]);
 pub struct RecordId([u8; ID]);
 
 impl RecordId {
-    /// Of a result as it is in the action cache.
+    /// The id of a result, given as it is in the action cache.
     pub fn of(instance: &str, action: &Digest, result: &[u8]) -> Self {
         let mut hasher = DigestFunction::Blake3.hasher();
         hasher.update(&(instance.len() as u64).to_be_bytes());
@@ -56,7 +56,7 @@ impl RecordId {
     }
 }
 
-/// 32 hexadecimal digits.
+/// Shows the id as 32 hexadecimal digits.
 impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&crate::encoding::hex(&self.0))

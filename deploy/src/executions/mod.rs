@@ -96,7 +96,7 @@ impl Executions {
         self.command(Command::Flush).await;
     }
 
-    /// The same; nothing more is taken in.
+    /// Writes what was taken in, as [`Self::flush`] does, and takes in nothing more.
     pub async fn shutdown(&self) {
         self.sweeping.0.abort();
         self.command(Command::Shutdown).await;

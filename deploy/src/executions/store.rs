@@ -12,7 +12,7 @@ use super::keys::{self, RecordId};
 /// Bytes of a record, decompressed.
 const MAX_RECORD: usize = 16 << 20;
 const LEVEL: i32 = 1;
-/// Records read together.
+/// Records that are read together.
 const PAGE: usize = 500;
 /// Records of one content that are looked at: which of them is meant is decided by what an invocation used.
 const MAX_MAKERS: usize = 64;
@@ -82,7 +82,7 @@ impl ExecutionStore {
         Self { records }
     }
 
-    /// One record; `None`: it is not there, or it is no record.
+    /// A record by its id; `None`: it is not there, or it is no record.
     pub async fn get(&self, id: RecordId) -> Result<Option<Kept>, RecordsError> {
         let found = self.records.get(&keys::record(id)).await?;
         Ok(found.and_then(|it| decode(&it.value)))

@@ -16,20 +16,20 @@ const FLAPS_WITHIN: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
-    /// It was not heard of for too long.
+    /// The agent was not heard of for too long.
     Silent,
-    /// It says that it obeys a generation that nobody told it.
+    /// The agent says that it obeys a generation that nobody told it.
     Untruthful,
-    /// It runs something else than it was told, and says nothing of a failure.
+    /// The agent runs something else than it was told, and says nothing of a failure.
     Drifted,
-    /// It gave up what it was told.
+    /// The agent gave up what it was told.
     Failed,
-    /// It has not carried out yet what it was told.
+    /// The agent has not carried out yet what it was told.
     Behind,
-    /// It turns from well to unwell and back, again and again.
+    /// The service turns from well to unwell and back, again and again.
     Flapping,
     Unwell,
-    /// It was told nothing yet.
+    /// The agent was told nothing yet.
     Unassigned,
     Well,
 }

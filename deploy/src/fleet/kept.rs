@@ -17,13 +17,13 @@ const MAX_EARLIER: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeptAgent {
-    /// Whose credentials registered it: no others speak for it. Empty: anybody's.
+    /// Whose credentials registered the agent: no others speak for it. Empty: anybody's do.
     pub account: String,
     /// The identity of the directory that the agent works in.
     pub identity: String,
     pub address: Option<String>,
     pub labels: BTreeMap<String, String>,
-    /// Of the agent itself.
+    /// The version of the agent itself.
     pub software: String,
     pub registered: Millis,
     pub heard: Millis,

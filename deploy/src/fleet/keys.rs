@@ -1,4 +1,4 @@
-//! Where the fleet keeps what it knows. Names hold no slash.
+//! Keys of the records in which the fleet keeps what it knows. Names hold no slash.
 //!
 //! | key | what |
 //! | --- | --- |

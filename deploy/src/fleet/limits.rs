@@ -6,5 +6,5 @@ use std::time::Duration;
 pub const SILENT: Duration = Duration::from_secs(30);
 /// An agent that was not heard of for so long is forgotten.
 pub const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Agents in all.
+/// Agents that are registered at most, in all places together.
 pub const MAX_AGENTS: u64 = 20_000;

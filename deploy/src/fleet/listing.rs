@@ -12,7 +12,7 @@ use super::{Fleet, keys};
 use crate::rollouts::machine::Millis;
 use crate::rollouts::parts::Place;
 
-/// Which agents are meant.
+/// Says which agents are listed; `None` in a field: whatever it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     pub service: Option<String>,

@@ -71,7 +71,7 @@ impl Fleet {
         self.waking.close();
     }
 
-    /// Unix milliseconds.
+    /// The time in Unix milliseconds.
     fn now(&self) -> u64 {
         u64::try_from((self.clock)().div_euclid(1_000_000)).unwrap_or(0)
     }

@@ -101,7 +101,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// So many agents more, or fewer.
+    /// The write that counts so many agents more, or fewer. Errors: there are too many.
     pub(super) async fn counted(&self, more: i64) -> Result<Write, FleetError> {
         let found = self.store.get::<u64>(keys::COUNT).await?;
         let count = found.as_ref().map_or(0, |(it, _)| *it).saturating_add_signed(more);

@@ -14,7 +14,7 @@ use crate::rollouts::parts::{
     Health, Observation, Order, PartError, Place, Selector, Target, Targets, Told,
 };
 
-/// So few are looked up one by one.
+/// Up to so many agents are looked up one by one; more are found by listing all of their place.
 const FEW: usize = 16;
 
 fn of_place(place: &Place) -> Filter {

@@ -6,7 +6,7 @@ use super::counts::Counts;
 use super::limits::{Burn, Crashes, Limits};
 use super::series::{NanStrategy, Points};
 
-/// Which change of a metric is bad.
+/// The direction in which a change of a metric is bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Direction {
     Increase,
@@ -53,7 +53,7 @@ pub struct Metric {
     pub direction: Direction,
     pub critical: bool,
     pub must_have_data: bool,
-    /// It is shown, and decides nothing.
+    /// Whether the metric is shown, and decides nothing.
     pub muted: bool,
     pub nan: NanStrategy,
     /// Outliers are removed: how many interquartile ranges beyond the quartiles they are.
@@ -120,7 +120,7 @@ pub struct Case {
     pub crashes: Option<Crashes>,
 }
 
-/// Where nothing else is said: at most eight false alarms in a thousand judgements.
+/// The confidence where nothing else is said: at most eight false alarms in a thousand judgements.
 pub const CONFIDENCE: f64 = 0.992;
-/// Where nothing else is said: 5 %.
+/// The least effect that counts where nothing else is said: 5 %.
 pub const LEAST_EFFECT: f64 = 0.05;

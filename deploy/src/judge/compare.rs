@@ -1,4 +1,4 @@
-//! One metric: the comparison, before it is known what the others are like.
+//! Compares one metric, before it is known what the others are like.
 
 use super::autocorrelation::dependence;
 use super::case::{Case, Direction, EffectSize, Evidence, Measure, Metric};
@@ -12,7 +12,7 @@ use super::shift::shift;
 
 /// Cohorts of which one has less than this part of the other's points are not of the same shape.
 const LEAST_PART: f64 = 0.5;
-/// Where more than this part of the points are missing, the signal is flaky.
+/// The share of missing points above which the signal is flaky.
 const MOST_MISSING: f64 = 0.5;
 
 /// What a comparison came to. `change`: where the metric was compared, how likely its change in the
@@ -218,7 +218,7 @@ fn of_counts(
 
 /// How large a difference is.
 struct Sizes {
-    /// Of the means.
+    /// The ratio of the means.
     ratio: f64,
     /// By which part the canary is higher: by its typical value, and by its mean.
     relative: (f64, f64),

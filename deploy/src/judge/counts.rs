@@ -10,7 +10,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// NaN of nothing.
+    /// The share of bad events; NaN where there are no events.
     pub fn rate(&self) -> f64 {
         self.bad as f64 / self.total as f64
     }
@@ -26,12 +26,12 @@ pub struct Comparison {
     pub upper: f64,
     /// How likely as many or more bad events of the first would be if the rates were equal.
     pub high: f64,
-    /// As many or fewer.
+    /// How likely as many or fewer bad events of the first would be if the rates were equal.
     pub low: f64,
 }
 
-/// Of all bad events, the first cohort's share is binomial if the rates are equal (the conditional
-/// test of two Poisson rates). `None` where a cohort had no events at all.
+/// Compares the rates of two cohorts: of all bad events, the first cohort's share is binomial if the rates are equal
+/// (the conditional test of two Poisson rates). `None` where a cohort had no events at all.
 pub fn compare(x: Counts, y: Counts, confidence: f64) -> Option<Comparison> {
     if x.total == 0 || y.total == 0 {
         return None;

@@ -20,7 +20,7 @@ pub enum Class {
     Low,
     Nodata,
     NodataFailMetric,
-    /// It could not be computed, or asking for it failed.
+    /// The metric could not be computed, or asking for it failed.
     Error,
     /// There is too little to say anything.
     Inconclusive,
@@ -66,11 +66,11 @@ pub struct Cohort {
 pub struct MetricResult {
     pub name: String,
     pub classification: Class,
-    /// Why, in words.
+    /// Why the metric is classified like that, in words.
     pub reason: String,
-    /// It fails the canary by itself.
+    /// Whether the metric fails the canary by itself.
     pub critical: bool,
-    /// It breaks an absolute limit.
+    /// Whether the metric breaks an absolute limit.
     pub breach: bool,
     pub muted: bool,
     pub groups: Vec<String>,
@@ -81,7 +81,7 @@ pub struct MetricResult {
     pub effect: Option<f64>,
     /// How likely such a difference would be by chance.
     pub p: Option<f64>,
-    /// The same, with all other metrics taken into account.
+    /// How likely such a difference would be by chance, with all other metrics taken into account.
     pub adjusted: Option<f64>,
     /// What the points of the smaller cohort are worth, in independent ones.
     pub effective: Option<f64>,
@@ -93,13 +93,13 @@ pub struct MetricResult {
 pub struct GroupScore {
     pub name: String,
     pub score: f64,
-    /// Of 100.
+    /// The group's weight, of 100 in all.
     pub weight: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Judgement {
-    /// Whose rules were applied: `kiln` or `kayenta`.
+    /// The judge whose rules were applied: `kiln` or `kayenta`.
     pub judge: &'static str,
     pub verdict: Verdict,
     /// Nothing has to be waited for: a limit was broken.

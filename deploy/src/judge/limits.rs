@@ -53,7 +53,7 @@ pub struct Limits {
     pub statistic: Statistic,
 }
 
-/// Which limit is broken, and how, in words.
+/// The class of the limit that is broken, and how, in words.
 pub type Breach = (Class, String);
 
 impl Limits {
@@ -63,7 +63,7 @@ impl Limits {
         self.broken(found, self.statistic.name())
     }
 
-    /// The same of a rate.
+    /// How the rate of the canary's events breaks them.
     pub fn breach_of_rate(&self, counts: Counts) -> Option<Breach> {
         self.broken(counts.rate(), "rate")
     }
@@ -142,7 +142,7 @@ pub struct Crashes {
     pub limit: u64,
 }
 
-/// Where no limit is given.
+/// Crashes from which on the canary is in a crash loop, where no limit is given.
 pub const CRASH_LIMIT: u64 = 3;
 
 impl Crashes {

@@ -62,7 +62,7 @@ pub fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     Some(low + part * (high - low))
 }
 
-/// NaN of nothing.
+/// The mean; NaN where there are no values.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }

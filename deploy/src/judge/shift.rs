@@ -16,7 +16,7 @@ pub struct Shift {
     pub upper: f64,
 }
 
-/// Of sorted samples. `ties`: of both together; `inflation`: by how much the variance of U is
+/// The shift between two sorted samples. `ties`: of both together; `inflation`: by how much the variance of U is
 /// greater than that of independent values. `None` where a sample is empty.
 pub fn shift(x: &[f64], y: &[f64], confidence: f64, ties: f64, inflation: f64) -> Option<Shift> {
     let pairs = x.len() as u64 * y.len() as u64;

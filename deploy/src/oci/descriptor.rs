@@ -13,7 +13,7 @@ use crate::encoding::Base64;
 pub struct Descriptor {
     pub media_type: String,
     pub digest: ContentDigest,
-    /// Bytes.
+    /// The size of the content in bytes.
     pub size: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
@@ -50,7 +50,7 @@ impl Descriptor {
         }
     }
 
-    /// Of bytes, named by their SHA-256.
+    /// Describes these bytes, named by their SHA-256.
     pub fn of(media_type: &str, data: &[u8]) -> Self {
         Self::new(media_type, ContentDigest::of(data), data.len() as u64)
     }

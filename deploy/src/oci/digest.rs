@@ -52,7 +52,7 @@ impl Algorithm {
         }
     }
 
-    /// Hexadecimal digits.
+    /// How many hexadecimal digits a digest has.
     fn digits(self) -> usize {
         match self {
             Self::Sha256 => 64,
@@ -98,7 +98,7 @@ impl ContentDigest {
         Algorithm::Sha256.digest(data)
     }
 
-    /// Of a hash that was computed elsewhere.
+    /// The digest with a SHA-256 hash that was computed elsewhere.
     pub fn sha256(hash: [u8; 32]) -> Self {
         Self { algorithm: Algorithm::Sha256, hex: hex(&hash) }
     }
@@ -112,7 +112,7 @@ impl ContentDigest {
         &self.hex
     }
 
-    /// As in-toto writes it.
+    /// The digest as in-toto writes it: by the name of its algorithm.
     pub fn set(&self) -> DigestSet {
         DigestSet::from([(self.algorithm.name().to_owned(), self.hex.clone())])
     }

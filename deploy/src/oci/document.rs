@@ -1,4 +1,4 @@
-//! Manifests and indexes.
+//! Manifests and indexes of images, as documents in JSON.
 
 use std::collections::BTreeMap;
 
@@ -61,7 +61,7 @@ pub enum Document {
     Index(Box<Index>),
 }
 
-/// Which of the two a media type says.
+/// The kind of document that a media type says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DocumentKind {
     Manifest,

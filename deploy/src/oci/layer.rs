@@ -14,7 +14,7 @@ pub const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 /// Members of a layer.
 const MAX_ENTRIES: usize = 2_000_000;
 
-/// Something to pack.
+/// A file, link or directory that is packed into a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerEntry<F> {
     /// Relative, with `/` between its parts.

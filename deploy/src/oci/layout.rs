@@ -11,7 +11,7 @@ pub const LAYOUT_FILE: &str = "oci-layout";
 /// The name of a manifest in the index of a layout.
 pub const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
-/// Where a layout is read from.
+/// A source that an image layout is read from.
 pub trait Layout {
     /// `oci-layout` or `index.json`, at most `limit` bytes of it; more is an error.
     fn file(&self, name: &str, limit: usize) -> io::Result<Vec<u8>>;
@@ -31,7 +31,7 @@ impl DirectoryLayout {
         Self { root: root.into() }
     }
 
-    /// Where a blob lies.
+    /// The path of a blob in the layout's directory.
     pub fn blob_path(&self, digest: &ContentDigest) -> PathBuf {
         self.root.join("blobs").join(digest.algorithm().name()).join(digest.hex())
     }

@@ -13,7 +13,7 @@ use super::document::{
 use super::layout::{LAYOUT_FILE, Layout};
 use crate::json::{self, JsonError};
 
-/// Bytes of `index.json`.
+/// Bytes that `index.json` may have.
 pub const MAX_INDEX_BYTES: usize = MAX_DOCUMENT_BYTES;
 const MAX_LAYOUT_FILE: usize = 4096;
 const VERSION: &str = "1.0.0";
@@ -22,10 +22,10 @@ const CHUNK: usize = 64 << 10;
 /// How much a layout may lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayoutLimits {
-    /// Manifests and indexes.
+    /// How many manifests and indexes.
     pub documents: usize,
     pub blobs: usize,
-    /// Indexes within indexes.
+    /// How deep indexes are within indexes.
     pub depth: usize,
 }
 
@@ -42,7 +42,7 @@ pub struct CheckedLayout {
     /// Every manifest and index that can be reached.
     pub documents: BTreeMap<ContentDigest, Document>,
     pub blobs: BTreeSet<ContentDigest>,
-    /// Of all blobs, documents among them.
+    /// Bytes of all blobs, documents among them.
     pub bytes: u64,
 }
 

@@ -15,9 +15,9 @@ const MAX_TEXT: usize = 4_000;
 pub enum ChangeKind {
     Promoted,
     RolledBack,
-    /// It was asked for, and waits.
+    /// A promotion was asked for, and waits.
     Waits,
-    /// It waits no more: refused, too late, or something else came.
+    /// A promotion waits no more: it was refused, it is too late, or something else came.
     GaveUp,
     Approved,
     Withdrawn,
@@ -28,14 +28,14 @@ pub enum ChangeKind {
     Rejected,
 }
 
-/// One change, with what was before it and after it.
+/// One change of what is promoted, with what was before it and after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     pub number: u64,
     pub at: Timestamp,
     pub kind: ChangeKind,
     pub by: Actor,
-    /// Empty: all environments.
+    /// The environment that was changed; empty: all environments.
     pub environment: String,
     /// A release, or what else it was done to.
     pub subject: String,
@@ -46,7 +46,7 @@ pub struct Change {
 }
 
 impl ChangeKind {
-    /// As the audit log and notices name it.
+    /// The kind as the audit log and notices name it.
     pub fn action(self) -> &'static str {
         match self {
             Self::Promoted => "release.promote",

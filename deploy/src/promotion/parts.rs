@@ -80,7 +80,7 @@ pub struct Parts {
     /// `None`: nobody is shown.
     pub places: Option<std::sync::Arc<dyn ShowPlaces>>,
     pub clock: std::sync::Arc<dyn Clock>,
-    /// Whose signatures count.
+    /// The keys whose signatures count; `None`: nobody's do.
     pub keys: Option<KeyRing>,
     /// Whether changes are to be told to somebody: then each is kept until it was.
     pub tells: bool,

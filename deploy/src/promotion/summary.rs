@@ -10,13 +10,13 @@ use crate::resource::ResourceDescriptor;
 use crate::signing::{Statement, StatementError};
 use crate::timestamp::Timestamp;
 
-/// The predicate's type.
+/// The type of the predicate: SLSA's verification summary, version 1.
 pub const VSA_PREDICATE: &str = "https://slsa.dev/verification_summary/v1";
 const SLSA_VERSION: &str = "1.1";
 /// Bundles that are named.
 const MAX_NAMED: usize = 64;
 
-/// What is summarised.
+/// What a verification summary is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Summary<'a> {
     pub verifier: &'a str,

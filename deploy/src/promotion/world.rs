@@ -1,6 +1,6 @@
-//! Where releases stand, and what people have said about them: one document, so that each change sees all of it and no
-//! two changes interleave. All of it is bounded; what must be kept for ever (rejections, what was rolled back)
-//! is in records of its own.
+//! What stands in environments, and what people have said about releases: one document, so that each change sees all of
+//! it and no two changes interleave. All of it is bounded; what must be kept for ever (rejections, what was rolled
+//! back) is in records of its own.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub const MAX_OVERRIDES: usize = 32;
 /// Characters of a reason that are kept here; the audit log has all of it. So the world stays below what a record may have.
 const MAX_KEPT: usize = 200;
 
-/// Who does something.
+/// Who does something: a person, or a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     pub name: String,
@@ -42,7 +42,7 @@ pub enum How {
 pub struct Placed {
     pub release: ReleaseName,
     pub digest: ContentDigest,
-    /// Of the environment: grows by one with each change. Whoever acts on it refuses an older one.
+    /// A number of the environment, which grows by one with each change. Whoever acts on it refuses an older one.
     pub generation: u64,
     pub at: Timestamp,
     pub by: String,
@@ -54,7 +54,7 @@ pub struct Placed {
 pub struct Past {
     pub placed: Placed,
     pub until: Timestamp,
-    /// It was replaced because it was bad.
+    /// Whether the release was replaced because it was bad.
     #[serde(default)]
     pub rolled_back: bool,
 }
@@ -63,7 +63,7 @@ pub struct Past {
 pub struct Place {
     pub generation: u64,
     pub current: Option<Placed>,
-    /// Newest first.
+    /// Releases that stood there before, newest first.
     #[serde(default)]
     pub past: Vec<Past>,
 }
@@ -107,7 +107,7 @@ pub struct Hold {
     pub reason: String,
 }
 
-/// One release may be promoted in spite of freezes and holds, once a second person says so as well.
+/// Says that one release may be promoted in spite of freezes and holds, once a second person says so as well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
     pub environment: String,
@@ -200,7 +200,7 @@ impl World {
         self.places.get(environment)?.current.as_ref()
     }
 
-    /// Those who stand for a release, whose approvals count by themselves: each person once.
+    /// Approvals of a release by those who stand for it. Each counts by itself, and each person once.
     pub fn approvals_of<'a>(
         &'a self,
         environment: &'a str,

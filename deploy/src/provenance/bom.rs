@@ -11,7 +11,7 @@ use crate::timestamp::Timestamp;
 /// What a bill is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Describes<'a> {
-    /// Of the release.
+    /// The name of the release.
     pub name: &'a str,
     /// SHA-256 of its manifest, in hexadecimal digits.
     pub sha256: &'a str,

@@ -85,7 +85,7 @@ const MAX_PATH: usize = 4096;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Closure {
     pub actions: usize,
-    /// Of the actions, results that a client wrote.
+    /// How many of the actions have results that a client wrote.
     pub written: usize,
     pub sources: usize,
     pub missing: usize,

@@ -13,7 +13,7 @@ const MAX_TOLD: usize = 1000;
 /// A closure, as far as it is compared.
 #[derive(Debug, Default)]
 pub struct Side {
-    /// Path -> digest.
+    /// Digests of sources, by their paths.
     sources: BTreeMap<String, String>,
     actions: BTreeMap<ActionName, Facts>,
     images: BTreeSet<String>,
@@ -61,7 +61,7 @@ pub struct Changes {
     pub first: Vec<Change>,
 }
 
-/// One change.
+/// One thing that is different.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {

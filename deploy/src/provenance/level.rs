@@ -1,4 +1,4 @@
-//! Which SLSA build level is reached, and what hinders the next one.
+//! Says which SLSA build level is reached, and what hinders the next one.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub enum SignedBy {
 #[serde(rename_all = "camelCase")]
 pub struct Level {
     pub build_level: u8,
-    /// What is given.
+    /// What speaks for the level, in sentences.
     pub because: Vec<String>,
     /// What is in the way of the next level.
     pub but: Vec<String>,
@@ -64,7 +64,7 @@ pub struct Isolation {
 }
 
 impl Isolation {
-    /// So many executions are known to be recorded nowhere.
+    /// Notes that so many executions are known to be recorded nowhere.
     pub fn miss(&mut self, unrecorded: u64) {
         self.unrecorded = usize::try_from(unrecorded).unwrap_or(usize::MAX);
     }

@@ -33,11 +33,11 @@ pub struct ClosureIndex {
     pub parts: Vec<Part>,
 }
 
-/// One part: lines of JSON, an entry in each.
+/// A part of the list: lines of JSON, an entry in each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Part {
-    /// As `sha256:…`.
+    /// The digest of the part as `sha256:…`.
     pub digest: String,
     pub size: usize,
     pub entries: usize,
@@ -94,7 +94,7 @@ pub struct Executed {
     pub exit_code: i32,
     pub started_on: Timestamp,
     pub finished_on: Timestamp,
-    /// Path -> digest.
+    /// Digests of outputs, by their paths.
     pub outputs: BTreeMap<String, String>,
 }
 
@@ -115,7 +115,7 @@ pub enum ListError {
     Counts,
 }
 
-/// Where the parts go.
+/// Takes the parts of a list, each with its digest.
 pub type PartSink<'a> = dyn FnMut(&str, Vec<u8>) -> Result<(), ListError> + 'a;
 
 /// Writes entries into parts, and hands each on when it is full.
@@ -130,7 +130,7 @@ fn name(digest: &kiln_cas::Digest) -> String {
     format!("{}:{}", digest.function, digest.hex())
 }
 
-/// `sha256:…` of bytes.
+/// The digest of bytes as `sha256:…`.
 pub(super) fn digest_of(data: &[u8]) -> String {
     let hash: [u8; 32] = Sha256::digest(data).into();
     format!("sha256:{}", hex(&hash))

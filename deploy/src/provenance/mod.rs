@@ -1,6 +1,5 @@
-//! Where content came from: records of executions, the closure of an output over them, and what is said of it
-//! in SLSA provenance and in bills of materials. All of it is derived from what ran; what did not
-//! run here is named as such.
+//! The origin of content: records of executions, the closure of an output over them, and what is said of it in SLSA
+//! provenance and in bills of materials. All of it is derived from what ran; what did not run here is named as such.
 
 mod bom;
 mod closure;

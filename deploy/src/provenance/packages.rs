@@ -11,7 +11,7 @@ use super::closure::Found;
 use super::record::Origin;
 use crate::encoding::hex;
 
-/// Where the build tools put other repositories.
+/// Directories into which the build tools put other repositories.
 const EXTERNAL: [&str; 2] = ["external/", "../"];
 /// Packages of one bill; what is beyond is counted together.
 const MAX_PACKAGES: usize = 10_000;
@@ -23,7 +23,7 @@ pub struct Package {
     pub name: String,
     /// Empty where the name of the repository does not say it.
     pub version: String,
-    /// Of an image its own digest; else of the list of files with their digests.
+    /// The SHA-256 of an image's own digest; of all else that of the list of files with their digests.
     pub sha256: String,
     /// Files of it that are in the closure.
     pub files: usize,

@@ -37,7 +37,7 @@ pub enum Origin {
     Wrote(Written),
 }
 
-/// An execution.
+/// An execution, as far as provenance tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     pub command: Digest,
@@ -63,7 +63,7 @@ pub struct Written {
 pub struct Output {
     /// Relative to the input root.
     pub path: String,
-    /// Of the file, or of the root directory of a tree.
+    /// The digest of the file, or of the root directory of a tree.
     pub digest: Digest,
     pub is_tree: bool,
 }
@@ -78,7 +78,7 @@ pub struct Sandbox {
 /// What an action saw beside its inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RootFileSystem {
-    /// Nothing.
+    /// The action saw nothing but its inputs.
     Inputs,
     /// A container image that is named by its digest.
     Image,

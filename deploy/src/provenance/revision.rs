@@ -1,4 +1,4 @@
-//! Which commit was built, and of which branch. A server sees files and not repositories: this is what others say, and
+//! The commit that was built, and its branch. A server sees files and not repositories: this is what others say, and
 //! each of it is named with who says it.
 
 use crate::resource::{DigestSet, ResourceDescriptor};
@@ -23,7 +23,7 @@ pub struct Source {
     pub commit: String,
 }
 
-/// Who says it.
+/// Who says which commit was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaidBy {
     /// Whoever made the release.
@@ -39,7 +39,7 @@ pub struct Claimed<T> {
     pub by: SaidBy,
 }
 
-/// What was built.
+/// The source that was built, and its branch, each with who says it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revision {
     pub source: Option<Claimed<Source>>,
@@ -147,7 +147,7 @@ fn may_be(told: &str, commit: &str) -> bool {
 }
 
 impl Revision {
-    /// As whoever makes a release says.
+    /// The revision as whoever makes a release says it.
     pub fn released(source: Option<Source>) -> Self {
         Self { source: source.map(|what| Claimed { what, by: SaidBy::Release }), branch: None }
     }

@@ -14,7 +14,7 @@ use crate::json::{self, JsonError};
 use crate::resource::{NotADigest, ResourceDescriptor};
 use crate::timestamp::Timestamp;
 
-/// The predicate's type.
+/// The type of the predicate: SLSA provenance, version 1.
 pub const SLSA_PREDICATE: &str = "https://slsa.dev/provenance/v1";
 /// What a build by Kiln is; docs/releases.md says what its parameters mean.
 const BUILD_TYPE: &str = "https://kiln.build/releases/build/v1";
@@ -52,7 +52,7 @@ pub struct Provenance {
     pub closure: Closure,
     /// The list's index, to be kept with the parts that the sink got.
     pub index: Vec<u8>,
-    /// As `sha256:…`.
+    /// The digest of the index as `sha256:…`.
     pub index_digest: String,
     pub packages: Vec<Package>,
 }

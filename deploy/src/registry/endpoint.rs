@@ -16,7 +16,7 @@ pub enum Endpoint {
     Tags(Repository),
     Manifest(Repository, Option<Reference>),
     Blob(Repository, Option<ContentDigest>),
-    /// Where uploads begin.
+    /// The address at which uploads to a repository begin.
     Uploads(Repository),
     Upload(Repository, String),
     Referrers(Repository, Option<ContentDigest>),

@@ -18,13 +18,13 @@ pub enum Wanted {
 }
 
 impl Span {
-    /// Bytes.
+    /// How many bytes the span has.
     pub fn length(self) -> u64 {
         self.last - self.first + 1
     }
 
-    /// Of `A-B`, as a `Content-Range` header of an upload says it (also `bytes A-B/SIZE`, which some clients send).
-    /// `None`: it is none.
+    /// The span of `A-B`, as a `Content-Range` header of an upload says it (also `bytes A-B/SIZE`, which some clients
+    /// send). `None`: it is none.
     pub fn of_chunk(text: &str) -> Option<Self> {
         let text = text.trim();
         let text = text.strip_prefix("bytes").map_or(text, |it| it.trim_start_matches([' ', '=']));
@@ -35,7 +35,7 @@ impl Span {
     }
 }
 
-/// Of `text`, which stands in a `Range` header, for a blob of `size` bytes.
+/// What the text of a `Range` header asks for, of a blob of `size` bytes.
 pub fn wanted(text: &str, size: u64) -> Wanted {
     let Some(span) = text.trim().strip_prefix("bytes=") else { return Wanted::Whole };
     let Some((first, last)) = span.trim().split_once('-') else { return Wanted::Whole };

@@ -7,7 +7,7 @@ pub const MAX_TAGS_PAGE: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagsPage<'a> {
     pub tags: Vec<&'a str>,
-    /// Where the next page begins, if there is one.
+    /// The `last` that asks for the next page; `None`: there is none.
     pub next: Option<&'a str>,
 }
 

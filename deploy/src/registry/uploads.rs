@@ -76,7 +76,7 @@ impl Upload {
         }
     }
 
-    /// Where the records are that its pieces stand in.
+    /// Numbers of the records that hold the upload's pieces.
     pub fn records(&self) -> Range<u64> {
         0..self.pieces.div_ceil(PIECES_OF_RECORD)
     }

@@ -12,10 +12,10 @@ pub const SPDX_PREDICATE: &str = "https://spdx.dev/Document";
 pub const CYCLONEDX_PREDICATE: &str = "https://cyclonedx.org/bom";
 /// The artifact that holds the list of a closure.
 pub const CLOSURE_ARTIFACT_TYPE: &str = "application/vnd.kiln.closure.v1";
-/// Where cosign looks for what a bundle is, before it reads it.
+/// Annotations by which cosign knows what a bundle is before it reads it.
 const CONTENT_ANNOTATION: &str = "dev.sigstore.bundle.content";
 const PREDICATE_ANNOTATION: &str = "dev.sigstore.bundle.predicateType";
-/// The same of the older form.
+/// The annotation that says the same in the older form.
 const OLDER_PREDICATE_ANNOTATION: &str = "predicateType";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 

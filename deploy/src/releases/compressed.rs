@@ -11,7 +11,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Of a layer that holds files; `None` for anything else.
+    /// The compression of a layer that holds files, by its media type; `None` for anything else.
     pub fn of(media_type: &str) -> Option<Self> {
         match media_type {
             "application/vnd.oci.image.layer.v1.tar" => Some(Self::None),

@@ -17,10 +17,10 @@ pub const RELEASE_ANNOTATION: &str = "build.kiln.release";
 /// The file with the index, and what the file says that makes a directory a layout.
 pub const INDEX_FILE: &str = "index.json";
 pub const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-/// Manifests within manifests.
+/// How deep manifests may be within manifests.
 const MAX_DEPTH: usize = 8;
 
-/// Where an export goes.
+/// Takes the files of an export.
 pub trait Exporter {
     /// A file at `path`, relative and with `/`, out of what is read. A file that is there has the same content.
     fn put(&mut self, path: &str, content: &mut dyn Read) -> io::Result<()>;
@@ -73,7 +73,7 @@ pub fn named_release(index: &[u8]) -> Option<ReleaseName> {
     index.manifests.iter().find_map(|it| it.annotations.get(RELEASE_ANNOTATION)?.parse().ok())
 }
 
-/// Where content lies in an export.
+/// The path of content in an export.
 pub fn blob_path(digest: &ContentDigest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }

@@ -5,7 +5,7 @@ use crate::oci::{ContentDigest, LayerProblem, LayoutError};
 use crate::provenance::ListError;
 use crate::signing::{AttestationError, KeyRefused};
 
-/// A broken link.
+/// Why a release does not verify: what of it does not hold.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     #[error("the directory does not hold what it says")]

@@ -78,7 +78,8 @@ impl Collector {
         Ok(fates)
     }
 
-    /// The same for all instances; gives how many releases went. Errors: the first one, after all others had their turn.
+    /// Does what [`Self::collect`] does for all instances; gives how many releases went. Errors: the first one, after
+    /// all others had their turn.
     pub async fn collect_all(&self, who: &str, now: Timestamp) -> Result<usize, CollectError> {
         let (mut removed, mut failed) = (0, None);
         for instance in self.catalog.instances(MAX_INSTANCES).await? {

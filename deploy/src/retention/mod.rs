@@ -1,4 +1,4 @@
-//! Which releases stay, and why: a pure decision over what there is and where it stands.
+//! Decides which releases stay, and why: a pure decision over what there is and where it stands.
 //!
 //! A release goes or stays with all that it holds: its content and everything that was signed about it. Releases of the same content
 //! go or stay together. So nothing that was signed goes before what it is about, and none of it is left over afterwards.
@@ -53,11 +53,11 @@ pub struct Held {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Stays {
-    /// It stands in an environment.
+    /// The release stands in an environment.
     Current {
         environment: String,
     },
-    /// It stood there, so many releases ago.
+    /// The release stood in an environment, so many releases ago.
     Predecessor {
         environment: String,
         back: usize,
@@ -70,7 +70,7 @@ pub enum Stays {
     Rollout {
         place: String,
     },
-    /// It is among the newest of its repository; 1 is the newest.
+    /// The release is among the newest of its repository; 1 is the newest.
     Newest {
         place: usize,
     },
@@ -81,7 +81,7 @@ pub enum Stays {
     Same {
         release: ReleaseName,
     },
-    /// It was changed again and again while it was to go: the next time looks at it anew.
+    /// The release was changed again and again while it was to go: the next collection looks at it anew.
     Busy,
 }
 

@@ -44,7 +44,7 @@ enum Probed {
     Well,
     /// An answer with another status.
     Unwell,
-    /// No answer.
+    /// The target gave no answer.
     Silent,
 }
 
@@ -70,7 +70,7 @@ impl Signals for Probe {
     }
 }
 
-/// Where everything fails, it is whoever probes that is in doubt.
+/// Counts the probes that failed. Where all of them did, or all of the baseline, it is whoever probes that is in doubt.
 fn counted(canary: &[Probed], baseline: &[Probed]) -> Measured {
     let counts = |of: &[Probed]| Counts {
         bad: of.iter().filter(|it| **it != Probed::Well).count() as u64,

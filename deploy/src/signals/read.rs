@@ -23,7 +23,7 @@ const MAX_SAMPLES: u64 = 20;
 const PATIENCE: u64 = 2;
 const MAX_PATIENCE: u64 = 60;
 
-/// Reads one source.
+/// Reads one source of signals.
 pub fn read(fields: &Fields<'_>) -> Result<Arc<dyn Signals>, TableError> {
     let kind = fields.need("kind")?;
     match kind.text()? {

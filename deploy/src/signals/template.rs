@@ -13,7 +13,7 @@ const TIMES: [&str; 2] = ["step", "window"];
 /// What RE2 gives a meaning.
 const SPECIAL: &str = ".+*?()|[]{}^$\\";
 
-/// Where in PromQL a character stands.
+/// The part of PromQL's syntax that a character stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Within {
     Code,

@@ -9,7 +9,7 @@ use super::dsse::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};
 use super::keys::Signer;
 use crate::json::{self, JsonError};
 
-/// What Kiln writes.
+/// The media type of bundles that Kiln writes.
 pub const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// Bytes of a bundle: an envelope and what is around it.
 pub const MAX_BUNDLE_BYTES: usize = MAX_ENVELOPE_BYTES + (1 << 20);

@@ -17,7 +17,7 @@ const MAX_SAID: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     pub argv: Vec<String>,
-    /// It is killed after this time, with all that it started.
+    /// The time after which the program is killed, with all that it started.
     pub timeout: Duration,
 }
 
@@ -66,7 +66,7 @@ impl<R: RunProgram> Signer for SignByCommand<R> {
 }
 
 impl RunProgram for Program {
-    /// It has this process's environment: what it needs to reach the key is there.
+    /// Runs the program with this process's environment: what it needs to reach the key is there.
     fn run(&self, input: &[u8]) -> Result<Vec<u8>, CommandError> {
         let (name, arguments) = self.argv.split_first().ok_or(CommandError::Nothing)?;
         let mut command = Command::new(name);

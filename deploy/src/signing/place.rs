@@ -34,7 +34,7 @@ pub enum SignerError {
 struct Described {
     /// The program and its arguments.
     command: Vec<String>,
-    /// In PEM.
+    /// The public key in PEM.
     public_key: String,
     #[serde(default = "timeout")]
     timeout_seconds: u64,

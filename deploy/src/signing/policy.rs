@@ -1,4 +1,4 @@
-//! Which keys are trusted, and for which time.
+//! The policy of keys: which ones are trusted, and for which time.
 //!
 //! A signature by a bare key has no witness of its time: what it says of it, it says of itself. While a
 //! key is in the right hands that is good enough, and validity is held against it. Once a key
@@ -180,7 +180,7 @@ impl KeyRing {
         Ok(Self { keys })
     }
 
-    /// One key, trusted at any time.
+    /// A policy that trusts one key at any time.
     pub fn single(name: &str, key: PublicKey) -> Self {
         Self { keys: vec![TrustedKey::always(name, key)] }
     }

@@ -7,7 +7,7 @@ use super::dsse::MAX_PAYLOAD_BYTES;
 use crate::json::{self, JsonError};
 use crate::resource::{DigestSet, NotADigest, ResourceDescriptor};
 
-/// What Kiln writes.
+/// The type of the statements that Kiln writes.
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// What cosign still writes; the same members mean the same.
 const OLDER_TYPE: &str = "https://in-toto.io/Statement/v0.1";

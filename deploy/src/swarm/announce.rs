@@ -30,12 +30,12 @@ pub struct Share {
 pub struct PeerCard {
     pub name: String,
     pub address: String,
-    /// It is this one that shows a certificate of this fingerprint, and nobody else.
+    /// The fingerprint of the certificate that this peer shows, and nobody else.
     pub fingerprint: String,
     pub is_near: bool,
 }
 
-/// The tracker's answer.
+/// The tracker's answer to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
     pub peers: Vec<PeerCard>,

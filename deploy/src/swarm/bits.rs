@@ -1,4 +1,4 @@
-//! Which pieces of a list: one bit for each.
+//! A set of the pieces of a list: one bit for each.
 
 /// As many bits as a list has pieces, the first piece in the lowest bit of the first byte.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -85,7 +85,7 @@ impl Bits {
         self.words.len()
     }
 
-    /// Those that are set, in order.
+    /// Numbers of the pieces that are set, in order.
     pub fn ones(&self) -> impl Iterator<Item = usize> + '_ {
         self.words.iter().enumerate().flat_map(|(at, word)| ones_of(at, *word))
     }

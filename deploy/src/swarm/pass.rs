@@ -25,7 +25,7 @@ pub const MAX_KEYS: usize = 2;
 pub struct Bearer<'a> {
     pub place: &'a Place,
     pub list: &'a ContentDigest,
-    /// In hexadecimal digits.
+    /// The fingerprint of the bearer's certificate, in hexadecimal digits.
     pub fingerprint: &'a str,
 }
 
@@ -80,7 +80,7 @@ impl PassKeys {
         Some(hex(pair.sign(&bearer.message()).as_ref()))
     }
 
-    /// In hexadecimal digits.
+    /// The public keys by which passes are verified, in hexadecimal digits.
     pub fn public(&self) -> Vec<String> {
         self.pairs().map(|it| hex(it.public_key().as_ref())).collect()
     }

@@ -7,7 +7,7 @@ use kiln_net::process::ProcessError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TrafficError {
-    /// It cannot be said to any balancer.
+    /// The split cannot be said to any balancer.
     #[error("the split cannot be set: {0}")]
     Split(String),
     #[error("{path}: {what}", path = path.display())]
@@ -19,7 +19,7 @@ pub enum TrafficError {
     },
     #[error("{} is not of this program's making; move it away", .0.display())]
     Foreign(PathBuf),
-    /// Nothing was changed.
+    /// Somebody else was changing the balancer for too long. Nothing was changed.
     #[error("somebody else has been changing this balancer for {0:?}")]
     Busy(Duration),
     #[error("the balancer refuses the configuration; the former one holds")]

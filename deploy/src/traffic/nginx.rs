@@ -15,12 +15,12 @@ use super::rendered::{Balancer, Seen};
 use super::split::Checked;
 use crate::programs::Program;
 
-/// Of an answer, which is a tag.
+/// Bytes of an answer, which is a tag.
 const MAX_ANSWER: usize = 1_000;
 
 pub struct Nginx {
     pub reload: Program,
-    /// Where it says what it does: an address of this machine.
+    /// The address of this machine at which nginx says what it does.
     pub status: SocketAddr,
     pub client: Client,
     /// Connections to servers that each worker keeps.

@@ -21,7 +21,7 @@ const KINDS: [&str; 4] = ["nginx", "haproxy", "envoy", "command"];
 const CONNECT: Duration = Duration::from_secs(2);
 const MAX_KEEPALIVE: u64 = 10_000;
 
-/// Reads one balancer.
+/// Reads the declaration of one balancer.
 pub fn read(fields: &Fields<'_>) -> Result<Arc<dyn Traffic>, TableError> {
     let kind = fields.need("kind")?;
     match kind.text()? {

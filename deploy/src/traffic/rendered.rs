@@ -27,7 +27,7 @@ pub enum Seen {
     Same,
     /// Something else, in words.
     Other(String),
-    /// It does not answer: why.
+    /// The balancer does not answer: why, in words.
     Silent(String),
 }
 
@@ -36,7 +36,7 @@ pub enum Seen {
 pub trait Balancer: Send + Sync + 'static {
     /// The highest weight that it knows.
     const MOST: u32;
-    /// Of the files that it reads.
+    /// The extension of the files that the balancer reads.
     const EXTENSION: &'static str;
     /// How long whoever worked by the former file may go on to take requests after the new one is there.
     const LINGER: Duration = Duration::ZERO;

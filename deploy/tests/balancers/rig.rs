@@ -60,7 +60,7 @@ pub fn split([a, b, c]: &[Member; 3], change: u64, share: f64) -> Split {
 /// Who answered, by name; what went wrong instead counts as that.
 pub type Counts = BTreeMap<String, usize>;
 
-/// One request over a connection of its own.
+/// Makes one request over a connection of its own, and answers with the body.
 pub async fn get(address: &str) -> Result<String, String> {
     let talk = async {
         let mut stream = TcpStream::connect(address).await?;

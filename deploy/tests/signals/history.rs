@@ -15,7 +15,7 @@ pub struct Prometheus {
     _dir: tempfile::TempDir,
 }
 
-/// Seconds between values.
+/// Seconds between two values of a series.
 const STEP: u64 = 15;
 /// Values of a series.
 const VALUES: u64 = 80;
@@ -66,7 +66,7 @@ fn start(program: &Path, dir: &Path, address: &str) -> Process {
     process
 }
 
-/// OpenMetrics.
+/// The metrics in OpenMetrics' text format.
 fn written(metrics: &[Metric], now: u64) -> String {
     let mut text = String::new();
     for Metric { name, kind, series } in metrics {

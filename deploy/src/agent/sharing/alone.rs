@@ -11,7 +11,7 @@ use crate::swarm::pieces::Place;
 /// Bytes that are asked for at once.
 const MAX_RUN: u64 = 64 << 20;
 
-/// Where bytes come from, and how fast they may.
+/// Where an agent that fetches by itself gets bytes from, and how fast they may come.
 pub struct Origin<'a, L> {
     pub link: &'a L,
     pub speaker: &'a Speaker,

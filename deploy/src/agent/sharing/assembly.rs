@@ -17,7 +17,7 @@ use crate::swarm::pieces::{PieceList, Place};
 pub struct Assembly {
     pub version: ContentDigest,
     pub list: Arc<PieceList>,
-    /// Names the list.
+    /// The digest that names the list.
     pub digest: ContentDigest,
     /// Blobs lie below it, as in an export.
     place: RwLock<PathBuf>,
@@ -73,7 +73,7 @@ impl Assembly {
         self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// It lies somewhere else from now on.
+    /// Notes that the version lies in another directory from now on.
     pub fn moved(&self, to: &Path) {
         *self.place.write().unwrap_or_else(PoisonError::into_inner) = to.to_owned();
     }
@@ -87,7 +87,7 @@ impl Assembly {
         self.list.blobs().iter().map(|it| it.size).fold(0, u64::saturating_add)
     }
 
-    /// Where a blob lies when it is whole, and until then.
+    /// The path of a blob when it is whole, and its path until then; `None`: the list has no such blob.
     fn paths(&self, blob: usize) -> Option<(PathBuf, PathBuf)> {
         let digest = &self.list.blobs().get(blob)?.digest;
         let whole = self.place().join(blob_path(digest));

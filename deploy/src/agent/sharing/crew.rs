@@ -217,7 +217,7 @@ impl<L: Link> Crew<'_, L> {
         Ok(None)
     }
 
-    /// One thread of several.
+    /// What each thread of the crew does: one job after the other, until there are no more.
     fn serve(&self, say: &Sender<News>) {
         while let Some(job) = self.next() {
             let news = match job {

@@ -57,7 +57,7 @@ pub enum PeerError {
 pub trait Exchange: Send + Sync {
     fn identity(&self) -> Identity;
 
-    /// Which pieces it has: at most so many bytes.
+    /// Asks a peer which pieces it has. The answer has `most` bytes at most.
     fn has(
         &self,
         peer: &PeerCard,
@@ -66,7 +66,7 @@ pub trait Exchange: Send + Sync {
         goes_on: GoesOn<'_>,
     ) -> Result<Vec<u8>, PeerError>;
 
-    /// One piece of `size` bytes, at most one byte more.
+    /// Fetches one piece of `size` bytes from a peer; one byte more comes at most.
     fn piece(
         &self,
         peer: &PeerCard,

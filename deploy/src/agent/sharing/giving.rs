@@ -71,12 +71,12 @@ impl Giving {
         self.shelf.find(&list).ok_or(Refusal::Lacks)
     }
 
-    /// Which pieces of a list are here.
+    /// The pieces of a list that are here, one bit for each.
     pub fn has(&self, list: &str, pass: &str, fingerprint: &str) -> Result<Vec<u8>, Refusal> {
         Ok(self.find(list, pass, fingerprint)?.have().to_bytes())
     }
 
-    /// One piece, read and verified.
+    /// One piece of a list, read and verified.
     pub fn piece(
         self: &Arc<Self>,
         list: &str,

@@ -1,4 +1,4 @@
-//! One version, by pieces.
+//! Fetches one version by pieces.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct Sharing {
     pub giving: Option<Arc<Giving>>,
     /// Agents of one value are near each other.
     pub near: String,
-    /// Of what comes.
+    /// The rate at which bytes may come.
     pub rate: Arc<Rate>,
     pub limits: Limits,
 }

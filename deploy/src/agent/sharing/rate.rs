@@ -1,4 +1,4 @@
-//! So many bytes in a second, shared by all who ask.
+//! Limits how many bytes move in a second, over all who share the limit.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -44,7 +44,7 @@ impl<L: Link> Seeder<L> {
         Self { link, speaker, shelf, giving, identity, near, stopped, wake }
     }
 
-    /// Works until [`Self::stop`].
+    /// Tells the tracker again and again what is here, until [`Self::stop`].
     pub fn run(&self) {
         // Of each list: when it is said again, and how often in a row that failed.
         let mut due: BTreeMap<ContentDigest, (Instant, u32)> = BTreeMap::new();

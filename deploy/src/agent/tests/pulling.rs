@@ -34,7 +34,7 @@ fn registered(world: &Arc<World>, root: &Path) {
     Way(world.clone()).report(&report).unwrap();
 }
 
-/// Tells and obeys.
+/// Tells an agent to run a version, and has the agent obey.
 fn obey(
     world: &Arc<World>,
     agent: &Agent<Pull<Way>>,

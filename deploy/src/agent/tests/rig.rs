@@ -37,11 +37,11 @@ pub struct World {
     pub runtime: Runtime,
     fleet: Mutex<Fleet>,
     records: Arc<MemoryRecords>,
-    /// Nanoseconds.
+    /// The time in nanoseconds.
     pub now: Arc<AtomicI64>,
     pub key: SigningKey,
     releases: Mutex<BTreeMap<ContentDigest, (Made, Descriptor)>>,
-    /// Nobody is reached.
+    /// Whether nobody is reached.
     pub away: AtomicBool,
     /// Blobs come with a byte changed.
     pub tampers: AtomicBool,

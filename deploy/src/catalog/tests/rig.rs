@@ -14,7 +14,7 @@ use crate::executions::tests::rig::{Rig, content, executed, later, wire};
 use crate::provenance::{Revision, Source};
 use crate::signing::{KeyRing, PublicKey, Scheme, SigningKey};
 
-/// One key that is trusted at any time.
+/// Trusts this key alone, at any time.
 pub fn trusting(key: &PublicKey) -> KeyRing {
     KeyRing::single("given", key.clone())
 }

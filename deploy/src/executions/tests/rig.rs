@@ -234,7 +234,7 @@ pub fn add_directory(execution: &mut Execution, path: &str, tree: Digest) {
     execution.action_result = result.encode_to_vec().into();
 }
 
-/// So many executions were not recorded at that time.
+/// The write that says that so many executions were not recorded at that time.
 pub fn loss(at: i64, executions: u64) -> Write {
     crate::executions::batch::put(
         crate::executions::keys::lost(at, "x"),

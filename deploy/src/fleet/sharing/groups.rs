@@ -14,7 +14,8 @@ use crate::swarm::tracker::Swarm;
 
 /// Lists of pieces whose agents are remembered.
 const MAX_SWARMS: usize = 512;
-/// Of these of one place: an agent that names many makes others of its own service forgotten, and nobody else's.
+/// How many of these may be of one place: an agent that names many makes others of its own service forgotten, and
+/// nobody else's.
 const MAX_OF_PLACE: usize = 16;
 /// What an agent says is written when it is so old, or it has an eighth of all more.
 const WRITE_EVERY: Millis = 15_000;

@@ -1,4 +1,4 @@
-//! One metric by Kayenta's rules.
+//! Classifies one metric by Kayenta's rules.
 
 use super::interval::interval;
 use crate::judge::case::{Direction, EffectSize, Evidence, Measure, Metric};
@@ -8,7 +8,7 @@ use crate::judge::normal;
 use crate::judge::ranks::rank_sum;
 use crate::judge::series::{NanStrategy, Points, clean, mean, sorted};
 
-/// Where a metric says nothing else.
+/// The confidence where a metric says nothing else.
 const CONFIDENCE: f64 = 0.98;
 const TOLERANCE: f64 = 0.25;
 /// The deviation of the noise that is added to constants, as a part of their value.

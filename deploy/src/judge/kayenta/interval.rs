@@ -17,7 +17,8 @@ fn difference(x: &[f64], y: &[f64], mu: f64, quantile: f64) -> Option<f64> {
     (spread > 0.0).then(|| (beyond - correction) / spread - quantile)
 }
 
-/// Of sorted samples that are not empty. `None` where it cannot be computed.
+/// The confidence interval of the shift between two sorted samples that are not empty. `None` where it cannot be
+/// computed.
 pub fn interval(x: &[f64], y: &[f64], confidence: f64) -> Option<Interval> {
     let low = x.first()? - y.last()?;
     let high = x.last()? - y.first()?;

@@ -2,7 +2,7 @@
 //! `wilcox.test` gives it. Kayenta's published intervals are reproduced by no other: on data of a small
 //! scale they are as coarse as this tolerance.
 
-/// The absolute tolerance.
+/// The absolute tolerance of a root.
 const TOLERANCE: f64 = 1e-4;
 /// Steps after which whatever was found is taken.
 const STEPS: u32 = 1_001;
@@ -14,7 +14,7 @@ struct At {
     f: f64,
 }
 
-/// Where `function`, which falls from `low` to `high`, crosses zero.
+/// The point at which `function`, which falls from `low` to `high`, crosses zero.
 pub fn root(low: f64, high: f64, function: impl Fn(f64) -> f64) -> f64 {
     let at = |x: f64| At { x, f: function(x) };
     // The best guess is `b`, the one before it `a`; the root is between `b` and `c`.

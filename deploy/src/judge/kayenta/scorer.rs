@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::judge::judgement::{Class, GroupScore, MetricResult};
 use crate::judge::score::{groups, share};
 
-/// Where so many percent of the metrics have no data, nothing passes.
+/// The percentage of metrics without data from which on nothing passes.
 const NODATA: f64 = 50.0;
 
 /// What the metrics come to, and why it is 0 where something forces it to be.

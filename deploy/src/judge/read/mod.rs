@@ -32,7 +32,7 @@ const MAX_VALUE: f64 = 1e100;
 /// Events that floating point numbers still tell apart.
 const MAX_EVENTS: u64 = 1 << 52;
 
-/// Reads a case.
+/// Reads a case from its JSON. Errors: it is none, or larger than a limit.
 pub fn read(data: &[u8]) -> Result<Case, ReadError> {
     // Every value but the first of a list or an object has a comma before it.
     if data.len() <= MAX_BYTES

@@ -11,7 +11,7 @@ const SHOWN: usize = 60;
 /// From here on a limit is no matter for a message.
 const MANY: f64 = 1e15;
 
-/// Where a value stands. It is written out only when something is wrong with it.
+/// The place of a value in a document. It is written out only when something is wrong with it.
 pub enum Place<'a> {
     Top,
     Member(&'a Place<'a>, &'a str),
@@ -172,7 +172,7 @@ impl<'a> Fields<'a> {
         Ok(list)
     }
 
-    /// One of these words.
+    /// The member `name`, which has to be one of these words, as what that word stands for; `None`: it is not there.
     pub fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, ReadError> {
         let what: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
         let find = |value: &Value| {

@@ -1,4 +1,4 @@
-//! Cases as files.
+//! Tests of cases that are read from files.
 
 use crate::judge::{Case, Class, Evidence, NanStrategy, Verdict, judge, read};
 

@@ -1,4 +1,4 @@
-//! One gate after the other. Each says how it stands, met or not.
+//! The gates of a promotion, one after the other. Each says how it stands, met or not.
 
 use super::reasons::{Decision, Gate, Question, Standing};
 use crate::promotion::facts::{Claim, Tests};
@@ -149,7 +149,7 @@ pub fn tests(it: &Question<'_>, out: &mut Decision) {
     }
 }
 
-/// Whose approval counts: of the group, each once, and never the author's.
+/// Counts the approvals that a release needs: those of the group, each person once, and never the author's.
 pub fn approvals(it: &Question<'_>, out: &mut Decision) {
     let Some(needed) = &it.environment.approvals else { return };
     let release = &it.facts.release;

@@ -15,7 +15,7 @@ use crate::timestamp::Timestamp;
 pub enum Gate {
     /// Nobody has rejected it.
     Rejected,
-    /// It was not rolled back here.
+    /// The release was not rolled back here.
     RolledBack,
     /// The clock did not go back.
     Clock,
@@ -40,13 +40,13 @@ pub enum Gate {
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     Met,
-    /// It may be met later.
+    /// The gate may be met later.
     Waits,
-    /// It will not be met by waiting.
+    /// The gate will not be met by waiting.
     Refused,
 }
 
-/// One gate, how it stands and why.
+/// How one gate stands, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     pub gate: Gate,

@@ -12,7 +12,7 @@ use super::terms::{ExpressionError, MAX_LOOPS, MAX_NODES, Operand, Operands};
 const VARIABLES: [&str; 3] = ["release", "environment", "now"];
 /// Brackets within brackets, for the parser.
 const MAX_NESTING: u16 = 32;
-/// Of the thread that parses: the parser's recursion is deep.
+/// Bytes of the stack of the thread that parses: the parser's recursion is deep.
 const STACK: usize = 32 << 20;
 /// Characters of a message of the library.
 const MAX_MESSAGE: usize = 400;

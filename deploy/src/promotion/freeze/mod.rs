@@ -33,20 +33,20 @@ pub enum Lasts {
 pub struct Freeze {
     pub name: String,
     pub reason: String,
-    /// Where it holds; `None`: everywhere.
+    /// The environments that the freeze holds; `None`: all of them.
     pub environments: Option<BTreeSet<String>>,
     begins: Recurrence,
     lasts: Lasts,
 }
 
-/// When windows are.
+/// When the windows of a freeze are, as a policy writes it.
 #[derive(Debug, Clone, Default)]
 pub struct Schedule<'a> {
-    /// `Europe/Berlin`.
+    /// The time zone, such as `Europe/Berlin`.
     pub zone: &'a str,
     /// `2026-01-02T17:00`, in that zone.
     pub start: &'a str,
-    /// `3d`, `63h`, `90m`.
+    /// How long a window lasts, such as `3d`, `63h` or `90m`.
     pub lasts: &'a str,
     pub rule: Option<&'a str>,
     /// Days of the zone on which no window begins: `2026-12-24`.

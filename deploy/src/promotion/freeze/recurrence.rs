@@ -10,7 +10,7 @@ use jiff::{Span, ZonedDateTime};
 use super::error::FreezeError;
 use super::rule::{Rule, Until};
 
-/// So many days are looked at for the next moment, or the last one.
+/// Days that are looked at for the next moment, or the last one.
 const MAX_DAYS: i64 = 366;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

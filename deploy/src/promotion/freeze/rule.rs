@@ -44,7 +44,7 @@ struct ByDay {
 pub enum Until {
     Day(Date),
     Local(DateTime),
-    /// With `Z`.
+    /// A moment in UTC, which ends with `Z`.
     Utc(DateTime),
 }
 

@@ -27,7 +27,7 @@ impl Keeper {
         environment(&self.pipeline(), &say.environment).map(drop)
     }
 
-    /// One step that writes nothing beside the world.
+    /// Changes the world in one step that writes nothing beside it.
     async fn noted(
         &self,
         step: impl Fn(&mut World, Timestamp) -> Result<Change, Refusal>,

@@ -1,4 +1,4 @@
-//! Where promotion keeps what it knows.
+//! Keys of the records in which promotion keeps what it knows.
 //!
 //! | key | what |
 //! | --- | --- |

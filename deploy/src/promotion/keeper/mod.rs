@@ -42,11 +42,11 @@ const MAX_ATTEMPTS: usize = 64;
 /// Promotions of one page of the past.
 pub const MAX_PAGE: usize = 500;
 
-/// Where releases stand, over the records that all frontends share.
+/// Keeps which release stands in which environment, in the records that all frontends share.
 pub struct Keeper {
     store: Store,
     pipeline: RwLock<Arc<Pipeline>>,
-    /// Whose signatures count; `None`: nobody's.
+    /// The keys whose signatures count; `None`: nobody's do.
     keys: RwLock<Option<Arc<KeyRing>>>,
     parts: Parts,
     /// What environments that take releases by themselves refused, by their names.
@@ -71,7 +71,7 @@ pub struct Done {
     pub reason: String,
     /// What was there before.
     pub before: Option<Placed>,
-    /// Of a rollback: none, it is not decided about.
+    /// What was decided about a promotion; `None` for a rollback, about which nothing is decided.
     pub decision: Option<Decision>,
     /// The approvals that the promotion had.
     #[serde(default)]
@@ -105,7 +105,7 @@ impl Keeper {
         *held = Arc::new(pipeline);
     }
 
-    /// Whose signatures count now.
+    /// The keys whose signatures count now; `None`: nobody's do.
     pub fn keys(&self) -> Option<Arc<KeyRing>> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -179,7 +179,7 @@ impl Keeper {
         Ok(news::read(&*self.store.records, keys::NOTICES, limit, decode).await?)
     }
 
-    /// It was told, or is told to nobody.
+    /// Forgets the notice of a change: it was told, or is told to nobody.
     pub async fn told(&self, change: u64) -> Result<(), PromotionError> {
         self.store.records.write(vec![store::delete(keys::notice(change))]).await?;
         Ok(())

@@ -1,4 +1,4 @@
-//! One promotion, from what was asked to what was done.
+//! Promotes a release, from what was asked to what was done.
 
 use kiln_cas::records::{Expect, Write};
 use serde::{Deserialize, Serialize};
@@ -40,16 +40,16 @@ pub enum Outcome {
         placed: Placed,
         decision: Decision,
     },
-    /// It stands there.
+    /// The release stands there already.
     Already {
         placed: Placed,
     },
-    /// It is done as soon as it may be.
+    /// The release is promoted as soon as it may be.
     Waits {
         decision: Decision,
         until: Timestamp,
     },
-    /// It cannot be done now.
+    /// The release cannot be promoted now.
     NotNow {
         decision: Decision,
     },
@@ -88,7 +88,8 @@ impl Keeper {
         self.carry_out(ask, None).await
     }
 
-    /// The same; of one that waited, only for as long as nobody drops it and no other frontend runs its checks.
+    /// Does what [`Self::promote`] does; with a promotion that waited, only for as long as nobody drops it and no other
+    /// frontend runs its checks.
     pub(super) async fn carry_out(
         &self,
         ask: &Ask,
@@ -159,7 +160,7 @@ impl Keeper {
         checked
     }
 
-    /// Of a promotion that waits, one frontend runs the checks. `false`: look again.
+    /// Takes the checks of a promotion that waits, which one frontend runs. `false`: it did not get them, look again.
     async fn claim(
         &self,
         looked: &Looked,

@@ -1,4 +1,4 @@
-//! Where releases stand, for who only looks.
+//! What stands in environments, for those who only look.
 
 use kiln_cas::records::{Expect, SharedRecords, Write};
 
@@ -7,7 +7,7 @@ use super::keys::WORLD;
 use super::store::{decode, must_be_absent};
 use crate::promotion::world::World;
 
-/// Where releases stand at one moment.
+/// What stands in all environments at one moment.
 pub struct Seen {
     pub world: World,
     /// A write that changes nothing of it, and fails once somebody else did.

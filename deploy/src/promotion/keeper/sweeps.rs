@@ -9,13 +9,13 @@ use tokio::sync::Semaphore;
 const AT_ONCE: usize = 8;
 
 pub struct Sweeps {
-    /// Those that are gone on with, and those that wait for their turn.
+    /// Environments that are gone on with, and those that wait for their turn.
     open: Mutex<HashSet<String>>,
     /// Whoever goes on holds one. It is never closed.
     pub turns: Semaphore,
 }
 
-/// One environment is taken until this is dropped.
+/// Keeps others from going on with an environment until it is dropped.
 pub struct Taken<'a> {
     sweeps: &'a Sweeps,
     environment: &'a str,

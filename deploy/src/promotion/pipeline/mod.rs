@@ -15,18 +15,18 @@ pub use crate::toml::TableError;
 /// All environments, each with its policy.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    /// Whose releases these are.
+    /// The instance whose releases stand in these environments.
     pub instance: String,
     pub environments: BTreeMap<String, Environment>,
     /// Their names; each behind those that it follows.
     pub order: Vec<String>,
     pub groups: BTreeMap<String, BTreeSet<String>>,
     pub freezes: Vec<Freeze>,
-    /// Of the file: which policy it was that a release was held against.
+    /// The digest of the file, which says by which policy a release was decided about.
     pub digest: ContentDigest,
 }
 
-/// Where a release may stand, and what it takes to get there.
+/// An environment in which a release may stand, and what it takes to get there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Environment {
     pub name: String,
@@ -69,11 +69,11 @@ impl Demands {
     }
 }
 
-/// Approvals by people.
+/// Approvals by people that a release needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approvals {
     pub count: usize,
-    /// Whose count; `None`: everybody's who may approve.
+    /// The group whose members' approvals count; `None`: those of everybody who may approve.
     pub group: Option<String>,
 }
 

@@ -87,7 +87,7 @@ fn name(field: &Field<'_>, name: &str) -> Result<(), TableError> {
     is_name(name).then_some(()).ok_or_else(|| field.error(expected))
 }
 
-/// One of the names that there are.
+/// Errors: `name` is none of the names that there are.
 fn known<T>(
     field: &Field<'_>,
     name: &str,

@@ -1,4 +1,4 @@
-//! What promotion notes.
+//! Tests of what promotion notes in the audit log.
 
 use kiln_cas::stores::audit::AuditLog;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Which gates say what.
+//! Tests of which gates say what.
 
 use super::super::decision::{Gate, Standing};
 use super::super::{Decision, Outcome, Tests};

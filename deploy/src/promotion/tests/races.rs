@@ -112,7 +112,7 @@ async fn act(world: &Arc<World>, keeper: &Keeper, releases: &[ReleaseName], rand
 #[derive(Default)]
 struct Judge {
     rejected: BTreeSet<String>,
-    /// By environment.
+    /// Releases that were rolled back, by environment.
     rolled_back: BTreeMap<String, BTreeSet<String>>,
     stood: BTreeMap<String, BTreeSet<String>>,
     current: BTreeMap<String, (String, u64)>,

@@ -29,7 +29,7 @@ const MAX_ABOUT: usize = 1000;
 pub struct Pinning {
     pub repository: String,
     pub digest: ContentDigest,
-    /// Each as `HASH/SIZE`.
+    /// Blobs that are pinned, each as `HASH/SIZE`.
     pub blobs: Vec<String>,
     /// Milliseconds since the Unix epoch.
     pub at: u64,

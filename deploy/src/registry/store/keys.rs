@@ -11,7 +11,7 @@ pub const UPLOADS: &str = "registry/uploads/";
 pub const PINNING: &str = "registry/pinning/";
 pub const UNTIDY: &str = "registry/untidy/";
 
-/// Of all repositories that have it.
+/// How the keys of a blob begin in all repositories that have it.
 pub fn blob_anywhere(digest: &ContentDigest) -> String {
     format!("{BLOBS}{digest}:")
 }
@@ -65,7 +65,7 @@ pub fn changes(repository: &Repository) -> String {
     format!("registry/changes/{repository}")
 }
 
-/// Whose releases a repository has. It stays, also when the last of them is gone.
+/// The key of the owner whose releases a repository has. It stays, also when the last of them is gone.
 pub fn owner(repository: &Repository) -> String {
     format!("registry/owners/{repository}")
 }

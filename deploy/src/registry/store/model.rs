@@ -1,4 +1,4 @@
-//! What records say.
+//! What the records of a registry hold.
 
 use bytes::Bytes;
 use kiln_cas::records::{Expect, MAX_VALUE, Record, Write};
@@ -19,7 +19,7 @@ const ROOM_FOR_PINS: usize = 1024;
 /// A repository has a blob.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// Bytes.
+    /// The size of the blob in bytes.
     pub size: u64,
     /// Hexadecimal, where the blob is named by another hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub struct Link {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredManifest {
     pub media_type: String,
-    /// Bytes.
+    /// The size of the manifest in bytes.
     pub size: u64,
     /// The hash of the manifest's bytes, in hexadecimal digits.
     pub sha256: String,
@@ -46,11 +46,11 @@ pub struct StoredManifest {
     pub pin: Option<String>,
 }
 
-/// One manifest is about another.
+/// A manifest that is about another one, its subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredReferrer {
     pub entry: Descriptor,
-    /// Of the manifest's bytes, hexadecimal.
+    /// The hash of the manifest's bytes, in hexadecimal digits.
     pub sha256: String,
     /// Whether annotations were too many for a record: they are in the manifest.
     #[serde(default)]
@@ -71,7 +71,7 @@ impl Link {
 }
 
 impl StoredManifest {
-    /// Its bytes.
+    /// The digest of the manifest's bytes in the store.
     pub fn content(&self) -> Result<Digest, RegistryError> {
         content(&self.sha256, self.size)
     }

@@ -27,7 +27,7 @@ const MAX_ANNOTATIONS: usize = 1 << 20;
 pub struct Found {
     pub digest: ContentDigest,
     pub media_type: String,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
     sha256: String,
 }
@@ -147,7 +147,7 @@ impl Registry {
         self.readable(record, referrer.and_then(|it| it.content().map(|_| it)))
     }
 
-    /// Those whose bytes are not there any more; the others stay for a lease.
+    /// Digests of those whose bytes are not there any more; the others stay for a lease.
     async fn gone(&self, referrers: &[StoredReferrer]) -> Result<Vec<Digest>, RegistryError> {
         let contents = referrers.iter().map(StoredReferrer::content);
         let contents = contents.collect::<Result<Vec<_>, _>>()?;

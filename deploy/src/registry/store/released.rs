@@ -16,7 +16,7 @@ use super::model::{
 use super::registry::PAGE;
 use crate::oci::{Algorithm, ContentDigest, Descriptor, Document, Repository, Tag};
 
-/// Manifests within manifests.
+/// How deep manifests may be within manifests.
 const MAX_DEPTH: usize = 8;
 
 /// A repository of which all that is shown comes from releases of one owner.
@@ -90,7 +90,7 @@ impl ReleasedRepository {
         Self { records, repository }
     }
 
-    /// Whose releases it has; `None`: nobody's.
+    /// The owner whose releases the repository has; `None`: nobody's.
     pub async fn owner(&self) -> Result<Option<String>, RegistryError> {
         owner(&self.records, &self.repository).await
     }
@@ -238,7 +238,7 @@ impl ReleasedRepository {
     }
 }
 
-/// Whose releases a repository has; `None`: nobody's, and it is pushed to.
+/// The owner whose releases a repository has; `None`: nobody's, and it is pushed to.
 pub async fn owner(
     records: &SharedRecords,
     repository: &Repository,

@@ -247,7 +247,7 @@ async fn a_push_that_is_killed_anywhere_leaves_nothing_half() {
     assert!(ended, "the push never comes to its end");
 }
 
-/// The same of what lets go.
+/// A tidying is killed after each of its writes, and the next one does what is left.
 #[tokio::test]
 async fn a_tidying_that_is_killed_anywhere_is_done_by_the_next() {
     for writes in 0..20 {

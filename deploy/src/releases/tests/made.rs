@@ -27,7 +27,7 @@ use crate::timestamp::Timestamp;
 pub const COMMIT: &str = "1234567890123456789012345678901234567890";
 pub const SIGNED: i64 = 1_700_000_000;
 
-/// One action that made everything out of one source.
+/// An archive with one action that made everything out of one source.
 struct OneAction;
 
 fn content(text: &str) -> Digest {
@@ -166,7 +166,7 @@ impl Made {
         Self::of("program", key)
     }
 
-    /// The same of another program.
+    /// A complete release of a program with this content.
     pub fn of(text: &str, key: &dyn Signer) -> (Self, Descriptor) {
         let mut made = Self::default();
         let subject = made.image(text);

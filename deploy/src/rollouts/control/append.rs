@@ -37,7 +37,7 @@ pub struct More {
 /// What became of inputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
-    /// They mean nothing now.
+    /// The inputs mean nothing now.
     Nothing,
     Events(Vec<Event>),
     /// Somebody else wrote: what is known is old.

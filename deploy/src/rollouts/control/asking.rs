@@ -14,7 +14,7 @@ pub type Found = Result<Vec<Option<Observation>>, PartError>;
 
 /// A question that is on its way, for as long as this is there.
 pub struct Asking {
-    /// Of whom.
+    /// The targets that are asked about.
     pub ids: Vec<TargetId>,
     /// Since when. What was told then or later may not be seen by it.
     pub since: Millis,

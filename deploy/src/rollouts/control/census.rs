@@ -1,4 +1,4 @@
-//! Those that run: how many are in which phase, since when, and where a drill is overdue.
+//! Counts the rollouts that run: how many are in which phase, since when, and where a drill is overdue.
 
 use std::sync::PoisonError;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use crate::rollouts::plan::is_name;
 const TRIES: usize = 32;
 /// Events that are shown: the last ones.
 const MAX_SHOWN: usize = 2_000;
-/// The same of the judge's answers.
+/// Answers of the judge that are shown: the last ones.
 pub const MAX_LOOKS: usize = 50;
 
 /// Who says something, and why.

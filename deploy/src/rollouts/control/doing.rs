@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::rollouts::machine::{EffectId, Outcome};
 
-/// So many are carried out at once; others that were begun wait for room.
+/// Effects that are carried out at once; others that were begun wait for room.
 const AT_ONCE: usize = 32;
 
 /// What one came to; errors in words: nothing is known to be done.

@@ -14,7 +14,7 @@ use crate::rollouts::machine::{End, Event, Logged, Millis, RolloutState, Spec, W
 use crate::rollouts::parts::Place;
 use crate::rollouts::plan::{self, Declared};
 
-/// How one went.
+/// How a drill went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drill {
     pub place: Place,
@@ -134,7 +134,7 @@ impl Control {
         Ok(any.then_some(standing))
     }
 
-    /// The same, in a list of many: nothing also where a record of it cannot be read.
+    /// Does what [`Self::drill_standing`] does, for a list of many: `None` also where a record of it cannot be read.
     pub async fn drill_listed(
         &self,
         rollout: &Rollout,

@@ -170,7 +170,7 @@ impl Driver {
         }
     }
 
-    /// One round: what is found out is decided about and appended; then what follows is done.
+    /// Drives the rollout for one round: what is found out is decided about and appended; then what follows is done.
     pub async fn round(&mut self, now: Millis) -> Result<Next, ControlError> {
         let now = self.open.time(now);
         let before = self.open.state.length;

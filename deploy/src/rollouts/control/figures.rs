@@ -24,7 +24,7 @@ pub struct RolloutFigures {
     pub restore: Millis,
     /// What came to environments.
     pub deployments: Fours,
-    /// Those that run, of all frontends.
+    /// The rollouts that run, of all frontends.
     pub census: Census,
 }
 

@@ -24,7 +24,7 @@ pub struct Sight {
     pub from: Millis,
     pub step: usize,
     pub cohorts: Cohorts,
-    /// Of the canary that crashed most.
+    /// Crashes of the canary that crashed most.
     pub crashes: u64,
     /// Canaries that are not well, in words.
     pub unwell: Vec<String>,

@@ -31,7 +31,7 @@ pub struct Rollout {
     /// When the release was made, if that is known.
     #[serde(default)]
     pub made: Option<Millis>,
-    /// It is a drill: within how many milliseconds it has to be reverted.
+    /// Milliseconds within which a drill has to be reverted; `None`: the rollout is none.
     #[serde(default)]
     pub drill: Option<Millis>,
     /// The two sets of targets, where one serves and the other gets the release.
@@ -113,7 +113,7 @@ pub fn phase(phase: Phase) -> String {
 /// What stands at a place.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
-    /// The newest rollout.
+    /// The id of the newest rollout there; `None`: there was none.
     pub newest: Option<String>,
     pub good: Option<Good>,
 }
@@ -128,11 +128,11 @@ pub struct Looked {
     pub baseline: usize,
     pub verdict: Verdict,
     pub breach: bool,
-    /// The weightiest first.
+    /// Why the judge says so, in words, the weightiest reason first.
     pub reasons: Vec<String>,
     /// The judge's answer, as `kiln judge --json` prints it; null: no signal is declared.
     pub judgement: Value,
-    /// Of each metric with points: what was drawn.
+    /// What was drawn of each metric that has points.
     pub series: Vec<Series>,
 }
 

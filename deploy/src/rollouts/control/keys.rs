@@ -1,4 +1,4 @@
-//! Where rollouts are kept.
+//! Keys of the records in which rollouts are kept.
 //!
 //! | key | what |
 //! | --- | --- |

@@ -1,4 +1,5 @@
-//! One of many frontends drives: whoever has the lease. It ends by itself, so another takes over within seconds.
+//! Lets one of many frontends drive rollouts: the one that has the lease. The lease ends by itself, so another takes
+//! over within seconds.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ const IDLE_LOOK: Duration = Duration::from_secs(30);
 
 /// What there is to drive.
 enum Due {
-    /// Nothing anywhere.
+    /// There is nothing to drive anywhere.
     Nothing,
     /// Another frontend drives; it makes no sense to look again for so long.
     Elsewhere(Duration),

@@ -101,12 +101,12 @@ pub struct Control {
     /// There may be something to do.
     wake: Notify,
     counters: Counters,
-    /// Those that run, as they were counted last.
+    /// The rollouts that run, as they were counted last.
     census: Mutex<Census>,
     /// What was read of logs and of targets before.
     folds: Kept<Fold>,
     targets: Kept<Vec<Target>>,
-    /// Which of all processes drives.
+    /// The lease that says which of all processes drives.
     turn: RecordTurn,
 }
 

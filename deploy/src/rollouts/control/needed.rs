@@ -1,4 +1,5 @@
-//! Which releases rollouts need: what is delivered, what it returns to, what was delivered last, and what drills deliver.
+//! Finds the releases that rollouts need: what is delivered, what it returns to, what was delivered last, and what
+//! drills deliver.
 
 use kiln_cas::records::{Record, SharedRecords};
 
@@ -16,7 +17,7 @@ const PAGE: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needed {
     pub version: Version,
-    /// `ENVIRONMENT/SERVICE`.
+    /// The place that needs it, `ENVIRONMENT/SERVICE`.
     pub place: String,
 }
 

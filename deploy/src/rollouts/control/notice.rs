@@ -123,7 +123,7 @@ impl Control {
         Ok(news::read(&*self.store.records, keys::NOTICES, limit, decode).await?)
     }
 
-    /// It was told, or is given up.
+    /// Forgets a notice: it was told, or is given up.
     pub async fn told(&self, notice: &Notice) -> Result<(), ControlError> {
         let key = keys::notice(&notice.rollout, notice.number);
         self.store.records.write(vec![delete(key)]).await?;

@@ -14,7 +14,7 @@ pub struct Preview {
     pub plan: Plan,
     /// In the order in which they get the release; of two sets those that serve come last.
     pub targets: Vec<Target>,
-    /// Of each step those that are started anew with the old version, to be compared with.
+    /// For each step the names of targets that are started anew with the old version, to be compared with.
     pub fresh: Vec<Vec<String>>,
     /// Targets that are down now, with why.
     pub down: Vec<(String, String)>,

@@ -6,7 +6,8 @@ use super::error::ControlError;
 use super::store::{MAX_ACTIVE, MAX_WATCHED};
 
 impl Control {
-    /// Those that have ended are watched for a day, and keep nobody from beginning until there are very many.
+    /// Errors: no further rollout can be driven. Those that have ended are watched for a day, and keep nobody from
+    /// beginning until there are very many.
     pub(super) async fn has_room(&self) -> Result<(), ControlError> {
         let watched = self.store.active().await?;
         if watched.len() < MAX_ACTIVE {
@@ -23,7 +24,7 @@ impl Control {
         )))
     }
 
-    /// One rollout goes forward at a place. `beside`: of two sets of targets.
+    /// Sees to it that only one rollout goes forward at a place. `beside`: it is of two sets of targets.
     pub(super) async fn make_room(
         &self,
         newest: &str,

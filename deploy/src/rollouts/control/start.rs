@@ -1,4 +1,4 @@
-//! A rollout begins.
+//! Begins rollouts.
 
 use kiln_cas::records::{Expect, Write};
 use kiln_cas::stores::audit::AuditEvent;

@@ -20,7 +20,7 @@ pub enum Outcome {
     Judged {
         verdict: Verdict,
         breach: bool,
-        /// In words.
+        /// Why the judge says so, in words.
         why: String,
     },
     /// The target obeys something newer.
@@ -31,7 +31,7 @@ pub enum Outcome {
 pub enum Input {
     /// The rollout is wanted.
     Start,
-    /// Time went by.
+    /// Time went by, and nothing else happened.
     Tick,
     /// Time went by, and it is not known yet how those are that were told: nobody is told again or given up.
     Blind,
@@ -41,7 +41,7 @@ pub enum Input {
     Observed(TargetId, Running),
     /// A target says that it has given up what it was told.
     Failed(TargetId),
-    /// Of the targets that were told nothing yet, these are down.
+    /// Targets that are down, of those that were told nothing yet.
     Fleet(Vec<TargetId>),
     /// A signal broke a limit.
     Breach(String),
@@ -52,7 +52,7 @@ pub enum Input {
     Resume,
     /// A time begins in which nothing may go forward.
     Freeze(String),
-    /// It is over.
+    /// The time is over in which nothing may go forward.
     Thaw,
     Abort(String),
     Supersede(String),

@@ -59,13 +59,13 @@ pub enum Event {
     StepBegan(usize),
     /// These are told together: of a step, or of those that return.
     WaveBegan(Vec<TargetId>),
-    /// So many are down already that no other may be.
+    /// So many targets are down already that no other may be.
     Crowded(usize),
     /// A target was told again.
     Asked(TargetId),
     /// What a target runs is another thing than was known.
     Heard(TargetId, Running),
-    /// It was told often enough.
+    /// A target was told often enough, and is told no more.
     GivenUp(TargetId),
     BakeBegan,
     JudgeAsked,
@@ -78,7 +78,7 @@ pub enum Event {
     Resumed,
     /// Requests are to be split anew.
     ShiftAsked,
-    /// They are.
+    /// Requests were split anew.
     Shifted,
     RollbackBegan(Why),
     Ended(End),
@@ -100,7 +100,7 @@ pub struct EffectId(pub u64, pub u32);
 /// How requests are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shift {
-    /// As a step says.
+    /// The split that a step says.
     Step(usize),
     /// All to targets that run the old version, as far as there are any.
     Back,
@@ -117,12 +117,12 @@ pub enum Effect {
     Unlock(u64),
     /// Tell a target what it is to run.
     Apply(TargetId, Desired),
-    /// Split the requests.
+    /// Split the requests between the versions, under this generation.
     Shift(Shift, Generation),
     /// Ask the judge about what has been changed so far.
     Judge,
     /// Never roll this release out again.
     Quarantine(Version),
-    /// Call a person.
+    /// Call a person, with these words.
     Page(String),
 }

@@ -32,7 +32,7 @@ pub struct Desired {
 /// What was last heard of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Running {
-    /// It does not answer.
+    /// The target does not answer.
     Silent,
     /// What it was seen to run, and the newest generation it was told.
     Version(Version, Generation),
@@ -100,7 +100,7 @@ impl Spec {
         self.steps.iter().any(|step| !step.fresh.is_empty())
     }
 
-    /// Those that a step's canary is compared with, where they were started anew: the same for whoever asks.
+    /// Targets that a step's canary is compared with, where they were started anew: the same for whoever asks.
     pub fn cohort(&self, step: usize) -> Vec<TargetId> {
         let steps = self.steps.get(..=step).unwrap_or_default();
         let new: HashSet<TargetId> = steps.iter().flat_map(|it| it.targets.clone()).collect();

@@ -8,7 +8,7 @@ use super::spec::{Desired, Generation, Millis, Running, Spec, TargetId, Version}
 use super::target::Target;
 use crate::judge::{Looks, Verdict};
 
-/// Where a rollout is.
+/// The phase that a rollout is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Verifying,
@@ -30,7 +30,7 @@ pub struct RolloutState {
     /// When the phase began, without the time that it was paused.
     pub since: Millis,
     pub paused: Option<Millis>,
-    /// It is paused by a freeze, and not by a person.
+    /// Whether a freeze has paused it, and not a person.
     pub frozen: bool,
     /// When that began which is watched and judged: the bake of the last step, or the soak.
     pub watched: Millis,
@@ -43,9 +43,9 @@ pub struct RolloutState {
     pub lock: Option<u64>,
     pub lock_asked: Millis,
     pub generation: Generation,
-    /// Those that were touched.
+    /// Targets that were told anything, with what is known of each.
     pub targets: BTreeMap<TargetId, Target>,
-    /// So many are down that the next wave waits.
+    /// How many targets are down while the next wave waits for that; `None`: it does not.
     pub crowded: Option<usize>,
     pub extensions: u32,
     pub looks: Looks,
@@ -57,7 +57,7 @@ pub struct RolloutState {
 }
 
 impl RolloutState {
-    /// Before anything happened.
+    /// The state before anything happened.
     pub fn new(spec: Arc<Spec>) -> Self {
         Self {
             spec,
@@ -82,7 +82,7 @@ impl RolloutState {
         }
     }
 
-    /// From a log.
+    /// The state after all that a log says.
     pub fn replay(spec: Arc<Spec>, log: &[Logged]) -> Self {
         let mut state = Self::new(spec);
         log.iter().for_each(|logged| state.apply(logged));

@@ -11,7 +11,8 @@ pub struct Target {
     pub asked: Millis,
     pub tries: u32,
     pub given_up: bool,
-    /// It was told to run the new version, and may have returned since. Who was not is a baseline that was started anew.
+    /// Whether the target was told to run the new version, and may have returned since. One that was not is a baseline
+    /// that was started anew.
     pub was_new: bool,
 }
 
@@ -22,12 +23,12 @@ impl Target {
         matches!(&self.running, Some(Running::Version(running, told)) if running == version && told == generation)
     }
 
-    /// It was told often enough and does not answer any more.
+    /// Whether the target was told often enough and does not answer any more.
     pub fn is_lost(&self) -> bool {
         self.given_up && matches!(self.running, None | Some(Running::Silent))
     }
 
-    /// It answers, and does not run what it was told however often it was told.
+    /// Whether the target answers, and does not run what it was told however often it was told.
     pub fn is_stuck(&self) -> bool {
         self.given_up && !self.is_settled() && matches!(self.running, Some(Running::Version(..)))
     }

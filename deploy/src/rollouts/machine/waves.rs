@@ -1,4 +1,4 @@
-//! Which targets are told together: not more than may be down at once, of those that are up.
+//! Says which targets are told together: not more than may be down at once, of those that are up.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ impl RolloutState {
         self.spec.unavailable.is_some() || self.spec.beside
     }
 
-    /// It returns, and was not told so yet.
+    /// Whether the target returns, and was not told so yet.
     pub(super) fn is_owed(&self, target: &Target) -> bool {
         let old = self.spec.old.as_ref();
         self.phase == Phase::RollingBack && old.is_some_and(|old| target.desired.version != *old)
@@ -42,7 +42,7 @@ impl RolloutState {
         if self.spec.old.is_some() { &step.fresh } else { &[] }
     }
 
-    /// It runs what it was told last, or was told nothing.
+    /// Whether the target runs what it was told last, or was told nothing.
     fn is_up(&self, id: &TargetId) -> bool {
         self.targets.get(id).is_none_or(Target::is_settled)
     }
@@ -73,7 +73,8 @@ impl RolloutState {
     }
 }
 
-/// As many of those that are up as there is room for. Who is down already takes nothing away by being told.
+/// As many of the targets that are up as there is room for, and all that are down: who is down already takes nothing
+/// away by being told.
 fn fitting(
     ids: Vec<TargetId>,
     mut room: usize,

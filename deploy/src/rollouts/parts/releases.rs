@@ -1,4 +1,4 @@
-//! Which releases may be rolled out where.
+//! Says which releases may be rolled out in which environment.
 
 use async_trait::async_trait;
 
@@ -9,7 +9,7 @@ use crate::releases::ReleaseName;
 /// What is to be said of a release in an environment, as of now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// It may not be rolled out there: why, in words.
+    /// The release may not be rolled out there: why, in words.
     Refused(String),
     /// Not now: a freeze or a hold, in words.
     Frozen(ContentDigest, String),

@@ -19,7 +19,7 @@ pub struct Cohort {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cohorts {
-    /// The new version.
+    /// Targets with the new version.
     pub canary: Cohort,
     /// The old one: as many targets as the canary has, where there are as many. Empty: nothing is left to compare with.
     pub baseline: Cohort,
@@ -36,10 +36,10 @@ pub enum Query {
     Counts { bad: String, total: String },
 }
 
-/// Of which time.
+/// The time that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// Unix milliseconds.
+    /// The beginning of the window in Unix milliseconds, as is its end.
     pub from: Millis,
     pub to: Millis,
     /// Length of an interval.
@@ -59,7 +59,7 @@ pub struct Asked {
 /// What came of asking. Nothing of it promotes or reverts by being absent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Measured {
-    /// Both sides have a value or `None` for each interval of the window.
+    /// Values over time: both sides have a value or `None` for each interval of the window.
     Points {
         canary: Points,
         baseline: Points,
@@ -68,9 +68,9 @@ pub enum Measured {
         canary: Counts,
         baseline: Counts,
     },
-    /// It answered, and there is nothing about at least one side: why, in words.
+    /// The source answered, and has nothing about at least one side: why, in words.
     Missing(String),
-    /// It could not be asked, or its answer not be read: why, in words.
+    /// The source could not be asked, or its answer not be read: why, in words.
     Failed(String),
 }
 

@@ -12,7 +12,7 @@ use crate::rollouts::machine::{Generation, Millis};
 /// Targets of one service in one environment.
 pub const MAX_TARGETS: usize = 100_000;
 
-/// Which targets are meant: those of the place that have all these labels with these values.
+/// Says which targets are meant: those of the place that have all these labels with these values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector {
     pub place: Place,
@@ -45,9 +45,9 @@ pub struct Order {
 /// What became of telling a target: not yet of what it was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
-    /// It knows, or will when it asks.
+    /// The target knows, or will when it asks.
     Accepted,
-    /// It obeys this newer generation.
+    /// The target obeys this newer generation.
     Stale(Generation),
 }
 

@@ -9,22 +9,22 @@ use crate::rollouts::machine::Generation;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// The old version.
+    /// The side with the old version.
     Baseline,
-    /// The new one.
+    /// The side with the new version.
     Canary,
 }
 
-/// One that serves.
+/// A target that serves requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
     pub name: String,
-    /// `host:port`.
+    /// The address at which it serves: `host:port`.
     pub address: String,
 }
 
-/// Those that share a part of the requests equally.
+/// Targets that share a part of the requests equally.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {

@@ -1,4 +1,4 @@
-//! What is declared.
+//! A rollout as its file declares it.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub enum By {
     Targets,
     /// The new version runs beside the old one, and gets a share of the requests.
     Traffic,
-    /// Both at once.
+    /// Targets change and requests are split, both at once.
     Both,
 }
 

@@ -14,7 +14,7 @@ const LATE: Duration = Duration::from_secs(60 * 60);
 pub struct Drilling {
     /// `None`: only people begin drills.
     pub schedule: Option<DrillSchedule>,
-    /// Where one is overdue, nothing is rolled out.
+    /// Whether nothing is rolled out where a drill is overdue.
     pub blocks: bool,
 }
 
@@ -22,7 +22,7 @@ pub struct Drilling {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DrillSchedule {
     pub release: ReleaseName,
-    /// So late it may begin; then it is missed.
+    /// How late a drill may begin; after that it is missed.
     pub late: Duration,
     recurrence: Recurrence,
 }
@@ -30,7 +30,7 @@ pub struct DrillSchedule {
 /// Drills that should have begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
-    /// The last one.
+    /// When the last one should have begun.
     pub at: Millis,
     /// How many others before it are missed.
     pub missed: usize,
@@ -64,7 +64,7 @@ impl DrillSchedule {
     }
 }
 
-/// `[drill]`.
+/// Reads the table `[drill]`.
 pub fn read(top: &Fields<'_>) -> Result<Drilling, TableError> {
     let Some(field) = top.get("drill") else {
         return Ok(Drilling { schedule: None, blocks: true });

@@ -24,7 +24,7 @@ pub const KNOWN: [&str; 13] = [
 ];
 /// Labels that select targets.
 const MAX_LABELS: usize = 32;
-/// Where targets come from, if nothing else is said.
+/// The name of the source that targets come from, if nothing else is said.
 pub const AGENTS: &str = "agents";
 
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +32,7 @@ pub struct Driving {
     /// The service that is rolled out: together with the environment it names what only one rollout at a time may
     /// change. Where the declaration does not say it, it is the declaration's own name.
     pub service: String,
-    /// Whose targets these are, as the operator names it.
+    /// The source of the targets, by the name that the operator gives it.
     pub from: String,
     pub labels: BTreeMap<String, String>,
     /// Who splits requests, as the operator names it.

@@ -1,4 +1,4 @@
-//! Which signals are asked, and how they are judged.
+//! The signals that are asked for a rollout, and how they are judged.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::toml::{Field, Fields, TableError, time};
 pub const MAX_METRICS: usize = 50;
 /// Length of a query in bytes.
 const MAX_QUERY: usize = 8 << 10;
-/// Of one point, where nothing else is said: sixty in a bake of ten minutes.
+/// The interval of one point, where nothing else is said: sixty in a bake of ten minutes.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Members of a judge's case that a declaration may have as they are.
 const OF_CASE: [&str; 5] = ["thresholds", "groupWeights", "confidence", "leastEffect", "least"];
@@ -30,11 +30,11 @@ const OF_METRIC: [&str; 9] = [
     "confidence",
 ];
 
-/// Where one metric comes from.
+/// The question by which one metric is measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
     pub metric: String,
-    /// As the operator names it.
+    /// The source of the metric, by the name that the operator gives it.
     pub source: String,
     pub query: Query,
     /// The share of events that must be good, as 0.999: its budget must not burn too fast.

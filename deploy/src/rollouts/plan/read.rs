@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Percent, where no steps are declared.
 const SHARES: [f64; 4] = [1.0, 10.0, 50.0, 100.0];
 
-/// Reads a declaration.
+/// Reads the declaration of a rollout.
 pub fn read(text: &str) -> Result<Declared, FileError> {
     file(text, ("a rollout", MAX_BYTES), declared)
 }

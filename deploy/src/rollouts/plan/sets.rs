@@ -10,7 +10,7 @@ pub const KNOWN: [&str; 3] = ["colour", "live", "capacity"];
 pub struct Sets {
     /// The label of targets whose two values are the sets.
     pub colour: String,
-    /// Which one serves, where no balancer says so yet.
+    /// The set that serves, where no balancer says so yet.
     pub live: Option<String>,
     /// Percent of the targets that serve: so many of the idle ones have to answer before anything begins.
     pub capacity: u64,

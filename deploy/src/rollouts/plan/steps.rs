@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::declared::{By, Declared, Rounding, Step, Strategy, Targets};
 
-/// One step. Numbers of targets are all that have the new version in it, not only those that are new.
+/// One step of a plan. Numbers of targets are all that have the new version in it, not only those that are new.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedStep {
     pub name: String,
@@ -102,7 +102,7 @@ pub fn plan(declared: &Declared) -> Plan {
     }
 }
 
-/// Of two sets the whole of one is compared with the other, as long as both get requests.
+/// Compares, where there are two sets, the whole of one with the other, as long as both get requests.
 fn compare_sets(steps: &mut [PlannedStep], each: usize) {
     for step in steps {
         let shares = step.traffic.is_some_and(|share| share > 0.0 && share < 100.0);
@@ -110,7 +110,7 @@ fn compare_sets(steps: &mut [PlannedStep], each: usize) {
     }
 }
 
-/// As many as are added to the baseline are started anew: those that get the release last, from the end.
+/// Has as many targets started anew as are added to the baseline: those that get the release last, from the end.
 fn start_anew(steps: &mut [PlannedStep]) {
     let mut before = 0;
     for step in steps {

@@ -27,7 +27,7 @@ pub struct Prometheus {
     pub client: Client,
     /// Ends with a slash.
     pub url: Url,
-    /// Of all queries of one metric.
+    /// The longest time that all queries of one metric may take.
     pub timeout: Duration,
     /// Has what is sent as a bearer token; read again each time.
     pub token_file: Option<PathBuf>,

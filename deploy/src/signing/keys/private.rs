@@ -53,7 +53,7 @@ impl SigningKey {
         Self::from_der(&plain.map_err(|_| KeyError::Passphrase)?)
     }
 
-    /// Reads PKCS#8.
+    /// Reads a key in PKCS#8.
     fn from_der(der: &[u8]) -> Result<Self, KeyError> {
         let malformed = |it: der::Error| KeyError::Malformed(it.to_string());
         // So ring calls another curve.

@@ -74,7 +74,7 @@ impl PublicKey {
         Self::from_der(&der)
     }
 
-    /// Reads a SubjectPublicKeyInfo.
+    /// Reads a key from a SubjectPublicKeyInfo in DER.
     pub fn from_der(der: &[u8]) -> Result<Self, KeyError> {
         let malformed = |it: der::Error| KeyError::Malformed(it.to_string());
         let info = SubjectPublicKeyInfoRef::from_der(der).map_err(malformed)?;
@@ -87,7 +87,7 @@ impl PublicKey {
         Self::from_raw(scheme, info.subject_public_key.as_bytes().ok_or_else(unused)?)
     }
 
-    /// As SubjectPublicKeyInfo.
+    /// The key as a SubjectPublicKeyInfo in DER.
     pub fn to_der(&self) -> Vec<u8> {
         let prefix = match self.scheme {
             Scheme::EcdsaP256 => P256_PREFIX,

@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 16 << 10;
 /// Bytes that scrypt may use: cosign uses 64 MiB.
 const MAX_SCRYPT_BYTES: u64 = 256 << 20;
 const MAX_PARALLEL: u32 = 16;
-/// Of Poly1305, before the ciphertext.
+/// Bytes of Poly1305's tag, which stands before the ciphertext.
 const TAG_BYTES: usize = 16;
 
 #[derive(Deserialize)]

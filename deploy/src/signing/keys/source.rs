@@ -1,4 +1,4 @@
-//! Where a key is kept: in a file or in an environment variable.
+//! Reads keys from where they are kept: a file or an environment variable.
 
 use std::io;
 use std::path::PathBuf;

@@ -13,9 +13,9 @@ pub const MAX_NAMED: usize = 16;
 pub struct Limits {
     /// Pieces on their way at once.
     pub downloads: usize,
-    /// Of these from one peer.
+    /// How many of these may come from one peer.
     pub of_peer: usize,
-    /// Of these from the origin.
+    /// How many of these may come from the origin.
     pub of_origin: usize,
     /// Peers that are known at once.
     pub peers: usize,
@@ -36,20 +36,20 @@ pub enum Source {
 /// Why a piece did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// It serves as many as it may.
+    /// The peer serves as many as it may.
     Busy,
-    /// It does not have it any more.
+    /// The peer does not have the piece any more.
     Lacks,
-    /// It could not be reached, or broke off.
+    /// The peer could not be reached, or broke off.
     Gone,
-    /// Other bytes came.
+    /// Other bytes came than the list of pieces says.
     Corrupt,
 }
 
 /// Why a peer is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// It sent other bytes than it should have, or said what cannot be.
+    /// The peer sent other bytes than it should have, or said what cannot be.
     Lied,
     Slow,
     Gone,
@@ -67,7 +67,7 @@ impl Why {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Time has passed.
+    /// Time has passed, and nothing else happened.
     Tick,
     /// The tracker's answer: peers, and whether each is near; pieces that may be fetched from the origin; when to ask again.
     Told {
@@ -97,7 +97,7 @@ pub enum Effect {
     /// A peer is to be asked what it has.
     AskHas(PeerId),
     Fetch(Source, u32),
-    /// It is not waited for any more.
+    /// A piece is not waited for any more.
     Cancel(Source, u32),
     Drop(PeerId, Why),
     /// The origin itself sent other bytes than the list of pieces says: the list or the origin is wrong.

@@ -32,7 +32,7 @@ const LONGEST_POLL: Millis = 2_000;
 pub const POLLS: usize = 4;
 /// A peer that serves others is left alone for half of what a piece takes, and so long at least.
 const BUSY: Millis = 20;
-/// So many peers have to say what they have, or nothing has to come for long, before a piece counts as found nowhere.
+/// Peers that have to say what they have, or nothing has to come for long, before a piece counts as found nowhere.
 pub const ENOUGH: usize = 4;
 /// Nothing has come for so long: the origin is asked without a grant, for so many pieces, and each time for twice as many as
 /// before: whoever says that it has them, and gives none, holds up nobody for hours.

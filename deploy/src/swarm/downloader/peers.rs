@@ -21,11 +21,11 @@ pub struct Peer {
     pub is_asked: bool,
     /// When it said what it has.
     pub told: Millis,
-    /// It serves as many as it may.
+    /// Until when the peer is left alone, since it serves as many as it may.
     pub busy_until: Millis,
     /// Pieces on their way from it.
     pub load: usize,
-    /// It has sent something since the tracker was last asked.
+    /// Whether the peer has sent something since the tracker was last asked.
     pub is_useful: bool,
 }
 
@@ -68,7 +68,7 @@ impl Peers {
         self.spread.get(piece).copied().unwrap_or(0)
     }
 
-    /// Those that help stay, the others make room for new ones.
+    /// Takes in new peers, `max` in all. Peers that help stay, the others make room.
     pub fn renew(&mut self, new: &[(PeerId, bool)], max: usize, now: Millis) {
         let (kept, gone): (Vec<_>, Vec<_>) =
             self.list.drain(..).partition(|it| it.load > 0 || it.is_useful);

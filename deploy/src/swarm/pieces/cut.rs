@@ -11,7 +11,7 @@ const LARGE_AVERAGE: usize = 2 << 20;
 /// Bytes from which on a blob is large.
 const LARGE: u64 = 256 << 20;
 
-/// Cuts one blob.
+/// Cuts one blob into pieces.
 pub struct Cutter {
     average: usize,
     buffer: Vec<u8>,

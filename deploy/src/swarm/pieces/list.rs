@@ -19,7 +19,7 @@ const MAX_DIGEST: usize = 160;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Piece {
     pub sha256: [u8; 32],
-    /// Bytes.
+    /// The size of the piece in bytes.
     pub size: u32,
 }
 
@@ -39,15 +39,15 @@ impl Piece {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobPieces {
     pub digest: ContentDigest,
-    /// Bytes.
+    /// The size of the blob in bytes.
     pub size: u64,
     pub pieces: Vec<Piece>,
 }
 
-/// Where a piece is.
+/// The place of a piece in the list's blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Which of the blobs.
+    /// The index of the blob in the list.
     pub blob: usize,
     /// Bytes of the blob before it.
     pub offset: u64,

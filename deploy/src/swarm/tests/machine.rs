@@ -7,7 +7,7 @@ fn downloader(pieces: usize) -> Downloader {
     limited(pieces, Limits::default())
 }
 
-/// Of pieces of a MiB each.
+/// A downloader of so many pieces of a MiB each, with these limits.
 fn limited(pieces: usize, limits: Limits) -> Downloader {
     Downloader::new(limits, Bits::none(pieces), vec![1 << 20; pieces].into(), 7, 0)
 }

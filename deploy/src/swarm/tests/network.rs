@@ -12,7 +12,7 @@ use super::super::downloader::{Downloader, Effect, Event, Failure, Limits, Sourc
 use super::super::tracker::{Ask, Swarm};
 use crate::rollouts::machine::Millis;
 
-/// Of a message, there and back.
+/// The time that a message takes there and back.
 const ROUND_TRIP: Millis = 2;
 /// Until it is seen that nobody answers.
 const UNANSWERED: Millis = 1_000;

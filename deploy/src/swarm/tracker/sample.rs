@@ -1,4 +1,4 @@
-//! Which peers an agent is told: a few, mostly near ones and those that have something, picked anew each time.
+//! Picks the peers that an agent is told: a few, mostly near ones and those that have something, anew each time.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! Which agent fetches which piece from the origin: each piece goes out about once, and a few at a time, however many
-//! agents there are. What an agent was granted and did not bring goes to another one.
+//! Decides which agent fetches which piece from the origin: each piece goes out about once, and a few at a time,
+//! however many agents there are. What an agent was granted and did not bring goes to another one.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ const OPEN: usize = 4;
 /// What was granted and did not come is granted again: after so many times what it takes to come, within these bounds.
 const LOST_TIMES: Millis = 4;
 const LOST_AFTER: (Millis, Millis) = (3_000, 60_000);
-/// The same before any has come.
+/// The time after which a piece that did not come is granted again, before any has come.
 const LOST_FIRST: Millis = 15_000;
 /// What was brought and nobody finds is granted again, when it has had the time to spread.
 const SPREAD_TIMES: Millis = 12;

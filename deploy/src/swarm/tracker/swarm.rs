@@ -11,10 +11,10 @@ const ASK_EVERY: Millis = 2_000;
 const SEED_EVERY: Millis = 20_000;
 /// Questions in a millisecond: where more agents fetch, each asks less often.
 const ASKED: u64 = 5;
-/// So few agents are each granted several pieces at once.
+/// The most agents that are each granted several pieces at once.
 const FEW: usize = 4;
-/// Where there are so many agents, who has brought a piece from the origin leaves the next one to another: it has that piece to
-/// pass on.
+/// The number of agents from which on who has brought a piece from the origin leaves the next one to another: it has
+/// that piece to pass on.
 const MANY: usize = 64;
 
 /// What an agent says.

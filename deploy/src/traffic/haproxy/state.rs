@@ -73,7 +73,7 @@ pub fn running(answer: &str, backend: &str) -> Result<Option<BTreeMap<String, Ru
 mod tests {
     use super::*;
 
-    /// From HAProxy 2.6.
+    /// An answer of HAProxy 2.6.
     const ANSWER: &str = "1
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
 srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state \

@@ -11,7 +11,7 @@ use crate::registry::store::ReleasedRepository;
 
 const NAMES: [&str; 3] = ["team/app:1.0", "team/app:2.0", "team/lib:1.0"];
 
-/// As a server left it that knew of no registry.
+/// Removes what is shown, so that all is as a server left it that knew of no registry.
 async fn forget(house: &House) {
     let records = &house.rig.records;
     let shown = records.list("registry/", None, false, 10_000).await.unwrap();

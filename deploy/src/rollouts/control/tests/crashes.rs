@@ -30,7 +30,7 @@ async fn drive(rig: &Rig, id: &str) -> Phase {
     panic!("it does not end");
 }
 
-/// One run that is killed at the write of a number. Returns whether it came to that.
+/// Drives one rollout that is killed at the write of this number. Returns whether it came to that.
 async fn killed(at: usize, after: bool, good: bool) -> bool {
     let rig = Rig::new();
     rig.good("app:1").await;

@@ -1,4 +1,4 @@
-//! How rollouts go.
+//! Tests of how rollouts go.
 
 use kiln_cas::records::{Expect, Records, Write};
 

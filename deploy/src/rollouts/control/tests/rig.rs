@@ -83,7 +83,7 @@ pub struct Fake {
     pub health: Option<String>,
     pub crashes: u64,
     pub silent: bool,
-    /// It says that it will, and does not.
+    /// Whether the target says that it will obey, and does not.
     pub lies: bool,
     pub labels: BTreeMap<String, String>,
 }
@@ -391,7 +391,7 @@ impl Rig {
     }
 }
 
-/// The error's words.
+/// The words of an error with its causes.
 pub fn words(error: &ControlError) -> String {
     kiln_net::causes::chain(error).to_string()
 }

@@ -35,8 +35,8 @@ impl Controller {
         *self = Self { asleep_until: self.asleep_until, ..Self::new(self.id) };
     }
 
-    /// One time in `rarely`, before the next line is reached: a crash, or a pause of a minute in
-    /// which others go on. Returns whether this round is over.
+    /// Makes trouble one time in `rarely`, before the next line is reached: a crash, or a pause of a minute in which
+    /// others go on. Returns whether this round is over.
     fn trouble(&mut self, world: &mut World, rarely: u32) -> bool {
         if world.now >= CALM {
             return false;

@@ -175,7 +175,7 @@ fn a_baseline_that_does_not_start_anew_blames_nobody() {
     assert!(told.state.is_settled());
 }
 
-/// Both are there: `install beside`, then all requests at once.
+/// A rollout in which both versions are there: `install beside`, then all requests at once.
 fn beside() -> Arc<Spec> {
     of(|spec| {
         (spec.steps[0].targets, spec.steps[0].traffic) = (vec![0, 1, 2], Some(0));
