@@ -13,9 +13,9 @@ use crate::backoff::Backoff;
 
 /// Most characters that are kept of what a panic says.
 const SHOWN: usize = 500;
-/// Before a task goes on after a fault: one that comes again at once would take all of a core.
+/// The pause before a task goes on after a fault: one that comes again at once would take all of a core.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Before work begins anew, which reads again what is durable: longer each time where it panics each time.
+/// Pauses before work begins anew, which reads again what is durable: longer each time where it panics each time.
 const ANEW: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(300));
 /// Work that went on for so long before it panicked does so for the first time.
 const CALM: Duration = Duration::from_secs(900);

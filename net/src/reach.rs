@@ -74,7 +74,8 @@ const fn v6(text: [u16; 8]) -> u128 {
     Ipv6Addr::new(a, b, c, d, e, f, g, h).to_bits()
 }
 
-/// From the registries of special-purpose addresses (RFC 6890), smaller networks first.
+/// IPv4 networks with the reach that their addresses need, from the registries of special-purpose addresses (RFC 6890),
+/// smaller ones first.
 const V4: [(u128, u32, Reach); 15] = [
     // Metadata of a cloud, in a network that is shared otherwise.
     (v4(100, 100, 100, 200), 32, Reach::Anywhere),

@@ -17,10 +17,10 @@ const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Something made of files.
 pub trait Reload: Send + Sync + 'static {
-    /// In words, for people.
+    /// What is read again, in words for people.
     fn what(&self) -> &'static str;
 
-    /// In one word, for metrics.
+    /// What is read again, in one word for metrics.
     fn label(&self) -> &'static str;
 
     fn files(&self) -> Vec<PathBuf>;

@@ -41,7 +41,7 @@ impl Said {
         })
     }
 
-    /// For how long nobody else takes it after the record was seen first.
+    /// How long nobody else takes the lease after the record was seen first.
     fn lasts(&self) -> Duration {
         self.term + self.term / DRIFT
     }
@@ -70,11 +70,11 @@ pub struct Fence {
 pub enum Next {
     /// This process has the lease, under this epoch, and nothing is to be done.
     Held(u64),
-    /// Another one has it; it makes no sense to look again for so long.
+    /// Another process has the lease; it makes no sense to look again for so long.
     Elsewhere(Duration),
     /// The record is to be read.
     Read,
-    /// This is to be written.
+    /// This value is to be written to the record.
     Write(Claim),
 }
 
@@ -86,14 +86,14 @@ enum Known {
         version: Option<u64>,
         epoch: u64,
     },
-    /// Another one has it, by a record that was seen `since` and `looked` at last.
+    /// Another process has the lease, by a record that was seen `since` and `looked` at last.
     Other {
         version: u64,
         said: Said,
         since: Duration,
         looked: Duration,
     },
-    /// This one has it, until then.
+    /// This process has the lease, until then.
     Own {
         version: u64,
         epoch: u64,
@@ -182,7 +182,8 @@ impl Lease {
         self.known = Known::Nothing;
     }
 
-    /// This process has it no more. What is to be written so that the next one need not wait, where it had it.
+    /// Gives up the lease. Answers with what is to be written so that the next one need not wait, where this process
+    /// had it.
     pub fn give_up(&mut self) -> Option<Claim> {
         let Known::Own { version, epoch, .. } = self.known else { return None };
         self.known = Known::Nothing;

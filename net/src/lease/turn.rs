@@ -9,14 +9,14 @@ use super::state::{Fence, Lease, Next};
 
 /// How often is read and written in one call where others write meanwhile.
 const TRIES: u32 = 6;
-/// When it makes sense to ask again after that.
+/// When it makes sense to ask again after as many tries came to nothing.
 const RESTLESS: Duration = Duration::from_secs(1);
 
 /// One record that several processes share.
 pub trait Slot: Send + Sync {
     type Error: Send;
 
-    /// Its version and its value; nothing where there is none.
+    /// The record's version and its value; `None` where there is none.
     fn read(&self) -> impl Future<Output = Result<Option<(u64, Vec<u8>)>, Self::Error>> + Send;
 
     /// Writes it where it has this version (`None`: where there is none), in one round trip. Gives its new version;
@@ -31,9 +31,9 @@ pub trait Slot: Send + Sync {
 /// Which process has the lease, as far as one that asks for it has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// This process's, under an epoch that grows with each process whose turn it becomes.
+    /// This process has its turn, under an epoch that grows with each process whose turn it becomes.
     Held(u64),
-    /// Another one's. It makes no sense to ask again for so long.
+    /// Another process has its turn. It makes no sense to ask again for so long.
     Elsewhere(Duration),
 }
 

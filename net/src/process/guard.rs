@@ -86,7 +86,7 @@ impl Guard {
         Pid::from_child(&self.process)
     }
 
-    /// Ends it alone: what is left of its group stays.
+    /// Ends the guard alone: what is left of its group stays.
     pub fn dismiss(mut self) {
         self.alone = true;
     }
@@ -108,7 +108,7 @@ pub fn joins(guard: Option<&Guard>) -> i32 {
     guard.map_or(0, |it| it.group().as_raw_nonzero().get())
 }
 
-/// Is a guard, until it ends with its group. `parent`: what followed [`WORD`].
+/// What a guard's process does: it watches until it ends with its group. `parent`: what followed [`WORD`].
 pub fn main(parent: Option<OsString>) -> ExitCode {
     let id = parent.and_then(|it| it.to_str()?.parse::<i32>().ok()).filter(|it| *it > 0);
     // Who leads no group was not started as a guard, and would end others.
@@ -152,7 +152,7 @@ mod tests {
     const MINUTES: Duration = Duration::from_secs(600);
     const WITHIN: Duration = Duration::from_secs(10);
 
-    /// This program again, with one test alone.
+    /// The command of this test program, to run one of its tests alone.
     fn again(test: &str) -> Vec<OsString> {
         let program = std::env::current_exe().unwrap().into_os_string();
         let test = format!("process::guard::tests::{test}");
