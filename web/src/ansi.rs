@@ -67,7 +67,7 @@ fn is_shown(c: char) -> bool {
     c == '\n' || c == '\t' || !c.is_control()
 }
 
-/// Without any control sequence.
+/// The text without any control sequence.
 pub fn plain(text: &str) -> String {
     let shown = pieces(text).filter_map(|piece| match piece {
         Piece::Text(text) => Some(text),
@@ -76,7 +76,7 @@ pub fn plain(text: &str) -> String {
     shown.flat_map(str::chars).filter(|c| is_shown(*c)).collect()
 }
 
-/// For a terminal: colours and weight alone, which end with the text.
+/// The text for a terminal: with colours and weight alone, which end with the text.
 pub fn coloured(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut style = Style::default();
@@ -95,7 +95,7 @@ pub fn coloured(text: &str) -> String {
     shown
 }
 
-/// For a page: spans of classes, `c1` to `c15` for colours, `b1` to `b15` for grounds.
+/// The text for a page: spans of classes, `c1` to `c15` for colours, `b1` to `b15` for grounds.
 pub fn markup(text: &str) -> Markup {
     let mut style = Style::default();
     html! {

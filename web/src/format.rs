@@ -57,7 +57,7 @@ pub fn counted(number: u64, one: &str) -> String {
     format!("{} {one}{end}", count(number))
 }
 
-/// With thin spaces between thousands.
+/// A number with thin spaces between thousands.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 2);
@@ -76,7 +76,7 @@ pub fn percent(share: f64) -> String {
     if tenths >= 100.0 { "100 %".to_owned() } else { format!("{tenths:.1} %") }
 }
 
-/// Nanoseconds since the Unix epoch.
+/// The time now, in nanoseconds since the Unix epoch.
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
@@ -116,7 +116,7 @@ pub fn clock(at: i64) -> String {
     utc(at)[11..16].to_owned()
 }
 
-/// At most `limit` characters, with an ellipsis where some are left out.
+/// The text cut to `limit` characters, with an ellipsis where some are left out.
 pub fn short(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         None => text.to_owned(),

@@ -21,7 +21,7 @@ const MAX_TEXTS: usize = 8;
 const MAX_COMPARED: u64 = 256 << 10;
 /// Lines that are shown of each changed file.
 const MAX_LINES: usize = 200;
-/// After that what is left is shown as it is: gone and come.
+/// The time after which two texts are compared no further: what is left is shown as gone and come.
 const COMPARED_WITHIN: Duration = Duration::from_millis(200);
 
 /// Something that differs between two actions.
@@ -54,7 +54,7 @@ impl Difference {
 #[derive(Debug, Default)]
 pub struct Comparison {
     pub differences: Vec<Difference>,
-    /// There is more than is listed, or was read.
+    /// Whether there are more differences than are listed, or more inputs than were read.
     pub is_cut: bool,
 }
 

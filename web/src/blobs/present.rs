@@ -41,7 +41,7 @@ impl Present {
     }
 }
 
-/// What it may be, the likeliest first.
+/// Digests that the name may stand for, the likeliest first.
 fn digests(name: &BlobName) -> Vec<Digest> {
     let of = |function| Digest::from_hex(name.hash.as_bytes(), name.size, function).ok();
     DigestFunction::ALL.into_iter().filter_map(of).collect()

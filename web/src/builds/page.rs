@@ -34,7 +34,7 @@ const MAX_FAILED: usize = 20;
 
 #[derive(Deserialize, Default)]
 pub struct Filter {
-    /// Part of target or mnemonic.
+    /// Part of the target or the mnemonic of actions that are listed.
     #[serde(default)]
     q: String,
     /// A class of [`Ended`], or empty.
@@ -336,7 +336,7 @@ impl Filter {
         self.page > 0 || texts.into_iter().any(|text| !text.is_empty())
     }
 
-    /// Another page of the same list.
+    /// The address of another page of the same list.
     fn link(&self, page: usize, before: &str) -> String {
         let fields =
             [("q", &*self.q), ("show", &*self.show), ("sort", &*self.sort), ("before", before)];

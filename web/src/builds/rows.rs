@@ -68,7 +68,7 @@ fn build_row(row: &Row) -> Line {
     cells.into()
 }
 
-/// How it goes, else how it ended. Only build events say that.
+/// How the build goes, else how it ended. Only build events say that.
 fn outcome(row: &Row) -> Markup {
     let told = row.told.as_ref().filter(|it| it.exit_code.is_some());
     html! {
@@ -80,7 +80,7 @@ fn outcome(row: &Row) -> Markup {
     }
 }
 
-/// Nanoseconds from the first request to the last answer, or to now.
+/// Nanoseconds from the build's first request to its last answer, or to now.
 pub fn elapsed(build: &BuildSummary, progress: &Progress) -> u64 {
     match progress.state {
         BuildPhase::Running => between(build.first_at, now()),

@@ -23,7 +23,7 @@ pub struct AuditEntry {
     pub subject: String,
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub details: serde_json::Value,
-    /// Over the entry and the one before it, in hexadecimal.
+    /// The hash over the entry and the one before it, in hexadecimal.
     pub hash: String,
 }
 

@@ -46,11 +46,11 @@ pub struct BuildSide {
     pub told: Option<Invocation>,
     /// Milliseconds that the build took by the client's clock; null where the build did not tell.
     pub took_ms: Option<u64>,
-    /// Null where it asked for nothing here.
+    /// Sums of what the build asked for; null where it asked for nothing here.
     pub counts: Option<BuildCounts>,
 }
 
-/// Null where it is not there.
+/// A text that differs between the builds; `before` or `after` is null where it is not there.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChangedText {
     pub name: String,

@@ -37,7 +37,7 @@ impl From<&Drill> for DrillShown {
     }
 }
 
-/// How it stands with drills in one place.
+/// The state of drills in one place.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DrillState {
     pub service: String,

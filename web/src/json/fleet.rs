@@ -27,7 +27,7 @@ pub struct AgentSpeaker {
     pub service: String,
     pub environment: String,
     pub name: String,
-    /// Random, made with the agent's directory.
+    /// A random text that was made with the agent's directory: two hosts of one name differ in it.
     pub identity: String,
 }
 

@@ -12,7 +12,7 @@ pub struct LockRequest {
     pub service: String,
     pub environment: String,
     pub reason: String,
-    /// Seconds, from one to thirty days.
+    /// Seconds that the lock lasts: one at least, and those of thirty days at most.
     pub lasts_s: u64,
 }
 

@@ -119,13 +119,14 @@ pub struct PipelineStage {
     pub attempts: u32,
     pub started: Option<String>,
     pub ended: Option<String>,
-    /// Seconds from its first attempt on, so far.
+    /// Seconds that the stage took so far, from its first attempt on.
     pub took_s: f64,
     /// Seconds from the beginning of the run to that of the stage.
     pub after_s: f64,
-    /// Whether it is on the way that makes the run take as long as it does.
+    /// Whether the stage is on the way that makes the run take as long as it does.
     pub critical: bool,
-    /// Why it failed, pauses or was left out; what people are asked; what it does now.
+    /// Why the stage failed, pauses or was left out; what people are asked; what it does now. Null: there is nothing to
+    /// say.
     pub reason: Option<String>,
     /// Who has approved of the stage.
     pub approved: Vec<String>,
@@ -139,10 +140,10 @@ pub struct PipelineShown {
     pub run: PipelineRun,
     pub description: String,
     pub inputs: BTreeMap<String, String>,
-    /// Why it is ended before its stages have.
+    /// Why the run is ended before its stages have; null: it is not.
     pub stopped: Option<String>,
     pub stages: Vec<PipelineStage>,
-    /// Seconds since it began, so far.
+    /// Seconds since the run began, so far.
     pub took_s: f64,
 }
 

@@ -14,8 +14,7 @@ pub struct NewPlan {
     /// The plan's id, which its runners name: that of a pipeline, for example.
     pub plan: String,
     pub pieces: Vec<PlanPiece>,
-    /// After so many seconds the piece of a runner that was not heard of again is given to another one; without,
-    /// never.
+    /// Seconds after which the piece of a runner that was not heard of again is given to another one; null: never.
     #[serde(default)]
     pub again_after_s: Option<u64>,
     /// Seconds that the plan is kept; a day where this is absent, a week at most.

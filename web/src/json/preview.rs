@@ -29,7 +29,7 @@ pub struct PreviewShown {
     pub made: String,
     /// When the environment is taken down at the latest.
     pub expires: String,
-    /// Why it goes, or what failed last.
+    /// Why the environment is taken down, or what failed last; empty: there is nothing to say.
     pub why: String,
     /// Tries in a row that did not take it down.
     pub failures: u32,
@@ -46,7 +46,7 @@ pub struct PreviewRemoval {
 /// What differs between a temporary environment and the one that it stands for.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PreviewParity {
-    /// Null: nothing describes environments of its kind.
+    /// What differs; null: nothing describes environments of this kind.
     pub differences: Option<Vec<PreviewDifference>>,
 }
 

@@ -184,7 +184,7 @@ pub struct SayRequest {
     pub release: Option<String>,
     #[serde(default)]
     pub reason: String,
-    /// Seconds: of a hold (none: until it is lifted) or an override.
+    /// Seconds that a hold or an override lasts; for a hold, null: until it is lifted.
     #[serde(default)]
     pub lasts_s: Option<u64>,
 }

@@ -37,7 +37,7 @@ pub struct Worker {
     pub slots: u32,
     pub occupied: u32,
     pub draining: bool,
-    /// Why it takes nothing for now; null: it does.
+    /// Why the worker takes nothing for now; null: it takes actions.
     pub paused: Option<String>,
     pub last_seen_ms: u64,
     /// The worker's platform properties: pairs of name and value.

@@ -133,7 +133,7 @@ pub struct ReleaseFate {
     pub goes: bool,
     /// Every reason for which it stays.
     pub stays: Vec<String>,
-    /// Bytes. Where several that go share some, the first counts them.
+    /// Bytes that go with the release. Where several that go share some, the first counts them.
     pub frees: u64,
 }
 

@@ -30,7 +30,7 @@ pub struct RolloutRequest {
     /// Whether this is a drill, which only proves that its canary would be reverted.
     #[serde(default)]
     pub drill: bool,
-    /// Although a drill is overdue there.
+    /// Whether the release may be rolled out although a drill is overdue there.
     #[serde(default)]
     pub without_drill: bool,
     /// The release that the rollout returns to, where no rollout has ended well there yet.
@@ -71,7 +71,7 @@ pub struct RolloutSummary {
     pub phase: String,
     pub paused: bool,
     pub ended: bool,
-    /// Seconds in which a drill has to be reverted; null: it is none.
+    /// Seconds within which a drill has to be reverted; null: this rollout is no drill.
     pub drill_s: Option<f64>,
     pub targets: usize,
     /// Targets that were told to run the release.
@@ -153,9 +153,9 @@ pub struct RolloutShown {
     /// When the next decision is due at the earliest; null: nothing waits for a time.
     pub next: Option<String>,
     pub deadline: Option<String>,
-    /// Why it is reverted, in words.
+    /// Why the rollout is reverted, in words; null: it is not.
     pub why: Option<String>,
-    /// Why it is paused, in words.
+    /// Why the rollout is paused, in words; null: it is not.
     pub paused_why: Option<String>,
     pub extensions: u32,
     /// Seconds from the decision to revert until all targets ran the old version again; null: they do not.

@@ -61,7 +61,7 @@ pub struct RolloutPlanned {
     /// For each step the targets that are started anew with the old version, to be compared with.
     pub fresh: Vec<Vec<String>>,
     pub down: Vec<TargetDown>,
-    /// null: there is one set of targets.
+    /// The two sets of targets; null: there is one set.
     pub sets: Option<RolloutSets>,
 }
 

@@ -85,11 +85,11 @@ pub struct TestShown {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TestFailure {
-    /// Null where there was no text to go by.
+    /// What failures that look alike share; null where there was no text to go by.
     pub signature: Option<String>,
     pub excerpt: String,
     pub attempts: u64,
-    /// Some of the cases that failed so.
+    /// Names of some of the cases that failed like this.
     pub cases: Vec<String>,
     #[serde(with = "super::time")]
     #[schemars(with = "Option<String>")]

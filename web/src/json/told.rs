@@ -40,7 +40,7 @@ pub struct Invocation {
     #[serde(with = "super::time")]
     #[schemars(with = "Option<String>")]
     pub finished_at: i64,
-    /// Null while it goes on, and where its end was never told.
+    /// The exit code of the build tool; null while the build goes on, and where its end was never told.
     pub exit_code: Option<i32>,
     /// The name that the build tool gives the exit code, such as `TESTS_FAILED`; null while there is none.
     pub exit_name: Option<String>,
@@ -107,7 +107,7 @@ pub struct ToldAction {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ToldFile {
     pub name: String,
-    /// Null where it is not in this server's store.
+    /// The digest of the file; null where it is not in this server's store.
     pub digest: Option<Digest>,
 }
 

@@ -51,7 +51,7 @@ pub struct GateQuestion {
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "it describes what kiln-ci reads")]
 struct ClientsAccount {
-    /// Why it did not complete, if it did not.
+    /// Why the invocation did not complete; null: it did.
     incomplete: Option<String>,
     failed: Vec<ClientsFailure>,
 }
@@ -148,7 +148,7 @@ pub struct QuarantineRequest {
     pub reason: String,
     #[serde(default)]
     pub owner: Option<String>,
-    /// Seconds; at most what the policy allows.
+    /// Seconds that the test is to stay; at most what the policy allows.
     #[serde(default)]
     pub stay_s: Option<u64>,
 }

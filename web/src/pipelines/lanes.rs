@@ -45,7 +45,7 @@ pub fn picture(it: &PipelineShown) -> Markup {
     }
 }
 
-/// Seconds at which all that it needs had ended.
+/// Seconds after the beginning of the run at which all that the stage needs had ended.
 fn ready(it: &PipelineShown, stage: &PipelineStage) -> f64 {
     let need = |need: &u32| usize::try_from(*need).ok().and_then(|at| it.stages.get(at));
     let ends = stage.needs.iter().filter_map(need).filter(|it| it.started.is_some());

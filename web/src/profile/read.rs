@@ -31,7 +31,7 @@ pub struct Span {
 #[derive(Debug, Default, PartialEq)]
 pub struct Profile {
     pub threads: BTreeMap<i64, String>,
-    /// By their start; what began at once, the longest first.
+    /// Spans by their start; of those that began at once, the longest first.
     pub spans: Vec<Span>,
     /// Shorter ones that are left out.
     pub left_out: u64,

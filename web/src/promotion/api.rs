@@ -75,7 +75,7 @@ async fn state_of(
     state
 }
 
-/// What it waits for. That it cannot be said hinders nobody who looks at the others.
+/// What a promotion waits for. Where that cannot be said it is empty, which hinders nobody who looks at the others.
 async fn why(keeper: &Keeper, waiting: &Waiting) -> Vec<GateReason> {
     let ask = Ask {
         environment: waiting.environment.clone(),

@@ -40,7 +40,7 @@ fn answer(error: &PromotionError) -> (StatusCode, &'static str) {
     }
 }
 
-/// There are no environments here.
+/// The error that there are no environments here.
 pub fn none() -> WebError {
     WebError::not_found(
         "this server has no environments",

@@ -62,7 +62,7 @@ fn line(points: &[Option<f64>], (low, high): (f64, f64)) -> String {
     points.join(" ")
 }
 
-/// From the least to the most that the old version had.
+/// The top and the height in the picture of the range that the old version's values had; `None`: it had none.
 fn band(points: &[Option<f64>], (low, high): (f64, f64)) -> Option<(f64, f64)> {
     let values = || points.iter().flatten().copied();
     let least = values().fold(f64::INFINITY, f64::min);

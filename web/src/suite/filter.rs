@@ -125,7 +125,7 @@ impl Filter {
         }
     }
 
-    /// Another page of the same list.
+    /// The address of another page of the same list.
     pub fn link(&self, path: &str, page: usize) -> String {
         let fields = [
             ("q", &*self.q),

@@ -68,7 +68,7 @@ impl Wanted {
         }
     }
 
-    /// For the address of another page.
+    /// The part of another page's address that asks for the same columns.
     fn link(&self) -> String {
         let mut link = "&across=".to_owned()
             + if self.across() == Across::Commits { "commits" } else { "invocations" };

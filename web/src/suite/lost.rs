@@ -77,7 +77,7 @@ pub async fn read(state: &WebState, runs: &[SuiteRun]) -> Result<Effects, WebErr
     Ok(effects)
 }
 
-/// From the beginning to the end, as its build events say.
+/// The time that an invocation took from its beginning to its end, as its build events say.
 async fn took(state: &WebState, invocation: &str) -> Result<Duration, WebError> {
     let noted = state.tests.streams.build(invocation).await?;
     let times = noted.and_then(|it| it.summary.finished.zip(it.summary.started));

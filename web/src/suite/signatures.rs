@@ -16,7 +16,7 @@ pub struct Group<'a> {
     pub excerpt: &'a str,
     pub attempts: u64,
     pub cases: Vec<String>,
-    /// More of them than are named.
+    /// How many cases there are beyond those that are named.
     pub more_cases: u64,
     pub newest: &'a Attempt,
     pub oldest: &'a Attempt,

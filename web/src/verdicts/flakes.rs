@@ -35,13 +35,13 @@ pub const STANDINGS: [(&str, &str); 3] =
 /// What stands in the address.
 #[derive(Deserialize, Default, Clone, JsonSchema)]
 pub struct Filter {
-    /// Part of the label.
+    /// Part of the label of tests that are listed.
     #[serde(default)]
     pub q: String,
     /// `flaky`, `suspected`; empty: both.
     #[serde(default)]
     pub standing: String,
-    /// Part of the owner.
+    /// Part of the name of their owner.
     #[serde(default)]
     pub owner: String,
     /// The number of the page, counted from 0.

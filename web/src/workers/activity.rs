@@ -24,7 +24,7 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// Up to `now`, in the shortest window that holds all of `runs`, or the longest.
+    /// What workers did up to `now`, in the shortest window that holds all of `runs`, or the longest.
     pub fn of(runs: &[Timeline], snapshot: &Snapshot, now: i64) -> Self {
         let oldest = runs.iter().map(|t| t.queued).filter(|at| *at > 0).min().unwrap_or(now);
         let minutes = WINDOWS

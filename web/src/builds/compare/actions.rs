@@ -111,7 +111,7 @@ async fn entries(state: &WebState, invocation: &str) -> Result<Vec<JournalEntry>
     Ok(all)
 }
 
-/// At a worker, for this build, as a whole.
+/// Whether the action ran at a worker, for this build, as a whole.
 fn has_run(run: &Execution) -> bool {
     let is_part = run.shard.as_ref().is_some_and(|it| it.number > 0);
     run.origin() == Origin::Executed

@@ -10,7 +10,7 @@ use crate::format::count;
 
 /// Actions that are drawn.
 const MAX_NODES: usize = 60;
-/// In units of the picture.
+/// The width of a box in units of the picture.
 const WIDTH: f64 = 190.0;
 const GAP: f64 = 60.0;
 const HEIGHT: f64 = 22.0;

@@ -29,7 +29,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Its logs, as far as they are here.
+    /// Digests of the failure's logs, as far as they are here.
     fn present(&self, present: &Present) -> Vec<Digest> {
         let blobs = self.logs.iter().filter_map(|log| log.blob.as_ref());
         blobs.filter_map(|blob| present.digest(blob).copied()).collect()

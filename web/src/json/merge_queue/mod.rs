@@ -115,7 +115,7 @@ pub struct MergeRan {
     pub verdict: String,
     /// Targets that failed, as far as the check named them.
     pub targets: Vec<String>,
-    /// Why it could not be run.
+    /// Why the run could not be carried out; null: it was.
     pub why: Option<String>,
     pub base: String,
     pub commit: Option<String>,

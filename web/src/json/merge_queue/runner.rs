@@ -26,7 +26,7 @@ pub struct MergeTake {
 pub struct MergeTaken {
     /// The number by which the runner is told from earlier ones. Each of its calls has to name it.
     pub fence: u64,
-    /// After so long without a call another runner may have the queue.
+    /// Seconds without a call after which another runner may have the queue.
     pub lease_s: u64,
 }
 

@@ -89,7 +89,7 @@ impl StageRunner for Passes {
     }
 }
 
-/// Its run waits for somebody to approve.
+/// A control whose one run waits for somebody to approve.
 pub async fn control() -> Arc<Control> {
     let memory = Memory::default();
     let parts = ControlParts {

@@ -74,7 +74,7 @@ impl Clock for Fixed {
     }
 }
 
-/// Its one rollout waits to be driven; a person has a lock elsewhere.
+/// A control whose one rollout waits to be driven; a person has a lock elsewhere.
 pub async fn control() -> Arc<Control> {
     let parts = Parts {
         targets: [("agents".to_owned(), Arc::new(Two) as Arc<dyn Targets>)].into(),
