@@ -97,7 +97,7 @@ struct Noise {
     directory: f64,
     machine: f64,
     revision: f64,
-    /// Part of the files that were not recorded again.
+    /// The share of files whose durations were not recorded again.
     stale: f64,
 }
 
@@ -110,7 +110,7 @@ const SET_UP: f64 = 0.006;
 #[derive(Clone, Copy)]
 enum SetUp {
     None,
-    /// On a test within 8 places of the last one.
+    /// The set-up is on a test within 8 places of the last one.
     Near,
     Anywhere,
 }
@@ -284,7 +284,7 @@ fn estimators() {
     }
 }
 
-/// From a file of 100,000 tests to a plan, over what sorting them takes.
+/// Measures the time from a file of 100,000 tests to a plan, over what sorting them takes.
 fn speed() {
     let suite = items(&suite(100_000, 3000, 50, 1.2));
     let start = Instant::now();

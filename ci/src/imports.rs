@@ -16,7 +16,7 @@ const NAMELESS: &str = "junit";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Import {
     pub instance: String,
-    /// None: what the report calls its first suite.
+    /// The name of the suite; `None`: what the report calls its first one.
     pub suite: Option<String>,
     pub commit: String,
     pub branch: Option<String>,
@@ -49,7 +49,7 @@ pub struct Receipt {
     pub left_out: u64,
 }
 
-/// By how much the clock of whoever ran it may be ahead.
+/// How far the clock of whoever ran the tests may be ahead.
 const SKEW: Duration = Duration::from_secs(300);
 
 /// A report that says that it is older was unpacked, or made so that it can be made again: nobody knows its time.

@@ -67,7 +67,7 @@ impl Upkeep {
         }
     }
 
-    /// Once an hour, and within the minute where streams take more than they may.
+    /// Makes room for streams of build events once an hour, and within the minute where they take more than they may.
     async fn make_room(&self) {
         let mut looked: Option<Instant> = None;
         loop {

@@ -29,7 +29,7 @@ const CHECKS_SHARDING: u32 = 7;
 pub enum Ending {
     /// The execution has a result, with this exit code.
     Exited(i32),
-    /// Its time was over.
+    /// The time of the execution was over.
     TimedOut,
     /// The execution was stopped since nobody waited for it any more.
     Cancelled,
@@ -69,7 +69,7 @@ pub struct Execution<'a> {
     /// Paths that the command promises.
     pub declared: &'a [String],
     pub outputs: &'a [OutputFile],
-    /// What it printed, where that was kept as a blob.
+    /// What the command printed, where that was kept as a blob.
     pub stdout: Option<BlobName>,
     pub ending: Ending,
     /// When the worker began with it, when the action itself ran, and how long.
@@ -148,7 +148,7 @@ pub(super) fn is_failure(outcome: Outcome) -> bool {
 }
 
 enum Kind<'a> {
-    /// With the label that the environment names.
+    /// Bazel runs a test, with the label that the environment names.
     Bazel(&'a str),
     Buck2,
 }

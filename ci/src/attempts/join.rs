@@ -121,7 +121,7 @@ fn compatible(a: &Attempt, b: &Attempt) -> bool {
     a == b || a.is_empty() || b.is_empty()
 }
 
-/// In an order that does not depend on how they came.
+/// Attempts in an order that does not depend on how they came.
 fn sorted(mut attempts: Vec<Attempt>) -> Vec<Attempt> {
     attempts.sort_by(|a, b| {
         let key = |it: &Attempt| (it.slot.attempt, it.started, it.execution);

@@ -30,7 +30,7 @@ impl Known {
         self.0 & other.0 == other.0
     }
 
-    /// Whether it is an attempt of somebody's own, and counts in figures.
+    /// Whether the attempt is one of somebody's own, and counts in figures.
     pub fn counts(self) -> bool {
         !self.has(Self::MERGED) && !self.has(Self::SHADOW)
     }

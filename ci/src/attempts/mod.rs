@@ -55,7 +55,7 @@ pub struct Slot {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Failure {
     pub signature: Option<Signature>,
-    /// At most [`MAX_EXCERPT`] bytes.
+    /// The beginning of the message, of at most [`MAX_EXCERPT`] bytes.
     pub excerpt: String,
 }
 
@@ -86,7 +86,7 @@ pub struct Attempt {
     pub started: Time,
     /// What the test itself took.
     pub duration: Option<Duration>,
-    /// What it took before the test began: inputs and the sandbox.
+    /// The time that it took before the test began: inputs and the sandbox; `None`: that is not known.
     pub set_up: Option<Duration>,
     pub worker: String,
     /// What Bazel calls the way it ran: `remote`, `linux-sandbox`, ...

@@ -13,7 +13,7 @@ pub const MAX_CASES: usize = 100_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub cases: u64,
-    /// Not kept, since they were too many.
+    /// Cases that were not kept, since they were too many.
     pub left_out: u64,
     /// Whether the report names the test alone: Bazel makes such a report for a runner that writes none.
     pub is_made_up: bool,

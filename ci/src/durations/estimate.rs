@@ -30,7 +30,7 @@ struct Like {
 }
 
 impl Estimates {
-    /// From the durations of some revisions, the newest one last: the median of a test's last three.
+    /// Estimates from the durations of some revisions, the newest one last: the median of a test's last three.
     pub fn new(revisions: Vec<Durations>) -> Self {
         // Newest first, which the sort keeps within a name.
         let mut all: Durations = revisions.into_iter().rev().flatten().collect();

@@ -19,9 +19,9 @@ pub struct ShardRun<'a> {
     /// What the command was, as a hash of it.
     pub command: &'a str,
     pub platform: &'a str,
-    /// Its result was found: the durations are those of an earlier run.
+    /// Whether the result was found in a cache: the durations are those of an earlier run.
     pub is_cached: bool,
-    /// In the order in which they ran.
+    /// The cases in the order in which they ran.
     pub cases: &'a [CaseResult],
 }
 
@@ -37,7 +37,7 @@ struct Values {
 /// What is known of durations. Bounded by the cases that there are, not by their runs.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// By test, case, command and platform.
+    /// Durations by test, case, command and platform.
     exact: HashMap<(TestKey, CaseName, String, String), Values>,
     cases: HashMap<(TestKey, CaseName), Values>,
     set_ups: HashMap<TestKey, VecDeque<f64>>,
@@ -105,7 +105,8 @@ impl Values {
         push(if is_first { &mut self.first } else { &mut self.later }, seconds, VALUES);
     }
 
-    /// Without the set-up. Only a case that never ran behind another is judged by its first places.
+    /// Seconds that the case takes without the set-up. Only a case that never ran behind another is judged by its first
+    /// places.
     fn own(&self, set_up: f64) -> Option<f64> {
         let first = || Some((middle(&self.first)? - set_up).max(0.0));
         middle(&self.later).or_else(first)

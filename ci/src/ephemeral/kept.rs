@@ -35,7 +35,8 @@ impl Kept {
         Self { records, unread: Arc::default() }
     }
 
-    /// By what the environments of these records are told from those of others. `new`: for the first who asks.
+    /// The text by which the environments of these records are told from those of others. `new`: the one that counts if
+    /// nobody asked before.
     pub async fn owner(&self, new: &str) -> Result<String, StorageError> {
         for _ in 0..TRIES {
             if let Some(found) = self.records.get(OWNER).await? {

@@ -25,7 +25,7 @@ pub struct Kubernetes {
     pub quota: Vec<(String, String)>,
     /// The address at which an environment answers: `http://web.{name}.svc:8080`.
     pub address: String,
-    /// Seconds until its deployments have to be available.
+    /// Seconds within which the deployments of an environment have to be available.
     pub ready_s: u64,
 }
 

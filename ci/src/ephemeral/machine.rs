@@ -11,7 +11,8 @@ use crate::model::Time;
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Characters of a reason.
 const MAX_WHY: usize = 500;
-/// After so many failed tries in a row to take one down somebody is told, and again whenever there are twice as many.
+/// Failed tries in a row to take an environment down after which somebody is told, and again whenever there are twice
+/// as many.
 const TOLD_AFTER: u32 = 3;
 
 /// The phase of an environment's life.
@@ -36,7 +37,7 @@ pub struct Claim {
 /// An environment as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preview {
-    /// Never given to another one.
+    /// The name of the environment, which is never given to another one.
     pub name: String,
     /// The kind of the environment, by its name in the operator's list.
     pub kind: String,
@@ -46,7 +47,7 @@ pub struct Preview {
     pub run: String,
     pub by: String,
     pub made: Time,
-    /// From then on it is taken down.
+    /// The time from which on the environment is taken down.
     pub expires: Time,
     pub phase: Phase,
     #[serde(default)]
@@ -56,10 +57,10 @@ pub struct Preview {
     /// Tries in a row that did not take it down.
     #[serde(default)]
     pub failures: u32,
-    /// When it may be tried again.
+    /// The time before which it is not tried again to take it down.
     #[serde(default)]
     pub not_before: Time,
-    /// Why it goes, or what failed last.
+    /// Why the environment goes, or what failed last.
     #[serde(default)]
     pub why: String,
     /// When its phase changed.
@@ -160,7 +161,7 @@ impl Preview {
         }
     }
 
-    /// Before anything is done: from now on it goes, and `holder` works on it.
+    /// Begins to take the environment down: from now on it goes, and `holder` works on it.
     pub fn begin_down(&mut self, holder: &str, until: Time, now: Time) -> Result<(), Refused> {
         if self.phase == Phase::Gone {
             return Err(Refused::Gone);
@@ -250,7 +251,7 @@ mod tests {
     enum Crash {
         Never,
         BeforeIt,
-        /// After it was done and before that was noted.
+        /// The process ends after the step was done and before that was noted.
         AfterIt,
     }
 

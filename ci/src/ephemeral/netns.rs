@@ -18,7 +18,7 @@ pub struct Netns {
 const MAKE: &str = "[ \"$(id -u)\" = 0 ] || { echo 'network namespaces need root (CAP_SYS_ADMIN, CAP_NET_ADMIN)' >&2; exit 1; }; \
                     command -v ip >/dev/null || { echo 'there is no program ip: install iproute2' >&2; exit 1; }; \
                     [ -e \"/run/netns/$1\" ] || ip netns add \"$1\"; ip -n \"$1\" link set lo up";
-/// Ends everything in the namespace `$1`, and it. What does not end in time is killed.
+/// Ends everything in the namespace `$1`, and removes the namespace. What does not end in time is killed.
 const END: &str = "[ -e \"/run/netns/$1\" ] || exit 0; \
                    for signal in TERM TERM TERM KILL KILL; do \
                    left=$(ip netns pids \"$1\"); [ -n \"$left\" ] || break; \

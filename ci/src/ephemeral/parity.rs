@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Entries of one description, and characters of a value.
 const MAX_ENTRIES: usize = 5_000;
 const MAX_VALUE: usize = 200;
-/// In names of configuration whose values are nobody's business.
+/// Parts of names of configuration whose values are nobody's business.
 const PRIVATE: [&str; 6] = ["secret", "token", "password", "passwd", "credential", "key"];
 
 /// An environment as a program describes it: one object in JSON.
@@ -34,9 +34,9 @@ pub enum Aspect {
 pub struct Difference {
     pub aspect: Aspect,
     pub name: String,
-    /// In the environment; `None`: it is not there.
+    /// The value in the environment; `None`: it is not there.
     pub here: Option<String>,
-    /// In the one that it stands for.
+    /// The value in the one that it stands for; `None`: it is not there.
     pub there: Option<String>,
 }
 

@@ -113,7 +113,7 @@ pub struct PreviewParts {
     pub clock: Arc<dyn Clock>,
     pub kinds: BTreeMap<String, Kind>,
     pub secrets: SecretList,
-    /// This process, which no other one is called.
+    /// A name of this process that no other one has.
     pub who: String,
     /// `None`: the log alone says it.
     pub teller: Option<Arc<dyn TellStuck>>,
@@ -131,7 +131,7 @@ pub struct Previews {
     pub(super) teller: Option<Arc<dyn TellStuck>>,
     pub(super) figures: Arc<PreviewFigures>,
     prefix: OnceCell<String>,
-    /// There may be something to take down.
+    /// Wakes what takes environments down: there may be something to do.
     pub(super) wake: Notify,
     /// Room for those who ask what differs.
     pub(super) asked: Semaphore,

@@ -24,7 +24,7 @@ const LOOK_FOR_LEFTOVERS: Duration = Duration::from_secs(600);
 const AT_ONCE: usize = 4;
 
 impl Previews {
-    /// Never returns; drop it to end it. Any number of servers may do so.
+    /// Takes down what is due, again and again. Never returns; drop it to end it. Any number of servers may do so.
     pub async fn keep_swept(self: Arc<Self>) {
         // Nobody brings anything up: nothing is kept either.
         if self.kinds.is_empty() {

@@ -32,7 +32,7 @@ const MAX_LOOKED_AT: usize = 5_120;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     pub stream: StreamKey,
-    /// By its client's clock, as is the end.
+    /// When the build began, by its client's clock, as is the end.
     pub started: Option<Time>,
     pub finished: Option<Time>,
     pub command: String,

@@ -11,7 +11,7 @@ use crate::model::Time;
 /// A file that an event names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileRef {
-    /// Its path, or what it is (`test.log`).
+    /// The path of the file, or what it is (`test.log`).
     pub name: String,
     /// The address at which the client says that the file is: at this server, on its own disk, or anywhere.
     pub uri: String,
@@ -55,7 +55,7 @@ pub struct Configuration {
 pub struct TargetKey {
     pub label: String,
     pub configuration: String,
-    /// Not empty for what an aspect made of the target.
+    /// The aspect that made something of the target; empty for the target itself.
     pub aspect: String,
 }
 
@@ -74,7 +74,7 @@ pub enum TargetOutcome {
 /// How the runs of a test came out, as the client sums them up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestTotals {
-    /// In the protocol's words, lower case: `passed`, `flaky`, `timeout`, `failed`, ...
+    /// How the test came out, in the protocol's words, lower case: `passed`, `flaky`, `timeout`, `failed`, ...
     pub status: String,
     pub runs: u32,
     pub shards: u32,
@@ -108,7 +108,7 @@ pub struct FailedAction {
 /// Why an event that was announced never came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Aborted {
-    /// In the protocol's words, lower case.
+    /// Why it was aborted, in the protocol's words, lower case.
     pub reason: String,
     pub description: String,
     /// The target, where it is about one.
@@ -136,7 +136,7 @@ pub struct Facts {
     pub directory: String,
     pub started: Option<Time>,
     pub finished: Option<Time>,
-    /// With its name, as `TESTS_FAILED`.
+    /// The exit code with its name, as `TESTS_FAILED`.
     pub exit_code: Option<(i32, String)>,
     pub options: Options,
     pub patterns: Vec<String>,

@@ -41,7 +41,7 @@ pub(super) struct Head {
     pub owner: Option<String>,
     #[serde(default)]
     pub chunks: u64,
-    /// Bytes that it is counted as.
+    /// Bytes that the stream is counted as.
     pub cost: u64,
     /// When something was appended last.
     pub at: Time,
@@ -68,7 +68,7 @@ pub(super) fn is_open(name: &str) -> Write {
     Write { key: format!("{CLOSED}{name}"), expect: Expect::Absent, value: None }
 }
 
-/// From then on the stream takes nothing more.
+/// The write after which the stream takes nothing more.
 pub(super) fn close(name: &str) -> Write {
     let value = Some(bytes::Bytes::from_static(b"{}"));
     Write { key: format!("{CLOSED}{name}"), expect: Expect::Anything, value }

@@ -4,15 +4,15 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub targets: usize,
-    /// In sets of outputs.
+    /// Files in sets of outputs.
     pub files: usize,
     pub failed_actions: usize,
     pub attempts: u64,
-    /// Bytes of the end of what was printed.
+    /// Bytes that are kept of the end of what was printed.
     pub progress: usize,
     /// Arguments, patterns, tags, items of the workspace status and the like, each.
     pub items: usize,
-    /// Bytes of one text.
+    /// Bytes that are kept of one text.
     pub text: usize,
     /// Bytes of all events from which something is kept, the end of what was printed apart.
     pub bytes: usize,

@@ -67,7 +67,7 @@ pub(super) struct Chunk {
     pub(super) blob: String,
     pub(super) last: u64,
     pub(super) finished: bool,
-    /// When it was written; 0 where that is not known.
+    /// When the chunk was written; 0 where that is not known.
     #[serde(default)]
     pub(super) at: Time,
 }
@@ -85,7 +85,7 @@ impl EventLog {
         Self { segments, records, taken: Taken::default(), unread: Unread::default() }
     }
 
-    /// Up to which event a stream is durable, and whether that was its last.
+    /// The number of the event up to which a stream is durable, and whether that was its last.
     pub async fn durable(&self, stream: &StreamKey) -> Result<(u64, bool), LogError> {
         let newest = self.records.list(&prefix(stream), None, true, 1).await;
         let newest = newest.map_err(|source| storage(stream, source))?;
@@ -249,7 +249,7 @@ pub fn write_chunk(first: u64, entries: &[KeptEvent]) -> Result<Bytes, Damage> {
     storage::seal(KIND, VERSION, &raw).map(Bytes::from)
 }
 
-/// Its events, and the number of the first one.
+/// The events of a chunk, and the number of the first one.
 pub fn read_chunk(bytes: &[u8]) -> Result<(u64, Vec<KeptEvent>), Damage> {
     let (first, entries) = open_chunk(bytes)?;
     Ok((first, entries.collect::<Result<_, _>>()?))

@@ -1,4 +1,4 @@
-//! Under which names streams are kept.
+//! The names under which streams are kept.
 
 use super::wire::StreamKey;
 

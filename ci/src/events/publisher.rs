@@ -71,7 +71,7 @@ pub enum Taken {
 /// What a commit brought.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Committed {
-    /// To be acknowledged, in this order.
+    /// Numbers of events to be acknowledged, in this order.
     pub acknowledge: Vec<i64>,
     /// Attempts whose cases are in a report: what is read from it is to be committed to the history once more.
     pub reports: Vec<(Attempt, FileRef)>,

@@ -21,7 +21,7 @@ const MAX_DETAILS: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestRun {
     pub slot: Slot,
-    /// In the protocol's words, lower case: `passed`, `timeout`, `failed`, ...
+    /// How the attempt ended, in the protocol's words, lower case: `passed`, `timeout`, `failed`, ...
     pub status: String,
     pub is_cached: bool,
     pub strategy: String,
@@ -35,9 +35,9 @@ pub struct TestRun {
 /// The runs of a build's tests.
 #[derive(Clone, Debug, Default)]
 pub struct Results {
-    /// In the order in which they came.
+    /// Attempts in the order in which they came.
     pub runs: Vec<(TargetKey, TestRun)>,
-    /// More than are kept.
+    /// How many attempts there were beyond those that are kept.
     pub left_out: u64,
 }
 

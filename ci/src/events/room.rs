@@ -43,7 +43,7 @@ impl EventLog {
         self.taken.add(&name_of(&[instance]), 0) < limits.instance.saturating_mul(2)
     }
 
-    /// Some instance has more than it may: [`Self::make_room`] is due.
+    /// Whether some instance has more than it may, so that [`Self::make_room`] is due.
     pub fn is_crowded(&self, limits: StreamLimits) -> bool {
         self.taken.most() > limits.instance
     }

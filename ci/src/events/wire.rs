@@ -63,7 +63,7 @@ pub struct Ordered {
     pub stream: StreamKey,
     pub number: i64,
     pub entry: KeptEvent,
-    /// Bytes that it came in.
+    /// Bytes of the message in which the event came.
     pub bytes: usize,
 }
 

@@ -9,7 +9,7 @@ use super::Mixture;
 pub struct Prior {
     /// How often a change breaks a given test, so that it fails always.
     pub broken: f64,
-    /// At which rate a test fails that is not broken.
+    /// The rate at which a test fails that is not broken.
     pub rate: Mixture,
     /// A verdict of 'broken' needs at least this probability.
     pub certainty: f64,

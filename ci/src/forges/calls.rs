@@ -16,7 +16,7 @@ pub const CONTEXT: &str = "kiln/queue";
 /// A request to an API.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
-    /// Below the root of the API, with its query.
+    /// The path below the root of the API, with its query.
     pub path: String,
     /// `None`: it only reads.
     pub body: Option<Value>,

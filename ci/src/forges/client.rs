@@ -22,7 +22,7 @@ const ANSWER: Duration = Duration::from_millis(4_500);
 const MAX_ANSWER: usize = 1 << 20;
 /// Characters of an answer that a message repeats.
 const MAX_SAID: usize = 200;
-/// For so long a forge may ask to be left alone.
+/// The longest time for which a forge may ask to be left alone.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// Why a request came to nothing.

@@ -6,7 +6,7 @@ const MAX_PRIORITY: u8 = 9;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// With this priority, or with that of the configuration.
+    /// Queue the change with this priority, or with that of the configuration.
     Queue(Option<u8>),
     Remove,
 }

@@ -29,7 +29,7 @@ fn end(log: &str) -> String {
     last.chars().skip(over).collect::<String>().trim_end().to_owned()
 }
 
-/// Without sequences that begin with an escape, and other control characters.
+/// The text without sequences that begin with an escape, and without other control characters.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
@@ -49,7 +49,7 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// In a fence that is longer than any in it.
+/// The text in a fence that is longer than any in it.
 fn fenced(text: &str) -> String {
     let longest = text.split(|it: char| it != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);

@@ -21,7 +21,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Whether it has the change queued.
+    /// Whether the order has the change queued.
     pub fn adds(&self) -> bool {
         matches!(self.request, Request::Add { .. })
     }

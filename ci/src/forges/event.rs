@@ -22,7 +22,7 @@ pub struct Change {
     pub branch: String,
     /// The commit that the branch is at; `None` where the forge does not say.
     pub head: Option<Commit>,
-    /// Its branch is in another repository, or in none any more.
+    /// Whether the branch is in another repository, or in none any more.
     pub foreign: bool,
     pub open: bool,
     pub draft: bool,
@@ -48,7 +48,7 @@ pub struct Person {
 pub enum Happened {
     Labeled(String),
     Unlabeled(String),
-    /// Its labels changed, and which one is not said.
+    /// The labels of the change were changed, and which one is not said.
     Relabeled,
     /// The change was opened, perhaps again, or is no draft any more.
     Offered,
@@ -56,7 +56,7 @@ pub enum Happened {
     Closed,
     /// The change was to land on this branch before, and is to land on another one now.
     Retargeted(String),
-    /// Its branch was pushed to.
+    /// The branch of the change was pushed to.
     Pushed,
 }
 
@@ -96,7 +96,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// When it happened, by what was signed; nothing where that is not said.
+    /// When the event happened, by what was signed; `None` where that is not said.
     pub fn at(&self) -> Option<Time> {
         match self {
             Self::Changed { at, .. } | Self::Said { at, .. } => *at,

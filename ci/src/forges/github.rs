@@ -83,7 +83,7 @@ struct PullRequestEvent {
 struct Issue {
     number: u64,
     user: Option<User>,
-    /// There where the issue is a pull request.
+    /// Present where the issue is a pull request.
     pull_request: Option<serde::de::IgnoredAny>,
 }
 

@@ -48,7 +48,7 @@ struct MergeRequest {
     labels: Option<Vec<Label>>,
     updated_at: Option<String>,
     action: Option<String>,
-    /// There where the branch was pushed to.
+    /// The commit before a push; present only where the branch was pushed to.
     oldrev: Option<String>,
     last_commit: Option<LastCommit>,
 }

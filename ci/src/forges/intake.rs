@@ -273,7 +273,8 @@ impl Intake {
         }
     }
 
-    /// Without those that queue what is closed by now, where the forge can be asked: a delivery comes late, or again.
+    /// Leaves out orders that queue what is closed by now, where the forge can be asked: a delivery comes late, or
+    /// again.
     async fn open(&self, door: &Door, mut orders: Vec<Order>) -> Result<Vec<Order>, Rejected> {
         let add = orders.iter().find(|it| it.adds()).filter(|_| door.forge.rules.roles);
         let Some(add) = add else { return Ok(orders) };

@@ -20,7 +20,7 @@ use super::proof::Head;
 use crate::model::Time;
 use crate::storage::{Expect, Records, StorageError, Write};
 
-/// For so long a delivery is known, and an event counts: forges deliver again for three days at most.
+/// The time for which a delivery is known, and an event counts: forges deliver again for three days at most.
 pub const WINDOW: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// Deliveries of one forge that are known.
 const MAX_KNOWN: usize = 5_000;
@@ -151,7 +151,7 @@ impl Known {
         Write { key: self.order(now, name), expect: Expect::Anything, value }
     }
 
-    /// What it asked for is durable: it is known from now on.
+    /// Ends a delivery: what it asked for is durable, and it is known from now on.
     pub async fn done(&self, taken: Taken) -> Result<(), StorageError> {
         let value = DeliveryState::Done.write();
         let write = |name: &String| Write {

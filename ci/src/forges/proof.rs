@@ -44,7 +44,7 @@ pub enum Proof {
 #[derive(Clone)]
 pub struct Signed {
     id: String,
-    /// Seconds since the Unix epoch, as written.
+    /// The time in seconds since the Unix epoch, as the header has it.
     at: String,
     macs: Vec<[u8; MAC]>,
 }

@@ -102,7 +102,7 @@ struct Current {
 /// The secrets and tokens of all forges.
 pub struct Secrets {
     files: Vec<(ForgeName, Kind, PathBuf, Option<PathBuf>)>,
-    /// In the order of `files`.
+    /// The secrets of forges, in the order of `files`.
     current: RwLock<Vec<Current>>,
 }
 

@@ -21,7 +21,7 @@ use crate::queue::serving::LaneName;
 
 /// How often it is looked whether there is something to tell.
 const LOOK: Duration = Duration::from_secs(2);
-/// Between tries while the forge does not take what it is told.
+/// Pauses between tries while the forge does not take what it is told.
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
 /// Steps that are told at once.
 const AT_ONCE: usize = 20;

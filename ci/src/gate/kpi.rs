@@ -77,7 +77,7 @@ pub fn predicted_false_red<'a>(rates: impl IntoIterator<Item = &'a Mixture>, ret
 pub struct Build {
     pub started: Time,
     pub took: Duration,
-    /// Some test failed in all its attempts.
+    /// Whether some test failed in all its attempts.
     pub red: bool,
     /// Every such failure was flaky: equal inputs pass.
     pub flaky_only: bool,

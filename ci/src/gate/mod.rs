@@ -23,7 +23,7 @@ pub use kpi::{
 pub struct Run<'a> {
     /// The instance whose quarantine counts.
     pub instance: &'a str,
-    /// Why it did not complete, if it did not: it was cancelled, a target did not build, results are missing.
+    /// Why the run did not complete (it was cancelled, a target did not build, results are missing); `None`: it did.
     pub incomplete: Option<&'a str>,
     pub failures: Vec<Failure>,
     /// How many tests the instance has, for the quarantine's cap.
@@ -70,9 +70,9 @@ impl GateAnswer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
-    /// In quarantine, and the same inputs have passed.
+    /// The test is in quarantine, and the same inputs have passed.
     Quarantined,
-    /// Not in quarantine when it failed, but the same inputs have passed.
+    /// The test was not in quarantine when it failed, but the same inputs have passed.
     Proven,
     /// The test fails always.
     Broken,
@@ -80,13 +80,13 @@ pub enum Finding {
     Streak,
     /// The change edits it.
     Edited,
-    /// More is in quarantine than may be.
+    /// More tests are in quarantine than may be.
     OverCap,
     /// Nothing has decided yet whether it is flaky.
     Open,
     /// Nothing has decided it, and nothing more will be tried.
     Spent,
-    /// In quarantine, and passed, but it never failed like this before: somebody has to look.
+    /// The test is in quarantine and passed, but it never failed like this before: somebody has to look.
     NewSignature,
 }
 

@@ -20,7 +20,7 @@ pub const FRESH: &str = "tests/fresh/";
 pub struct SegmentMeta {
     pub name: String,
     pub bytes: u64,
-    /// None when it was old, and its days alone were kept.
+    /// How many runs the segment has; 0 when it was old, and its days alone were kept.
     pub runs: u64,
     pub cases: u64,
     pub days: u64,

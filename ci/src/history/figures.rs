@@ -130,7 +130,7 @@ fn runs(grid: &Grid) -> Vec<SuiteRun> {
     grid.columns.iter().enumerate().map(run).collect()
 }
 
-/// Never certain, so that its logarithm is a number.
+/// The flake rate of a test, which is never certain, so that its logarithm is a number.
 fn rate(tested: &Tested) -> f64 {
     let mut sum = Day::default();
     tested.days.values().for_each(|day| sum.add(day));

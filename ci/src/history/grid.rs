@@ -34,7 +34,7 @@ pub struct GridQuery {
     pub instance: Option<String>,
     /// The branch whose runs count; `None`: those of all.
     pub branch: Option<String>,
-    /// At most so many columns, the newest ones.
+    /// How many columns the grid has at most: the newest ones.
     pub columns: usize,
 }
 

@@ -91,7 +91,7 @@ pub struct History {
     policy: Policy,
     footers: Cached<String, Footer>,
     fresh: Mutex<KeptFresh>,
-    /// By segment and first attempt.
+    /// Glances at the attempts of segments, by the segment's name and its first attempt.
     glances: Cached<(String, u64), Vec<Glance>>,
     invocations: Cached<String, Vec<Invocation>>,
     tap: Option<Arc<dyn Tap>>,

@@ -23,7 +23,7 @@ pub struct Ranked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tested {
     pub test: TestKey,
-    /// By the number of the day; days without an attempt are left out.
+    /// What became of the test on each day, by the number of the day; days without an attempt are left out.
     pub days: BTreeMap<u64, Day>,
 }
 

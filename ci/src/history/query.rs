@@ -241,7 +241,7 @@ pub(super) fn damaged(it: &SegmentMeta, source: Damage) -> HistoryError {
     HistoryError::Damaged { segment: it.name.clone(), source }
 }
 
-/// From when to when something is known of these, by whatever clock.
+/// The earliest and the latest time of these attempts, by whatever clock; `None`: there are none.
 pub(super) fn span(attempts: &[Attempt]) -> Option<(Time, Time)> {
     let started = attempts.iter().map(|it| it.started);
     let skew = u64::try_from(SKEW.as_millis()).unwrap_or(u64::MAX);

@@ -18,7 +18,7 @@ pub struct Snapshot {
     pub catalogue: Catalogue,
     /// 0 while there is none.
     pub version: u64,
-    /// With the versions of their records.
+    /// Segments that are fresh, with the versions of their records.
     pub fresh: Vec<(Fresh, u64)>,
     /// Names of fresh segments whose records cannot be read. They are not looked into, and stay.
     pub unread: Vec<String>,

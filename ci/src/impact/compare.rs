@@ -11,7 +11,7 @@ pub enum Cause {
     Changed,
     /// There was no target of this name before.
     New,
-    /// This dependency of it is affected, and one step nearer to the change.
+    /// This dependency of the target is affected, and one step nearer to the change.
     Dependency(String),
     /// A tag says that it depends on more than its inputs.
     Tag(String),
@@ -31,7 +31,7 @@ pub struct Affected {
 /// Why everything is affected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Everything {
-    /// These files, which every target depends on, differ.
+    /// Files that every target depends on differ: these ones.
     Common(Vec<String>),
     /// The base cannot be compared with, for this reason.
     NoBase(String),
@@ -41,7 +41,7 @@ pub enum Everything {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Impact {
     pub everything: Option<Everything>,
-    /// By distance, then by label. Files are among them.
+    /// Targets and files that are affected, by distance, then by label.
     pub affected: Vec<Affected>,
     /// Labels of what is there no more.
     pub removed: Vec<String>,

@@ -7,9 +7,9 @@ use super::hash::Hash;
 /// What a target is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// With the class of the rule, `cc_test` for instance.
+    /// A rule, with its class: `cc_test` for instance.
     Rule(String),
-    /// With where its content lies.
+    /// A source file, with where its content lies.
     Source(SourceFile),
     Generated,
 }
@@ -17,7 +17,7 @@ pub enum Kind {
 /// A source file of a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Relative to the package, with slashes.
+    /// The path relative to the package, with slashes.
     pub path: String,
     /// The directory of its package where the tool names it: absolute.
     pub directory: Option<String>,

@@ -67,7 +67,7 @@ impl Hasher {
         self
     }
 
-    /// Bytes of unknown number: the last part.
+    /// Adds bytes of any number, as the last part.
     pub fn rest(&mut self, part: &[u8]) -> &mut Self {
         self.0.update(part);
         self

@@ -1,4 +1,4 @@
-//! From the bytes of a report to text.
+//! Turns the bytes of a report into text.
 
 use quick_xml::XmlVersion;
 use quick_xml::errors::Error;

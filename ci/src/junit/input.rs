@@ -20,7 +20,7 @@ pub struct Input<R> {
     start: usize,
     end: usize,
     at_end: bool,
-    /// Bytes that were taken.
+    /// Bytes that were taken from the input so far.
     taken: u64,
     tag_start: u64,
     line: u64,
@@ -33,7 +33,7 @@ pub struct Input<R> {
 pub struct Text {
     /// The beginning of it, up to what was asked for, without markup.
     pub head: Vec<u8>,
-    /// There is nothing but white space.
+    /// Whether there is nothing but white space.
     pub is_blank: bool,
 }
 
@@ -127,7 +127,7 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// At least [`AHEAD`] bytes, or all that are left.
+    /// The next [`AHEAD`] bytes at least, or all that are left.
     fn ahead(&mut self) -> Result<&[u8], Reason> {
         self.fill().map_err(|error| self.fault.take().unwrap_or(Reason::Io(error)))?;
         Ok(&self.buffer[self.start..self.end])

@@ -1,4 +1,4 @@
-//! From tags to cases.
+//! Turns the tags of a report into cases.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;

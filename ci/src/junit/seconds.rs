@@ -13,7 +13,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// None for what is missing, negative or no time at all.
+    /// Reads a time in seconds. `None` for what is missing, negative or no time at all.
     pub fn read(&mut self, text: &str) -> Option<Duration> {
         let text = text.trim();
         let (number, unit) = split_unit(text)?;

@@ -29,7 +29,7 @@ pub struct ExplainedStage {
     pub critical: bool,
     pub left_out: Option<String>,
     pub notes: Vec<String>,
-    /// Seconds of one attempt.
+    /// Seconds that one attempt may take.
     pub timeout_s: u64,
 }
 

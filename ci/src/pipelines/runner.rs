@@ -51,7 +51,7 @@ pub struct Task {
     pub work: Work,
     /// `KILN_RUN`, `KILN_MATRIX_OS`, `KILN_INPUT_NAME`, ...: what a command finds in its environment.
     pub variables: BTreeMap<String, String>,
-    /// By the names of stages that have passed before it: what they told ([`Outcome::Passed`]).
+    /// What stages told that have passed before it, by their names ([`Outcome::Passed`]).
     pub told: BTreeMap<String, BTreeMap<String, String>>,
     /// Time that is left for this attempt. The control ends it by [`StageRunner::cancel`] when it is over; an action that has a
     /// limit of its own gets this one.
@@ -101,7 +101,7 @@ pub trait Progress: Send + Sync {
     /// so that a log may be told again from its beginning. Beyond a bound it is dropped, and the log says so.
     fn log(&self, offset: u64, chunk: Bytes);
 
-    /// What it does now, for people: `waits for a worker`.
+    /// Tells what the attempt does now, for people: `waits for a worker`.
     fn standing(&self, line: &str);
 }
 

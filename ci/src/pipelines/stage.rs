@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Between two attempts, unless the first pause is longer.
+/// The longest pause between two attempts, unless the first one is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// Which ends of the stages before it let a stage begin.
@@ -16,7 +16,7 @@ pub enum On {
     /// All of them passed, or were left out by their conditions.
     #[default]
     Success,
-    /// At least one of them failed.
+    /// At least one of the stages before it failed.
     Failure,
     /// All of them have ended, however they did.
     Always,
@@ -33,7 +33,7 @@ pub struct Condition {
     pub input: BTreeMap<String, Vec<String>>,
 }
 
-/// After which ends an attempt is followed by another.
+/// The ends after which an attempt is followed by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryOn {
@@ -48,7 +48,7 @@ pub enum RetryOn {
 pub struct Retry {
     /// Attempts after the first one.
     pub again: u32,
-    /// Before the second attempt; twice as long before each further one, up to an hour.
+    /// The pause before the second attempt; twice as long before each further one, up to an hour.
     #[serde(with = "millis")]
     pub backoff: Duration,
     pub on: RetryOn,
@@ -75,14 +75,15 @@ pub struct Stage {
     /// Indexes of the stages that have to end before it begins; in order, each once.
     pub needs: Vec<u32>,
     pub on: On,
-    /// Its condition does not hold in this run: it is left out. In words.
+    /// Why the stage is left out of this run, since its condition does not hold, in words; `None`: it is part of the
+    /// run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
     pub retry: Retry,
     /// The longest time of one attempt.
     #[serde(with = "millis")]
     pub timeout: Duration,
-    /// Its failure does not make the run fail, nor keep what needs it from beginning.
+    /// Whether its failure neither makes the run fail nor keeps what needs it from beginning.
     #[serde(default)]
     pub may_fail: bool,
     pub work: Work,
@@ -121,7 +122,7 @@ pub enum Program {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     pub program: Program,
-    /// Below the root of the sources; empty: there.
+    /// The directory in which the command runs, below the root of the sources; empty: the root itself.
     #[serde(default)]
     pub directory: String,
     /// A container image, as the platform property `container-image` names it.
@@ -135,7 +136,7 @@ pub struct Command {
     /// Variable -> the name of a secret that the server's configuration declares.
     #[serde(default)]
     pub secrets: BTreeMap<String, String>,
-    /// Whether it may reach the network. It does so only where the configuration allows it as well.
+    /// Whether the command may reach the network. It does so only where the configuration allows it as well.
     #[serde(default)]
     pub network: bool,
     /// Paths that it leaves, files or directories, below `directory`.
@@ -175,7 +176,7 @@ pub struct Release {
     pub name: String,
     /// The stage, a build.
     pub from: String,
-    /// Some of its outputs; empty: all.
+    /// The outputs of the target that are released; empty: all.
     #[serde(default)]
     pub outputs: Vec<String>,
 }
@@ -229,7 +230,7 @@ pub struct Preview {
     /// The kind of environment, by its name in the operator's list.
     pub environment: String,
     pub act: PreviewAct,
-    /// From when it is brought up on.
+    /// How long the environment is kept, from when it is brought up on.
     #[serde(with = "millis")]
     pub keep: Duration,
 }
@@ -270,7 +271,7 @@ impl Work {
         }
     }
 
-    /// What it runs, if it is a command.
+    /// The command that the stage runs, if its work is one.
     pub fn command(&self) -> Option<&Command> {
         match self {
             Self::Command(command) | Self::Build(command) | Self::Test(command) => Some(command),

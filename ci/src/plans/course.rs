@@ -22,7 +22,7 @@ const MAX_NAME: usize = 200;
 pub struct Course {
     pieces: Vec<Stand>,
     runs: Vec<Run>,
-    /// After this time a piece whose runner says nothing is given to another one. `None`: never.
+    /// The time after which a piece whose runner says nothing is given to another one. `None`: never.
     again_after: Option<Duration>,
 }
 
@@ -44,7 +44,7 @@ enum Stand {
 struct Run {
     runner: String,
     attempt: String,
-    /// What it was given, in this order.
+    /// Numbers of the pieces that the attempt was given, in this order.
     given: Vec<u32>,
     /// What earlier attempts of the runner had and this one has not had yet.
     to_repeat: Vec<u32>,

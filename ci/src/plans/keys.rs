@@ -51,7 +51,7 @@ pub fn due(at: Time, hash: &str) -> String {
     format!("{DUE}{:016x}-{hash}", at.0)
 }
 
-/// When it expires, and which plan it is.
+/// When a plan expires, and which one it is, by such a key.
 pub fn of_due(key: &str) -> Option<(Time, &str)> {
     let (time, hash) = key.strip_prefix(DUE)?.split_once('-')?;
     Some((Time(u64::from_str_radix(time, 16).ok()?), hash))

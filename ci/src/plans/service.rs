@@ -45,7 +45,7 @@ pub struct Plan {
     /// What its runners call it: the id of the pipeline, for example.
     pub id: String,
     pub pieces: Vec<Piece>,
-    /// After this time the piece of a runner that was not heard of again is given to another one.
+    /// The time after which the piece of a runner that was not heard of again is given to another one. `None`: never.
     pub again_after: Option<Duration>,
     /// How long it is kept.
     pub keep: Option<Duration>,
@@ -106,7 +106,7 @@ struct Head {
     again_after: Option<Duration>,
     /// How the keys of its pieces begin.
     place: String,
-    /// Over all names of tests, whatever pieces they are in.
+    /// A hash over all names of tests, whatever pieces they are in.
     tests: String,
     count: usize,
     course: Course,
@@ -325,7 +325,7 @@ fn same(there: Head, wanted: &Head) -> Result<Standing, PlanError> {
     }
 }
 
-/// Bytes of the names of its tests.
+/// Checks a plan, and answers with the bytes of the names of its tests.
 fn check(plan: &Plan) -> Result<u64, PlanError> {
     let invalid = |message: &str| Err(PlanError::Invalid(message.to_owned()));
     if plan.id.is_empty() || plan.id.len() > MAX_ID || plan.id.chars().any(char::is_control) {
@@ -354,7 +354,7 @@ fn check(plan: &Plan) -> Result<u64, PlanError> {
     }
 }
 
-/// Over the tests, in order of their names or as they are cut.
+/// A hash over the tests, in order of their names or as they are cut.
 fn fingerprint(pieces: &[Piece], sorted: bool) -> String {
     let mut names: Vec<&str> = Vec::new();
     for piece in pieces {

@@ -23,12 +23,12 @@ pub struct Left {
 }
 
 impl Export {
-    /// For a file with one argument a line.
+    /// The arguments for a file with one on each line.
     pub fn lines(&self) -> String {
         self.arguments.iter().map(|it| format!("{it}\n")).collect()
     }
 
-    /// For a POSIX shell.
+    /// The arguments quoted for a POSIX shell.
     pub fn shell(&self) -> String {
         let quoted: Vec<_> = self.arguments.iter().map(|it| quoted(it)).collect();
         quoted.join(" ")

@@ -56,7 +56,7 @@ pub enum Kind {
 /// A change of state: a record of the audit log, and one notification.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// Never the same for two changes, so that none is told twice.
+    /// The number of the change: never the same for two, so that none is told twice.
     pub number: u64,
     pub at: Time,
     pub subject: Subject,
@@ -74,7 +74,7 @@ pub struct Request {
     pub who: String,
     pub reason: String,
     pub owner: Option<String>,
-    /// At most what the policy allows.
+    /// How long the test is to stay; at most what the policy allows.
     pub stay: Option<Duration>,
 }
 
@@ -96,7 +96,7 @@ struct Status {
     refused: bool,
 }
 
-/// By the quarantine's own clock, and by that of the world, which evidence is dated by.
+/// When a test left, by the quarantine's own clock, and by that of the world, which evidence is dated by.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Exit {
     at: Time,

@@ -187,7 +187,7 @@ impl Pattern {
         Ok(Self { segments, directory, direct })
     }
 
-    /// Whether it matches the path, or a directory that the path is in.
+    /// Whether the pattern matches the path, or a directory that the path is in.
     fn matches(&self, path: &[&str]) -> bool {
         // `reached[n]`: the pattern so far matches the first n parts of the path.
         let mut reached = vec![false; path.len() + 1];

@@ -29,7 +29,7 @@ pub struct Policy {
     pub expiry: Duration,
     /// How long it must not come again after it has left once, twice, and more often.
     pub cool_down: [Duration; 3],
-    /// After this time outside, what was is forgotten.
+    /// The time outside after which it is forgotten how often a test was in.
     pub forgive: Duration,
     /// The share of all tests that may be in quarantine.
     pub cap: f64,
@@ -111,7 +111,8 @@ impl Policy {
         })
     }
 
-    /// By the runs since its last failure alone, whatever was believed before: it takes about 300.
+    /// Whether a test has become reliable, by the runs since its last failure alone, whatever was believed before: it
+    /// takes about 300.
     pub(super) fn leaves(&self, history: &History) -> bool {
         let clean = f64::from(history.clean());
         Mixture::uniform().after(0.0, clean).below(self.leave_below) >= self.certainty

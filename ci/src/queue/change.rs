@@ -36,7 +36,7 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// Not tested since it came, or put back.
+    /// The change was not tested since it came, or was put back.
     Waiting,
     /// The change passed on a tree that is not what would land: it is believed to be good.
     Screened,
@@ -54,7 +54,7 @@ pub enum Held {
     RedBase(Commit),
     /// The repository refused the push, with these words: adding it again tries again.
     Refused(String),
-    /// Its head cannot be fetched, for this reason, or not yet: pushing or adding it again tries again.
+    /// The head of the change cannot be fetched, for this reason, or not yet: pushing or adding it again tries again.
     Unfetched(String),
 }
 
@@ -62,7 +62,7 @@ pub enum Held {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    /// In the target as of this commit, which is what was tested, or equal to it in each target.
+    /// The change is in the target as of this commit, which is what was tested, or equal to it in each target.
     Landed(Commit),
     /// The change fails on top of what landed before it.
     Failed {
@@ -73,7 +73,7 @@ pub enum End {
     Conflict(Commit),
     /// The change was in the target already.
     Merged,
-    /// Its branch is gone.
+    /// The branch of the change is gone.
     Deleted,
     Removed,
 }

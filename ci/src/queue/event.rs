@@ -91,7 +91,7 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     pub id: ChangeId,
-    /// Not even into the base alone; else only behind those before it.
+    /// Whether the member does not even merge into the base alone. If it does, it does not behind those before it.
     pub with_base: bool,
 }
 

@@ -131,7 +131,7 @@ impl Lane {
         self.runs.values().find(goes_on).map(|it| it.id)
     }
 
-    /// Whether it is for the batch that is not overtaken.
+    /// Whether the run is for the batch that is not overtaken.
     pub(super) fn is_kept(&self, run: &Run) -> bool {
         let lands = |id: u64| self.groups.iter().any(|it| it.id == id && it.lands);
         self.independent() && run.group.is_some_and(lands)

@@ -58,7 +58,7 @@ pub struct Comparison {
 pub struct Run {
     pub id: RunId,
     pub base: Commit,
-    /// In this order on top of the base; none: the base itself.
+    /// Changes in this order on top of the base; none: the base itself.
     pub members: Vec<Member>,
     /// What was built of them, once that is known.
     pub commit: Option<Commit>,
@@ -132,7 +132,8 @@ impl Lane {
         }
     }
 
-    /// Whether it is within the bounds that it keeps by itself, in words: it may come from elsewhere.
+    /// Checks that the lane is within the bounds that it keeps by itself, since it may come from elsewhere. Errors:
+    /// what there are too many of, in words.
     pub fn check(&self) -> Result<(), String> {
         let checks = [
             (self.changes.len() <= MAX_CHANGES, "changes"),
@@ -221,7 +222,7 @@ impl Lane {
         open.into_iter().map(|it| it.id).collect()
     }
 
-    /// Without those that clash with others on this base, unless only such are there.
+    /// Leaves out changes that clash with others on this base. Where only such are there the first one stays.
     pub(super) fn apart(&self, order: Vec<ChangeId>) -> Vec<ChangeId> {
         let base = self.base.as_ref().map(|it| &it.commit);
         let clashes = |id: &ChangeId| {

@@ -74,7 +74,7 @@ impl Lane {
         }
     }
 
-    /// On a base that fails: whoever passes mends it, and the others are held.
+    /// Tests changes one by one on a base that fails: whoever passes mends it, and the others are held.
     fn one_by_one(&mut self, now: Time) {
         for id in self.order(now) {
             self.begin_alone(id, now);

@@ -127,7 +127,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Another head is another change: nothing that is known of the old one holds.
+    /// Notes another head of a change, which is another change: nothing that is known of the old one holds.
     pub(super) fn pushed(&mut self, id: ChangeId, head: Commit) {
         let Some(it) = self.changes.get_mut(&id).filter(|it| it.head != head) else { return };
         it.head = head;
@@ -166,7 +166,7 @@ impl Lane {
     }
 }
 
-/// Whether it is given up when nobody waits for it any more.
+/// Whether the effect is given up when nobody waits for it any more.
 fn is_work(effect: &Effect) -> bool {
     matches!(effect, Effect::Check { .. } | Effect::Prove { .. } | Effect::Compare { .. })
 }

@@ -10,7 +10,7 @@ use super::names::Commit;
 use super::options::Mode;
 use crate::model::Time;
 
-/// After so many in a row that could not be run, or whose push was refused, a person has to look.
+/// Runs in a row that could not be carried out, or whose push was refused, after which a person has to look.
 const MAX_UNABLE: u32 = 3;
 const MAX_REFUSED: u32 = 2;
 /// Targets that are kept of a failure, and most characters of the name of one.

@@ -19,7 +19,7 @@ const MAX_COMMAND: u64 = 64 << 20;
 const TEST_RUNNER: &str = "TestRunner";
 const REPORT: &str = "test.xml";
 
-/// Whether it may have been a run of a test: what it was asked to run tells for sure.
+/// Whether the execution may have been a run of a test: what it was asked to run tells for sure.
 pub fn may_be_a_test(event: &events::Execution) -> bool {
     let has_run = matches!(event.origin(), Origin::Executed | Origin::Merged);
     let is_named = event.tool_name == "bazel" && !event.mnemonic.is_empty();

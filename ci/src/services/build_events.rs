@@ -76,7 +76,7 @@ pub struct BuildEvents {
     pub records: bool,
     /// What streams may take.
     pub limits: StreamLimits,
-    /// When it is cancelled, streams end once what they received is durable.
+    /// Ends streams where it is cancelled, once what they received is durable.
     pub stop: CancellationToken,
 }
 

@@ -167,7 +167,7 @@ pub fn longest_first_makespan(longest_first: &[f64], shards: usize) -> f64 {
     makespan
 }
 
-/// Seconds in a heap.
+/// Seconds as the key of a heap.
 #[derive(Clone, Copy, Debug)]
 struct Ordered(f64);
 

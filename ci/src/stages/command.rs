@@ -37,7 +37,7 @@ pub struct Wanted<'a> {
     pub target: &'a str,
     /// The account that began the run.
     pub by: &'a str,
-    /// Below which directory of the sources its outputs are.
+    /// The directory of the sources below which the action's outputs are.
     pub directory: &'a str,
 }
 
@@ -70,7 +70,7 @@ pub struct Done {
 pub enum ActionsError {
     #[error("{0}")]
     Unavailable(String),
-    /// What it stands on is not there, or is no tree.
+    /// What the action stands on is not there, or is no tree.
     #[error("{0}")]
     Unfit(String),
 }
@@ -231,7 +231,7 @@ impl Commands {
         Ok(format!("{}/{}", action.hash, action.size_bytes))
     }
 
-    /// Until it has ended by itself or because somebody wants that.
+    /// Runs an action until it has ended by itself or because somebody wants that.
     async fn execute(
         &self,
         task: &Task,

@@ -33,7 +33,7 @@ impl std::fmt::Debug for Forms {
 /// What begins at a place of a text.
 enum Begins {
     Nothing,
-    /// This many bytes are not to be seen.
+    /// A secret begins here: so many bytes are not to be seen.
     Hidden(usize),
     /// What comes next decides.
     Perhaps,

@@ -19,10 +19,10 @@ use crate::pipelines::{Ended, Listed, Outcome, Progress, RunnerError, Task};
 /// Arguments that a stage may add, and bytes of each.
 const MAX_ARGUMENTS: usize = 100;
 const MAX_ARGUMENT: usize = 4_000;
-/// Under which name it finds the key of the attempt.
+/// The variable in which the program finds the key of the attempt.
 const KEY: &str = "KILN_IDEMPOTENCY_KEY";
 
-/// By when a server has heard that another one drives.
+/// The time within which a server has heard that another one drives.
 const HEARS: Duration = Duration::from_secs(5);
 
 /// A program as the operator lists it.
@@ -32,7 +32,7 @@ pub struct ListedProgram {
     pub argv: Vec<String>,
     /// The directory in which the program runs; `None`: the server's own.
     pub directory: Option<PathBuf>,
-    /// At most, whatever time the stage has.
+    /// The longest time of the program, whatever time the stage has.
     pub timeout: Duration,
     /// Further variables that it sees of the server's environment.
     pub env: Vec<String>,
@@ -40,7 +40,8 @@ pub struct ListedProgram {
     pub secrets: BTreeMap<String, String>,
     /// Whether a stage may add arguments. They come last, each as one argument.
     pub arguments: bool,
-    /// Whether it may run again with the same key after an end that nobody saw: then it finds out itself what is done.
+    /// Whether the program may run again with the same key after an end that nobody saw: then it finds out itself what
+    /// is done.
     pub again: bool,
     /// Pipelines that may run it; empty: all.
     pub pipelines: Vec<String>,

@@ -50,7 +50,7 @@ pub enum SecretError {
         #[source]
         source: ProcessError,
     },
-    /// Without what it printed: that may be a part of it.
+    /// The program ended with an error. What it printed is left out, since that may be a part of the secret.
     #[error("the program of secret {name} ended with {status}")]
     Ended { name: String, status: std::process::ExitStatus },
     #[error("secret {0} is no text, or has a NUL byte in it")]
@@ -81,7 +81,7 @@ impl Secret {
         }
     }
 
-    /// For the one place where it is handed over.
+    /// The value of the secret, for the one place where it is handed over.
     pub fn reveal(&self) -> &str {
         &self.0
     }

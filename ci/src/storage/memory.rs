@@ -23,7 +23,7 @@ struct MemoryState {
     blob: u64,
     now: Time,
     calls: u64,
-    /// From this call on everything fails: the process is gone, or the store.
+    /// The call from which on everything fails, as if the process or the store were gone; `None`: none fails.
     fails_at: Option<u64>,
     /// Whether the call at which that begins is carried out, though its caller does not hear of it.
     last_is_done: bool,

@@ -55,7 +55,7 @@ pub enum Expect {
 }
 
 impl Expect {
-    /// Whether it is so of a key whose record has this version, or that has none.
+    /// Whether this holds for a key whose record has this version, or that has none.
     fn holds(self, version: Option<u64>) -> bool {
         match self {
             Self::Anything => true,

@@ -19,7 +19,7 @@ const MAX_FAILED: usize = 10_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
-    /// Why it did not complete, if it did not.
+    /// Why the invocation did not complete; `None`: it did.
     #[serde(default)]
     pub incomplete: Option<String>,
     /// What failed in the end, timed out or left no result.
@@ -31,7 +31,7 @@ pub struct Account {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ImportRecord {
     pub account: Account,
-    /// When it was brought in.
+    /// When the report was brought in.
     pub last: Time,
 }
 

@@ -34,7 +34,7 @@ pub enum Told {
     /// Nobody has said anything of it.
     #[default]
     Nothing,
-    /// Its build events go on, or are still on their way.
+    /// Build events of the invocation go on, or are still on their way.
     GoesOn,
     /// What its client, or its build events, say.
     Ended(Arc<Account>),

@@ -33,7 +33,7 @@ pub struct Heard {
     pub at: Time,
     pub took: Option<Duration>,
     pub worker: String,
-    /// How it can be run again; nothing where Kiln did not run it.
+    /// The action by which it can be run again; `None` where Kiln did not run it.
     pub action: Option<BlobName>,
     pub outcome: Outcome,
     pub signature: Option<Signature>,
@@ -41,7 +41,7 @@ pub struct Heard {
     pub failed: Vec<(CaseName, Option<Signature>)>,
     /// Hashes of the names of cases that passed in the end, 16 digits each.
     pub(super) passed: String,
-    /// Another request's execution answered it: it is that one's failure, and evidence of nothing.
+    /// Whether another request's execution answered it: its failure is that one's, and evidence of nothing.
     #[serde(default)]
     pub merged: bool,
     /// What a shadow run was for; nothing for what a client asked for.

@@ -45,7 +45,7 @@ pub struct Leading {
     book: Book,
     /// What is not evidence yet, by key.
     pending: BTreeMap<String, Item>,
-    /// Since when.
+    /// Since when something is pending; `None`: nothing is.
     since: Option<Instant>,
     renewed: Instant,
     tidied: Option<Instant>,

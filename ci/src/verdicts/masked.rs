@@ -86,7 +86,7 @@ impl Survey {
     }
 }
 
-/// Without the oldest where there are too many.
+/// The record of masked failures, without the oldest where there are too many.
 fn fitting(mut kept: Vec<Masked>) -> Result<bytes::Bytes, VerdictError> {
     kept.truncate(MAX_KEPT);
     loop {

@@ -51,7 +51,7 @@ pub struct MindState {
     pub spent: Duration,
 }
 
-/// By test and by invocation (instance, id).
+/// Evidence of tests, by test.
 pub type Tests = BTreeMap<TestKey, TestEvidence>;
 pub type Builds = BTreeMap<(String, String), BuildRecord>;
 
@@ -162,7 +162,7 @@ impl Mind {
         self.unrecorded.clear();
     }
 
-    /// What it said is not evidence yet.
+    /// Notes that what an attempt said is not evidence yet.
     pub fn awaits(&mut self, it: &Heard) {
         let own = self.subjects_of(it.identity).into_iter().filter(|own| own.test == it.test);
         self.unrecorded.extend(own.map(|subject| (subject, it.identity)));

@@ -19,7 +19,7 @@ use crate::flakes::Case;
 use crate::model::{TestKey, Time};
 use crate::storage::{Expect, MAX_VALUE, Records, Write};
 
-/// After so long without a write of whoever decides another server does.
+/// The time without a write of whoever decides after which another server does.
 pub const TERM: Duration = Duration::from_secs(60);
 /// Tests whose evidence is at hand.
 const CACHED: usize = 2_048;
@@ -78,7 +78,7 @@ impl Store {
         Ok(())
     }
 
-    /// With whether it was there.
+    /// The evidence about a test, and whether it was there.
     pub async fn test(&mut self, test: &TestKey) -> Result<(TestEvidence, bool), VerdictError> {
         if let Some(known) = self.tests.get(test) {
             return Ok((known.clone(), true));

@@ -33,7 +33,7 @@ pub struct Suspect {
     pub subject: Subject,
     /// The tier of the strongest evidence.
     pub tier: Tier,
-    /// There is enough of it to call the test flaky.
+    /// Whether there is enough evidence to call the test flaky.
     pub is_flaky: bool,
     /// Proven flips that are remembered, and the commits that they were in.
     pub flips: usize,
@@ -59,7 +59,7 @@ pub struct Suspect {
 pub struct Surveyed {
     /// Tests that were looked at.
     pub tests: usize,
-    /// More are known than are looked at, or more suspects than are kept.
+    /// Whether more tests are known than are looked at, or more suspects than are kept.
     pub is_cut: bool,
     /// Suspects: first those that are surely flaky, then by evidence and rate.
     pub suspects: Vec<Suspect>,

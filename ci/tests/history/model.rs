@@ -94,7 +94,7 @@ impl Model {
         }
     }
 
-    /// Some of what was told before.
+    /// Some of the attempts that were told before, told again.
     pub fn again(&self, rng: &mut Rng) -> Vec<Attempt> {
         (0..rng.usize(..4)).filter_map(|_| rng.choice(&self.told).cloned()).collect()
     }

@@ -21,7 +21,7 @@ pub struct Size {
 
 pub struct Truth {
     pub subject: Subject,
-    /// Its failure rate now; none for a test that never fails by chance.
+    /// The rate at which the test fails by chance now; 0 for one that never does.
     pub rate: f64,
     /// Summed over days, for the mean.
     pub rates: f64,

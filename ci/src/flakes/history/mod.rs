@@ -153,7 +153,8 @@ impl History {
         prior.after(counts.failures.into(), counts.passes.into())
     }
 
-    /// At which rate it fails though it is not broken, outages included: what a fresh failure is judged by.
+    /// The rate at which the subject fails though it is not broken, outages included: what a fresh failure is judged
+    /// by.
     pub fn failing(&self, prior: &Mixture, now: Time, days: u64) -> Mixture {
         let counts = self.counts(now, days);
         let failures = counts.failures.saturating_add(counts.excused);

@@ -79,7 +79,7 @@ impl Shadows {
         }
     }
 
-    /// These failed together. What they show counts as one failure until one of the `controls`, which passed
+    /// Notes that these failed together. What they show counts as one failure until one of the `controls`, which passed
     /// before with other inputs, has passed again.
     pub fn together(&mut self, event: u64, members: &[Key], controls: Vec<Key>) {
         if controls.is_empty() || self.holds.contains_key(&event) {

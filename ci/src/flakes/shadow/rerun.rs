@@ -65,12 +65,12 @@ pub struct Fresh {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
-    /// To tell flaky from broken.
+    /// The run is to tell flaky from broken.
     Decide,
-    /// To see whether what passed before still does. Where it fails, the surroundings are at fault, and
+    /// The run is to see whether what passed before still does. Where it fails, the surroundings are at fault, and
     /// [`crate::flakes::History::control_failed`] is told instead of an attempt.
     Control,
-    /// To see whether a quarantined test has become reliable.
+    /// The run is to see whether a quarantined test has become reliable.
     Probe,
 }
 

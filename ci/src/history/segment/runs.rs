@@ -163,7 +163,7 @@ pub fn get_runs(
 /// What can be seen of an attempt from afar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glance {
-    /// Its number among the invocations of the segment.
+    /// The number of its invocation among those of the segment.
     pub invocation: u64,
     pub outcome: Outcome,
     pub known: Known,

@@ -17,7 +17,7 @@ use crate::pipelines::runner::{Ended, Outcome, Task};
 const FLUSH: Duration = Duration::from_millis(500);
 /// How often it is tried at the end, when the records are away.
 const LAST_TRIES: u32 = 20;
-/// Before a runner that knows nothing is asked again.
+/// Pauses before a runner that knows nothing is asked again.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 /// Bounds of what is kept of an end.
@@ -58,7 +58,7 @@ impl Attempt {
         Self { working: Tied(working), log, task, cancelling: None, ended: None }
     }
 
-    /// Has it end, wherever it runs.
+    /// Has the attempt end, wherever it runs.
     pub fn cancel(&mut self, control: &Arc<Control>) {
         if self.cancelling.is_none() && self.ended.is_none() {
             let (control, task) = (control.clone(), self.task.clone());

@@ -23,7 +23,7 @@ use crate::pipelines::runner::Outcome;
 const MAX_PANICS: u32 = 5;
 /// A driver that went on for so long before it panicked does so for the first time.
 const CALM: Duration = Duration::from_secs(600);
-/// Before a run is driven anew.
+/// Pauses before a run is driven anew.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
 /// How long the runners of a run that has failed by that may take to hear it.
 const HEARD: Duration = Duration::from_secs(30);

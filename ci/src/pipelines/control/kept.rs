@@ -15,7 +15,7 @@ pub struct Run {
     pub id: String,
     pub pipeline: String,
     pub description: String,
-    /// In whose store sources and outputs are, and whose roles count.
+    /// The instance whose store has sources and outputs, and whose roles count.
     pub instance: String,
     pub trigger: String,
     pub branch: String,
@@ -24,13 +24,13 @@ pub struct Run {
     pub inputs: BTreeMap<String, String>,
     pub source: Source,
     pub group: Option<String>,
-    /// What it does in a busy group.
+    /// Whether the run takes the place of others where its group is busy.
     pub supersedes: bool,
     pub timeout_ms: u64,
     /// Stages that run at the same time.
     pub most: usize,
     pub stages: usize,
-    /// Whether it does what takes the right to release.
+    /// Whether the run does what takes the right to release.
     pub releases: bool,
     pub at: Time,
 }

@@ -43,7 +43,7 @@ pub fn events(id: &str, first: u64) -> String {
     format!("{}{first:012}", log(id))
 }
 
-/// Below which all that a run printed is.
+/// How the keys begin of all that a run printed.
 pub fn texts(id: &str) -> String {
     format!("pipelines/text/{id}/")
 }

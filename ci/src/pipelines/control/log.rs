@@ -9,7 +9,7 @@ use super::keys;
 use crate::pipelines::runner::{Progress, TaskKey};
 use crate::storage::{Expect, Records, StorageError, Write};
 
-/// Bytes of one part.
+/// Bytes of one part of a log.
 const CHUNK: usize = 128 << 10;
 /// Bytes that are kept of one attempt, and of a run while one process drives it.
 pub const MAX_LOG: u64 = 1 << 20;
@@ -87,7 +87,7 @@ impl AttemptLog {
     }
 }
 
-/// Without the beginning of a character at its end.
+/// The part without the beginning of a character at its end.
 fn whole(part: &[u8]) -> &[u8] {
     match std::str::from_utf8(part) {
         Err(error) if error.error_len().is_none() => {

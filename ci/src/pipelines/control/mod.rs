@@ -109,7 +109,7 @@ pub struct Control {
     happenings: Arc<dyn Happenings>,
     clock: Arc<dyn Clock>,
     options: ControlOptions,
-    /// There may be something to do.
+    /// Wakes what drives runs: there may be something to do.
     wake: Notify,
     /// The lease that says which of all processes drives.
     turn: RecordTurn,
@@ -120,10 +120,10 @@ pub struct Control {
     opened: Opened,
 }
 
-/// After so long without a word of whoever drives another one does.
+/// The time without a word of whoever drives after which another one does.
 const LEASE: Duration = Duration::from_secs(8);
 
-/// By run, and by the index of a stage.
+/// What stages do now, in words, by run and by the index of the stage.
 type Lines = HashMap<String, BTreeMap<u32, String>>;
 
 impl Control {

@@ -14,7 +14,7 @@ pub struct Declared {
     pub inputs: BTreeMap<String, Input>,
     pub triggers: Vec<Trigger>,
     pub concurrency: Option<Concurrency>,
-    /// After which a whole run is cancelled.
+    /// The time after which a whole run is cancelled.
     pub timeout: Duration,
     pub stages: Vec<DeclaredStage>,
 }
@@ -23,7 +23,7 @@ pub struct Declared {
 pub struct Input {
     /// `None`: it has to be given.
     pub default: Option<String>,
-    /// What it may be; empty: anything.
+    /// Values that the input may have; empty: any.
     pub values: Vec<String>,
 }
 
@@ -89,7 +89,7 @@ pub struct DeclaredStage {
     pub retry: Retry,
     pub timeout: Duration,
     pub may_fail: bool,
-    /// Its texts may have values in them.
+    /// What the stage does. Its texts may have values in them.
     pub work: Work,
 }
 

@@ -21,7 +21,7 @@ const MAX_CELLS: usize = 2 * MAX_STAGES;
 const MAX_RETRIES: u64 = 20;
 const BACKOFF: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(3_600);
-/// For which people are waited.
+/// How long people are waited for.
 const PATIENCE: Duration = Duration::from_secs(7 * 86_400);
 /// Stages of a circle that a message names.
 const SHOWN: usize = 20;

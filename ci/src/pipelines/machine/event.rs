@@ -9,11 +9,11 @@ use crate::pipelines::runner::Outcome;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Skip {
-    /// Its condition does not hold.
+    /// The condition of the stage does not hold.
     LeftOut,
     /// The stage is there for failures, and nothing failed.
     NotNeeded,
-    /// What it needs did not pass.
+    /// A stage that it needs did not pass.
     Blocked,
     /// The run was ended before.
     Cancelled,
@@ -27,7 +27,7 @@ pub enum StopWhy {
         by: String,
         reason: String,
     },
-    /// Another run of its group took its place.
+    /// Another run of the group took its place.
     Superseded {
         run: String,
     },
@@ -51,7 +51,7 @@ pub enum End {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// Its turn has come.
+    /// The turn of the run has come.
     Began,
     /// From now on an attempt may run: a runner is given it until it has ended.
     Started {

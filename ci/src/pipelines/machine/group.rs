@@ -15,7 +15,7 @@ pub struct Group {
     pub name: String,
     /// The id of the run whose turn it is; `None`: nobody's.
     pub holder: Option<String>,
-    /// In the order in which they came.
+    /// Runs that wait for their turn, in the order in which they came.
     pub queue: Vec<String>,
     /// Runs that are to end, with the run that took their place.
     pub superseded: BTreeMap<String, String>,

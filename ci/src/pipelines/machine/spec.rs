@@ -11,7 +11,7 @@ pub struct Spec {
     pub stages: Vec<Stage>,
     /// Who began the run.
     pub by: String,
-    /// From when its turn came.
+    /// The longest time of the run, from when its turn came.
     pub timeout: Duration,
     /// Stages that run at the same time; those that wait for people do not count.
     pub most: usize,

@@ -28,21 +28,21 @@ pub struct Stop {
 pub struct Running {
     pub attempt: u32,
     pub since: Time,
-    /// Since when it is to end.
+    /// Since when the attempt is to end; `None`: it goes on.
     pub cancelled: Option<Time>,
     pub timed_out: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// For what it needs, or for room.
+    /// The stage waits for what it needs, or for room.
     Waiting,
     Running(Running),
     /// The stage waits for people.
     Asking {
         since: Time,
     },
-    /// For its next attempt.
+    /// The stage waits for its next attempt.
     Pausing {
         until: Time,
         reason: String,
@@ -66,7 +66,7 @@ pub struct StageState {
     /// When the first attempt since then began; `None`: none has.
     pub started: Option<Time>,
     pub ended: Option<Time>,
-    /// What it told when it passed.
+    /// What the stage told when it passed.
     pub told: BTreeMap<String, String>,
     pub links: Vec<(String, String)>,
     /// Accounts that have approved of the stage.

@@ -19,7 +19,7 @@ const MAX_WAITING: usize = 1_000;
 const MAX_ASKED: usize = 300;
 /// How many of those that are too many are deleted with each new one.
 const DELETED: usize = 20;
-/// Others may ask in the same millisecond.
+/// Most numbers that are tried for a request: others may ask in the same millisecond.
 const MAX_TRIES: u64 = 1_000;
 
 /// What somebody asks for.

@@ -12,7 +12,7 @@ use crate::queue::{ChangeId, Lane, Phase, Run, batch};
 pub struct Expected {
     /// What a check usually takes.
     pub check: Duration,
-    /// Until the change has landed.
+    /// The time until the change has landed.
     pub landed: Duration,
 }
 

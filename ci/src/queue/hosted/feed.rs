@@ -16,7 +16,7 @@ use crate::model::Time;
 use crate::queue::serving::{LaneName, decode};
 use crate::storage::{Expect, LeaseRecord, RecordTurn, StorageError, Write};
 
-/// For so long one process tells without being heard of.
+/// The time for which one process tells without being heard of.
 const TERM: Duration = Duration::from_secs(30);
 /// How often it asks whether it still may while it tells something, and so for how long at most it goes on after it may not.
 /// That renews the lease where it is due, and costs nothing otherwise.
@@ -216,7 +216,7 @@ impl Feed {
         })
     }
 
-    /// These were told; else they come again.
+    /// Notes that these were told; without that they come again.
     pub async fn done(&self, told: &Told) -> Result<(), HostedError> {
         for _ in 0..TRIES {
             let Some((mut cursor, expect)) = self.cursor().await? else { return Ok(()) };

@@ -48,7 +48,7 @@ pub struct Take {
 pub struct Totals {
     pub landed: u64,
     pub rejected: u64,
-    /// Neither: removed, deleted, merged by somebody else.
+    /// Changes that neither landed nor were rejected: removed, deleted, merged by somebody else.
     pub left: u64,
     pub runs: u64,
     /// Milliseconds that the changes which landed have waited, together.
@@ -81,9 +81,9 @@ pub struct Head {
     nonce: String,
     /// Grows with each runner that takes the queue.
     pub fence: u64,
-    /// Since when this one has it.
+    /// Since when this runner has the queue.
     pub since: Time,
-    /// When it was heard last.
+    /// When the runner was heard last.
     pub seen: Time,
     /// Whether the runner has given the queue back.
     pub left: bool,
@@ -171,7 +171,7 @@ impl Head {
     }
 }
 
-/// On one line, and not longer than is kept.
+/// The text on one line, and not longer than is kept.
 pub fn short(text: &str) -> String {
     let line = text.chars().map(|it| if it.is_control() { ' ' } else { it });
     let mut kept = String::new();

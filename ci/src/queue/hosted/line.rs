@@ -1,4 +1,4 @@
-//! In which order changes are taken: worked out once for all that is said of them, for a queue may be long.
+//! The order in which changes are taken: worked out once for all that is said of them, for a queue may be long.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ pub struct Line(BTreeMap<ChangeId, Before>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Before {
     pub all: usize,
-    /// Without those in runs, which are about to leave the order.
+    /// How many of them are not in runs. Those that are will soon leave the order.
     pub untested: usize,
 }
 

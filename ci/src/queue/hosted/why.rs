@@ -56,7 +56,7 @@ pub fn place(lane: &Lane, change: &Change) -> Place {
     }
 }
 
-/// What it waits for.
+/// What the change waits for, in words.
 pub fn why(lane: &Lane, line: &Line, change: &Change) -> String {
     if let Standing::Held(why) = &change.standing {
         return match why {

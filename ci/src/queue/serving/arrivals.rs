@@ -16,14 +16,14 @@ use crate::queue::{Branch, Commit};
 
 /// Branches that come at the same time.
 const AT_ONCE: usize = 4;
-/// For so long the others wait for one, so that requests are taken in in their order where all goes well.
+/// How long other requests wait for one, so that they are taken in in their order where all goes well.
 const QUICK: Duration = Duration::from_secs(5);
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 /// Whether a branch has come.
 #[derive(Debug)]
 pub enum Arrival {
-    /// With this head; nothing where there is no such branch.
+    /// The branch is here with this head; `None` where there is no such branch.
     Here(Option<Commit>),
     /// The head cannot be fetched, for this reason.
     Never(String),

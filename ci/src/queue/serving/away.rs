@@ -20,7 +20,7 @@ const FIRST: Duration = Duration::from_secs(600);
 const LATER: Duration = Duration::from_secs(120);
 /// How long new heads may take that come by one fetch; then each comes by its own.
 const TOGETHER: Duration = Duration::from_secs(30);
-/// For so long the lane waits for new heads. Where all goes well they are here by then.
+/// How long the lane waits for new heads. Where all goes well they are here by then.
 const QUICK: Duration = Duration::from_secs(2);
 /// Sets of heads that come at the same time, one of which is left for new ones, and fetches of a set.
 const MAX_FLIGHTS: usize = 4;
@@ -36,7 +36,7 @@ struct Failing {
     head: Commit,
     tries: u32,
     why: String,
-    /// When it is tried again.
+    /// When the fetch is tried again.
     again: Instant,
 }
 
@@ -207,7 +207,7 @@ async fn missing(repository: &Repository, heads: &Heads) -> Result<Heads, GitErr
     Ok(missing.into_iter().filter_map(head).collect())
 }
 
-/// By one fetch, and where that fails each by its own. Answers which have not come.
+/// Fetches heads together, and where that fails each by its own. Answers which have not come.
 async fn together(repository: Repository, heads: Heads, limit: Duration) -> Vec<Missed> {
     if heads.len() > 1 {
         let Err(error) = repository.fetch_within(&heads, limit.min(TOGETHER)).await else {

@@ -15,7 +15,7 @@ use crate::storage::{Expect, Records, StorageError, Write};
 
 /// Requests that nobody has taken in.
 const MAX_REQUESTS: usize = 1_000;
-/// Others may ask in the same millisecond.
+/// Most numbers that are tried for a request: others may ask in the same millisecond.
 const MAX_TRIES: u64 = 1_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shown {
-    /// Asked for, and not taken in yet.
+    /// The branch was asked for, and is not taken in yet.
     Asked,
     Queued(Change),
     Ended(Ended),

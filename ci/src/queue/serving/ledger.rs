@@ -55,7 +55,7 @@ pub struct Tested {
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Passed,
-    /// With the targets that the check named.
+    /// The check failed, with the targets that it named.
     Failed {
         targets: Vec<String>,
     },
@@ -70,7 +70,7 @@ pub struct Ran {
     pub base: Commit,
     /// What was tested, where it could be put together.
     pub commit: Option<Commit>,
-    /// In this order on top of the base; none: the base itself.
+    /// Changes in this order on top of the base; none: the base itself.
     pub members: Vec<Tested>,
     pub began: Time,
     pub ended: Time,

@@ -66,7 +66,7 @@ impl Known {
 #[derive(Clone)]
 pub struct Passed {
     path: PathBuf,
-    /// By what commits pass now.
+    /// The check by which commits pass now.
     measure: Measure,
     /// Commits that passed, the newest last.
     known: Arc<Mutex<VecDeque<Known>>>,

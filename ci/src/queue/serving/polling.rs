@@ -12,7 +12,7 @@ use super::error::QueueError;
 use super::runner::{Along, Runner};
 use crate::queue::{Add, Branch, ChangeId, Commit, Event, Held, Phase, Standing};
 
-/// Between tries of reaching the repository.
+/// Pauses between tries of reaching the repository.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 impl Runner {

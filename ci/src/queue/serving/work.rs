@@ -11,7 +11,7 @@ use super::passed::Passed;
 use crate::queue::git::{Check, Checked, GitError, Method, Piece, Pushed, Repository, Slots};
 use crate::queue::{Branch, Commit, Event, LeftOut, Outcome, Refusal, RunId};
 
-/// Between tries of a push of which nothing is known.
+/// Pauses between tries of a push of which nothing is known.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 /// Logs of the last runs that are kept.
 const LOGS: usize = 500;
@@ -114,7 +114,7 @@ impl Tools {
         self.passed.note(commit, &tree)
     }
 
-    /// Whether it passed here, or was proven here to be equal to what did.
+    /// Whether the commit passed here, or was proven here to be equal to what did.
     pub(super) async fn has_passed(&self, commit: &Commit) -> Result<bool, GitError> {
         let tree = self.repository.tree(commit).await?;
         Ok(tree.is_some_and(|tree| self.passed.knows(commit, &tree)))
