@@ -53,9 +53,9 @@ pub struct Four {
     pub changes: u64,
     /// How many of these releases were reverted because they were bad.
     pub failures: u64,
-    /// From when a release was made until it had come.
+    /// Times from when a release was made until it had come.
     pub lead: Times,
-    /// From when a bad one began to come until what was before was back.
+    /// Times from when a bad release began to come until what was before was back.
     pub restore: Times,
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Bytes that stand as base64 in a document.
+/// Bytes that stand in a document as base64.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Base64(pub Vec<u8>);
 

@@ -10,7 +10,7 @@ use crate::toml::{Field, Fields, TableError};
 
 /// Arguments of a program.
 const MAX_ARGUMENTS: usize = 100;
-/// Bytes of an answer.
+/// Bytes that a program's answer may have.
 pub const MAX_ANSWER: usize = 8 << 20;
 /// Characters of what a failed program said that are repeated.
 const MAX_SAID: usize = 1_000;

@@ -46,7 +46,7 @@ impl ResourceDescriptor {
         Self { name: name.to_owned(), digest, ..Self::default() }
     }
 
-    /// Whether it names this content: by one digest at least, and by none that is another.
+    /// Whether the descriptor names this content: by one digest at least, and by none that is another.
     pub fn names(&self, content: &DigestSet) -> bool {
         let common =
             || self.digest.iter().filter_map(|(name, hex)| Some((hex, content.get(name)?)));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
-/// Seconds since the Unix epoch. Signatures and releases need no finer clock.
+/// A time in seconds since the Unix epoch. Signatures and releases need no finer clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Timestamp(i64);
@@ -25,7 +25,7 @@ impl Timestamp {
         Self(seconds.clamp(FIRST, LAST))
     }
 
-    /// Seconds since the Unix epoch.
+    /// The time in seconds since the Unix epoch.
     pub fn unix(self) -> i64 {
         self.0
     }

@@ -7,7 +7,7 @@ use super::source::GoesOn;
 
 /// What surrounds the switch of the link.
 pub trait Activation: Send + Sync {
-    /// Before it: where it fails, nothing is switched.
+    /// What is done before a version is switched to: where it fails, nothing is switched.
     fn before(&self, version: &Path) -> Result<(), HookError>;
 
     /// After it: what runs becomes this version, and shows whether it is well. Where it fails, the version before is
@@ -19,7 +19,7 @@ pub trait Activation: Send + Sync {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hooks {
     pub before: Option<Hook>,
-    /// Such as a restart and a check.
+    /// A program that runs after a version was switched to, such as a restart and a check.
     pub after: Option<Hook>,
 }
 

@@ -47,7 +47,7 @@ pub fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Has what is in a directory, at any depth, written to disk. Links are not followed.
+/// Writes what is in a directory, at any depth, to disk. Links are not followed.
 pub fn sync_tree(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

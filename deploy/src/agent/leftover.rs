@@ -13,7 +13,7 @@ use crate::json;
 
 /// Bytes of the note.
 const MAX_NOTE: usize = 4 << 10;
-/// Between two looks whether it is gone: it is nobody's child here, so nothing tells.
+/// The time between two looks whether the process is gone: it is nobody's child here, so nothing tells.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a process that was killed may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(10);

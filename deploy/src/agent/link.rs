@@ -22,7 +22,7 @@ pub struct Speaker {
     pub place: Place,
     /// Names the host within its place.
     pub name: String,
-    /// Random, made with the agent's directory: two hosts of one name differ in it.
+    /// A random text that was made with the agent's directory: two hosts of one name differ in it.
     pub identity: String,
 }
 
@@ -78,7 +78,7 @@ pub struct Content {
     pub blobs: Vec<(ContentDigest, u64)>,
 }
 
-/// Bytes of a blob.
+/// Which bytes of a blob are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted<'a> {
     pub blob: &'a ContentDigest,

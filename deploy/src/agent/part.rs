@@ -52,7 +52,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Bytes that are here.
+    /// How many bytes are here.
     pub fn count(&self) -> u64 {
         self.count
     }

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use super::hook::{HookError, TOKEN};
 use super::leftover::Leftover;
 
-/// Between two starts of a program that ends by itself.
+/// Pauses between two starts of a program that ends by itself.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
 /// What ran this long was a good start: the next one comes soon.
 const GOOD_RUN: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ pub struct Program {
     /// A relative path with a slash is one in the version.
     pub program: String,
     pub arguments: Vec<String>,
-    /// Between TERM and KILL.
+    /// The time between TERM and KILL.
     pub grace: Duration,
 }
 
@@ -40,7 +40,8 @@ struct Wanted {
 }
 
 struct Live {
-    /// Also of its group. It is nobody else's as long as this is there: the process is reaped when it is taken away.
+    /// The number of the process and of its group. It is nobody else's as long as this is there: the process is reaped
+    /// when it is taken away.
     pid: Pid,
     started: Instant,
     /// The version that was started. It is kept here since programs that change their title write over the environment
@@ -57,7 +58,7 @@ struct Inner {
     /// How often in a row the program failed.
     failures: u32,
     not_before: Option<Instant>,
-    /// How it ended, or why it does not start.
+    /// How the program ended, or why it does not start; `None`: it runs, or nothing was started.
     last: Option<String>,
     closing: bool,
 }
@@ -77,7 +78,8 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Ends what an agent that was killed has left behind. `root`: the agent's directory.
+    /// Opens a supervisor, which first ends what an agent that was killed has left behind. `root`: the agent's
+    /// directory.
     pub fn open(root: &Path, program: Program) -> io::Result<Self> {
         let leftover = Leftover::new(root);
         leftover.end(program.grace)?;
@@ -121,12 +123,12 @@ impl Supervisor {
         (inner.crashes, inner.last.clone())
     }
 
-    /// Until the process is started or ends, and no longer than this.
+    /// Waits until the process is started or ends, and no longer than this.
     pub fn wait(&self, time: Duration) {
         drop(self.shared.wait_until(self.shared.lock(), Instant::now() + time));
     }
 
-    /// Since when the process lives.
+    /// How long the process has lived; `None`: there is none.
     pub fn up(&self) -> Option<Duration> {
         self.shared.lock().live.as_ref().map(|it| it.started.elapsed())
     }
@@ -225,7 +227,7 @@ impl Shared {
         })
     }
 
-    /// Until the process ends. What it started ends with it: its number is still its own then.
+    /// Waits until the process ends. What it started ends with it: its number is still its own then.
     fn wait_for(&self, mut child: Child, pid: Pid) {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while matches!(waitid(WaitId::Pid(pid), options), Err(rustix::io::Errno::INTR)) {}

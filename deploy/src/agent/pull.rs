@@ -19,9 +19,9 @@ use crate::timestamp::Timestamp;
 
 /// Blobs of one release.
 const MAX_BLOBS: usize = 100_000;
-/// Bytes that stay free for others.
+/// Bytes of the disk that stay free for others.
 const RESERVE: u64 = 64 << 20;
-/// Below it is what is being fetched.
+/// The directory below which is what is being fetched.
 const INCOMING: &str = "incoming";
 
 /// Whom a host trusts, and for what.
@@ -32,7 +32,7 @@ pub struct Trust {
     pub repository: Option<Repository>,
     pub expected: Expected,
     pub now: Box<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Bytes of one release.
+    /// Bytes that one release may have.
     pub max_bytes: u64,
 }
 
@@ -150,7 +150,7 @@ impl<L: Link> Pull<L> {
     }
 }
 
-/// Bytes of it that lie there, whole blobs and parts of them.
+/// Bytes of a release that lie in this directory, whole blobs and parts of them.
 fn brought(content: &Content, place: &Path) -> u64 {
     let length = |path: &Path| fs::metadata(path).map_or(0, |it| it.len());
     // What comes by pieces has holes until all of them are there.

@@ -17,9 +17,9 @@ use crate::oci::ContentDigest;
 
 /// How long a server may keep a question for orders open.
 const ORDER_WAIT: Duration = Duration::from_secs(20);
-/// After an answer that says nothing new.
+/// The pause after an answer that says nothing new.
 const ORDER_PAUSE: Duration = Duration::from_secs(1);
-/// After a server that did not answer, and after a version that could not be had.
+/// Pauses after a server that did not answer, and after a version that could not be had.
 const ASK_AGAIN: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
 const PULL_AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
 
@@ -30,7 +30,7 @@ pub struct Told {
     pub address: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub software: String,
-    /// Between two reports when nothing changes.
+    /// The time between two reports when nothing changes.
     pub heartbeat: Duration,
     /// The time between two probes.
     pub probe_every: Duration,

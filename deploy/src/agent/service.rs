@@ -12,7 +12,7 @@ use super::process::Supervisor;
 use super::source::GoesOn;
 use super::work::version_of;
 
-/// Between two looks whether a version is well that was just started.
+/// The time between two looks whether a version is well that was just started.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 const LAST_LOOK: Duration = Duration::from_millis(250);
 /// A program has to live so long, whatever a probe says: not every probe asks the program itself.
@@ -26,7 +26,7 @@ pub struct Service {
     /// `None`: whoever keeps it running is told by the hooks.
     pub process: Option<Supervisor>,
     pub probe: Option<Arc<dyn Probe>>,
-    /// Within it a version has to be well that was switched to.
+    /// The time within which a version has to be well that was switched to.
     pub ready: Duration,
 }
 

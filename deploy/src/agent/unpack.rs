@@ -177,7 +177,7 @@ fn file(
     Ok(file.set_permissions(Permissions::from_mode(mode))?)
 }
 
-/// Another name for a file of this version.
+/// Makes a hard link: another name for a file of this version.
 fn link(into: &Path, target: &str, path: &Path) -> Result<(), SourceError> {
     let names = parts(target)?;
     let Some((last, above)) = names.split_last() else {

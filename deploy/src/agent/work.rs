@@ -1,4 +1,4 @@
-//! From an order to the version that runs.
+//! Carries out orders, until the version that is wanted runs.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -17,14 +17,15 @@ use crate::oci::ContentDigest;
 use crate::rollouts::machine::Generation;
 
 const STATE: &str = "state.json";
-/// Bytes of that file, at most.
+/// Bytes that the file of the agent's state may have.
 const MAX_STATE: usize = 64 << 10;
 
-/// Between which steps an agent can be stopped. Whoever begins again finds it in a state that is whole.
+/// The points at which an agent can be stopped, between its steps. Whoever begins again finds it in a state that is
+/// whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
     Accepted,
-    /// In the middle of a step that takes long.
+    /// The point in the middle of a step that takes long.
     Working,
     Unpacked,
     Named,
@@ -297,8 +298,8 @@ impl<S: Source, A: Activation> Agent<S, A> {
         self.save(state)
     }
 
-    /// After a version that is not well: the one before it runs again, which is then told to the
-    /// program as well.
+    /// Goes back after a version that is not well: the one before it runs again, which is then told to the program as
+    /// well.
     fn go_back(
         &self,
         mut state: AgentState,

@@ -22,7 +22,7 @@ pub enum Line {
 #[serde(deny_unknown_fields)]
 pub struct EntryLine {
     sequence: u64,
-    /// Seconds since the Unix epoch.
+    /// The time of the entry in seconds since the Unix epoch.
     time: u64,
     actor: String,
     action: String,
@@ -46,7 +46,7 @@ impl Line {
         Ok(json::read(line, MAX_LINE)?)
     }
 
-    /// Without the end of the line.
+    /// The line in JSON, without the end of the line.
     pub fn write(&self) -> Result<Vec<u8>, LineError> {
         Ok(json::write(self)?)
     }

@@ -54,7 +54,7 @@ pub struct Report {
     /// Hash of the last entry, in hexadecimal digits. Kept elsewhere, it shows later whether the end was cut off.
     pub head: String,
     pub checkpoints: usize,
-    /// Up to which entry trusted keys have signed; what follows is only chained.
+    /// The number of the entry up to which trusted keys have signed; what follows is only chained.
     pub signed: Option<u64>,
 }
 

@@ -50,7 +50,7 @@ impl Blocking {
         Ok(descriptor)
     }
 
-    /// Whether it is there, and promised from now on.
+    /// Whether the blob is there, and promised from now on.
     pub fn has(&self, digest: &Digest) -> Result<bool, StoreError> {
         Ok(self.runtime.block_on(self.blobs.find_missing(&[*digest]))?.is_empty())
     }

@@ -129,7 +129,7 @@ impl Catalog {
         Err(CatalogError::Registry(RegistryError::Busy))
     }
 
-    /// With what was signed in cosign's older form, but for the signature of the image: that takes the key.
+    /// The entry with what was signed in cosign's older form, but for the signature of the image: that takes the key.
     async fn with_older(&self, mut entry: CatalogEntry) -> Result<CatalogEntry, CatalogError> {
         let Ok(key) = PublicKey::from_pem(&entry.public_key) else { return Ok(entry) };
         let keys = KeyRing::single("release", key);

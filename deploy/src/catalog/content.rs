@@ -155,7 +155,7 @@ fn image(layout: &OutputLayout<'_>) -> Result<Content, CatalogError> {
 /// An image layout among the outputs.
 struct OutputLayout<'a> {
     store: &'a Blocking,
-    /// By path within the layout.
+    /// Digests of the layout's files, by path within it.
     files: BTreeMap<&'a str, Digest>,
 }
 

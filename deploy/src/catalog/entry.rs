@@ -71,7 +71,7 @@ pub struct Rejection {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Draft {
     pub id: String,
-    /// Without attestations that are signed.
+    /// The release, without attestations that are signed.
     pub release: Release,
     pub instance: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -169,7 +169,7 @@ fn imported(
     Ok((imported, holds))
 }
 
-/// Without what the index of the export says of it.
+/// The descriptor without what the index of the export says of it.
 fn plain(it: &Descriptor) -> Descriptor {
     let mut plain = Descriptor::new(&it.media_type, it.digest.clone(), it.size);
     plain.artifact_type.clone_from(&it.artifact_type);

@@ -43,7 +43,7 @@ pub enum By {
 
 /// A release that waits for signatures, or one that is there already.
 pub enum Prepared {
-    /// With what is to be signed; the server asks itself for that when it signs.
+    /// A draft, with what is to be signed; the server asks itself for that when it signs.
     Draft(Box<Draft>, Vec<Vec<u8>>),
     /// A release with the same content under the same name is there already.
     Existing(Box<CatalogEntry>),
@@ -53,7 +53,7 @@ pub enum Prepared {
 const MAX_WAITING_FILES: usize = 6_000;
 const _: () = assert!(MAX_BLOBS * 90 + MAX_WAITING_FILES * 67 < MAX_RECORD - (100 << 10));
 
-/// Before and behind a build: losses then may be of its executions. In nanoseconds.
+/// Nanoseconds before and behind a build in which losses may be of its executions.
 const AROUND: i64 = 600_000_000_000;
 
 impl Catalog {

@@ -95,7 +95,7 @@ impl Catalog {
         &self.executions
     }
 
-    /// By the clock that it was given.
+    /// The time by the clock that the catalog was given.
     pub fn now(&self) -> Timestamp {
         Timestamp::from_unix((self.parts.clock)().div_euclid(1_000_000_000))
     }
@@ -105,7 +105,7 @@ fn sized(digest: &ContentDigest, size: u64) -> Option<kiln_cas::Digest> {
     blocking::stored(&Descriptor::new("", digest.clone(), size))
 }
 
-/// On a thread of its own, so that whoever else is served meanwhile does not wait.
+/// Does work on a thread of its own, so that whoever else is served meanwhile does not wait.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CatalogError> + Send + 'static,
 ) -> Result<T, CatalogError> {

@@ -118,7 +118,7 @@ impl RecordArchive {
         Self { unrecorded, ..self }
     }
 
-    /// For each content who made it; those of an invocation that was not meant are few.
+    /// Records that made each content; those of an invocation that was not meant are few.
     async fn makers(
         &self,
         contents: &[Digest],

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Nanoseconds since the Unix epoch.
+/// Answers with the time in nanoseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

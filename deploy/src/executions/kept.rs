@@ -80,7 +80,7 @@ pub fn seen(event: &Execution) -> Option<Seen> {
     Some(Seen { id, how, kept, trees })
 }
 
-/// What it left beside the outputs that are kept with their paths.
+/// Adds contents that the action left beside the outputs that are kept with their paths.
 pub fn add(kept: &mut Kept, contents: impl Iterator<Item = Digest>) {
     for content in contents {
         match kept.more.len() < MAX_MORE {

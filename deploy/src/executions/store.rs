@@ -72,7 +72,7 @@ pub(super) fn decode(data: &[u8]) -> Option<Kept> {
 /// How many executions were not recorded, and when that was noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loss {
-    /// Nanoseconds since the Unix epoch.
+    /// When executions were lost, in nanoseconds since the Unix epoch.
     pub at: i64,
     pub executions: u64,
 }
@@ -96,7 +96,7 @@ impl ExecutionStore {
         Ok(found.into_iter().map(|it| it.and_then(|it| decoder.decode(&it.value))).collect())
     }
 
-    /// For each content the records of executions in this instance that left it.
+    /// Records of executions in this instance that left each content.
     pub async fn makers_each(
         &self,
         instance: &str,

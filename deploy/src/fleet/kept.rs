@@ -27,10 +27,10 @@ pub struct KeptAgent {
     pub software: String,
     pub registered: Millis,
     pub heard: Millis,
-    /// Since when it runs what it runs.
+    /// Since when the agent runs what it runs.
     pub since: Millis,
     pub status: Status,
-    /// When it turned from well to unwell or back, the last ones.
+    /// The last times when the service turned from well to unwell or back.
     pub turns: Vec<Millis>,
 }
 
@@ -43,7 +43,7 @@ pub struct KeptOrder {
     /// The rollout that says so, or the person.
     pub by: String,
     pub at: Millis,
-    /// What it was told before, the latest first.
+    /// Versions that the agent was told before, the latest first.
     pub earlier: Vec<ContentDigest>,
 }
 

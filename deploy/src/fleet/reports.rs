@@ -13,7 +13,7 @@ use super::{Fleet, keys};
 use crate::agent::{Health, MAX_SAID, Report, Speaker, short};
 use crate::rollouts::machine::Millis;
 
-/// Between two reports of an agent when nothing changes.
+/// The time between two reports of an agent when nothing changes.
 pub const HEARTBEAT: Duration = Duration::from_secs(8);
 /// Bytes of an identity, and of what an agent says of its own version.
 const MAX_IDENTITY: usize = 64;

@@ -24,7 +24,7 @@ const MAX_BELLS: usize = 2 * MAX_AGENTS as usize;
 #[derive(Default)]
 pub struct Waking {
     closed: AtomicBool,
-    /// For each agent that asks, by the key of its order.
+    /// What wakes each agent that asks, by the key of its order.
     bells: Mutex<HashMap<String, Arc<Notify>>>,
     looks: Mutex<HashMap<Place, (Instant, Option<Version>)>>,
 }

@@ -16,7 +16,7 @@ const SIGNIFICANT: f64 = 1.645;
 pub struct Dependence {
     /// The correlation of neighbours, 0 where there is none or they alternate.
     pub correlation: f64,
-    /// By how much the variance of a mean (or of ranks) is greater than of independent points.
+    /// The factor by which the variance of a mean (or of ranks) is greater than of independent points.
     pub inflation: f64,
 }
 

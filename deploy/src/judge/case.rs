@@ -24,7 +24,7 @@ pub enum Measure {
     Cles,
 }
 
-/// From which size on a change counts, in units of the measure.
+/// The size from which on a change counts, in units of the measure.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct EffectSize {
     pub measure: Measure,
@@ -60,7 +60,7 @@ pub struct Metric {
     pub outliers: Option<f64>,
     pub effect: EffectSize,
     pub limits: Limits,
-    /// In the compatibility mode: the part of the estimate that an interval must be away from 0.
+    /// The part of the estimate that an interval must be away from 0; only in the compatibility mode.
     pub tolerance: Option<f64>,
     /// Instead of that of all.
     pub confidence: Option<f64>,

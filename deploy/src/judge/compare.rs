@@ -26,7 +26,7 @@ pub struct Compared {
 #[derive(Debug, Clone, Copy)]
 pub struct Change {
     pub p: f64,
-    /// What it is if it is no chance.
+    /// The class of the metric if the change is no chance.
     pub class: Class,
     pub counts: bool,
     pub is_critical: bool,
@@ -220,7 +220,7 @@ fn of_counts(
 struct Sizes {
     /// The ratio of the means.
     ratio: f64,
-    /// By which part the canary is higher: by its typical value, and by its mean.
+    /// The parts by which the canary is higher: by its typical value, and by its mean.
     relative: (f64, f64),
     superior: f64,
 }

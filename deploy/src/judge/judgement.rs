@@ -104,7 +104,7 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Nothing has to be waited for: a limit was broken.
     pub breach: bool,
-    /// From 0 to 100.
+    /// The score, from 0 to 100.
     pub score: f64,
     pub classification: ScoreClass,
     /// Why, in words, the weightiest first.

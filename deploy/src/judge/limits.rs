@@ -45,7 +45,7 @@ impl Statistic {
     }
 }
 
-/// Between which values a metric of the canary must be.
+/// The values between which a metric of the canary must be.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Limits {
     pub max: Option<f64>,
@@ -86,7 +86,8 @@ pub const HARD_RATIO: f64 = 5.0;
 /// ... if it had at least so many errors.
 pub const HARD_ERRORS: u64 = 30;
 
-/// In words, how a canary errs so much more than its baseline that nothing has to be waited for.
+/// Says in words how a canary errs so much more than its baseline that nothing has to be waited for; `None`: it does
+/// not.
 pub fn hard_breach(experiment: Counts, control: Counts) -> Option<Breach> {
     let (own, other) = (experiment.rate(), control.rate());
     let is_hard = experiment.bad >= HARD_ERRORS && control.total > 0 && own >= HARD_RATIO * other;
@@ -118,7 +119,7 @@ impl Burn {
         window.rate() / (1.0 - self.objective)
     }
 
-    /// In words, that both windows burn too fast.
+    /// Says in words that both windows burn too fast; `None`: they do not.
     pub fn breach(&self) -> Option<String> {
         let (long, short) = (self.rate(self.long), self.rate(self.short));
         (long >= self.factor && short >= self.factor).then(|| {

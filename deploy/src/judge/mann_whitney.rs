@@ -53,7 +53,7 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// For samples of `m` and `n` values. Takes m² n steps.
+    /// The distribution for samples of `m` and `n` values. Takes m² n steps.
     pub fn new(m: usize, n: usize) -> Self {
         let greatest = m * n;
         // Of the Gaussian binomial coefficient, the product of (1 - q^(n+i)) / (1 - q^i), each

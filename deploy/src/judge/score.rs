@@ -1,4 +1,4 @@
-//! From metrics to a score: of each group the part that passed, then of all groups by their weights.
+//! Turns metrics into a score: of each group the part that passed, then of all groups by their weights.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +63,7 @@ pub fn score(
     (scores, rounded(all))
 }
 
-/// To two decimals. The sum of no groups is a negative zero, which nobody is to read.
+/// The score to two decimals. The sum of no groups is a negative zero, which nobody is to read.
 pub fn rounded(score: f64) -> f64 {
     (score * 100.0).round() / 100.0 + 0.0
 }

@@ -37,8 +37,8 @@ pub fn clean(points: &[Option<f64>], nan: NanStrategy, factor: Option<f64>) -> C
     Cleaned { outliers: before - values.len(), values, missing }
 }
 
-/// Below the first and above the second, values are outliers: Tukey's fences, but never within the
-/// first and the last percentile.
+/// The bounds below and above which values are outliers: Tukey's fences, but never within the first and the last
+/// percentile.
 fn fences(values: &[f64], factor: f64) -> Option<(f64, f64)> {
     let sorted = sorted(values);
     let at = |share| quantile(&sorted, share);

@@ -66,7 +66,7 @@ impl Descriptor {
         data.len() as u64 == self.size && self.digest.algorithm().digest(data) == self.digest
     }
 
-    /// Bytes that stand in the descriptor itself, if they are what it describes.
+    /// The bytes that stand in the descriptor itself, if they are what it describes.
     pub fn inline(&self) -> Option<&[u8]> {
         self.data.as_ref().map(|it| it.0.as_slice()).filter(|it| self.fits(it))
     }

@@ -126,7 +126,7 @@ impl Manifest {
         }
     }
 
-    /// Its bytes: the same content has the same.
+    /// The manifest's bytes in JSON: the same content has the same.
     pub fn write(&self) -> Result<Vec<u8>, JsonError> {
         json::write(self)
     }
@@ -144,7 +144,7 @@ impl Index {
         }
     }
 
-    /// Its bytes: the same content has the same.
+    /// The index's bytes in JSON: the same content has the same.
     pub fn write(&self) -> Result<Vec<u8>, JsonError> {
         json::write(self)
     }
@@ -204,7 +204,7 @@ impl Document {
         config.into_iter().chain(list)
     }
 
-    /// What it says something about; it need not be there.
+    /// What the document says something about; it need not be there.
     pub fn subject(&self) -> Option<&Descriptor> {
         match self {
             Self::Manifest(it) => it.subject.as_ref(),

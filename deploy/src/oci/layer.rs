@@ -17,7 +17,7 @@ const MAX_ENTRIES: usize = 2_000_000;
 /// A file, link or directory that is packed into a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerEntry<F> {
-    /// Relative, with `/` between its parts.
+    /// The path, relative and with `/` between its parts.
     pub path: String,
     pub node: LayerNode<F>,
 }

@@ -10,7 +10,7 @@ use super::paths::{PathProblem, check_name, stays_within};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerLimits {
     pub entries: u64,
-    /// Bytes of all files, uncompressed.
+    /// Bytes that all files may have, uncompressed.
     pub bytes: u64,
 }
 

@@ -25,7 +25,7 @@ pub struct Known {
     pub invocation: String,
     pub instance: String,
     pub target: String,
-    /// By whoever keeps the list of releases.
+    /// The rejection by whoever keeps the list of releases; `None`: the release is not rejected there.
     pub rejected: Option<Verdict>,
 }
 
@@ -42,7 +42,7 @@ pub struct Verdict {
 pub enum Tests {
     Green,
     Red(String),
-    /// Not decided yet, or not known.
+    /// The outcome of the tests is not decided yet, or not known: why, in words.
     Undecided(String),
 }
 

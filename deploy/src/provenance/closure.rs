@@ -46,7 +46,7 @@ pub struct Listing {
 /// An output to begin with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
-    /// Relative to the input root of the action that made it.
+    /// The path relative to the input root of the action that made it.
     pub path: String,
     pub digest: Digest,
 }
@@ -128,7 +128,7 @@ pub fn walk<A: Archive>(
 struct Wanted {
     path: String,
     digest: Digest,
-    /// When it was consumed.
+    /// The time at which the content was consumed.
     before: i64,
 }
 

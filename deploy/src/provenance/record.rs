@@ -61,7 +61,7 @@ pub struct Written {
 /// A file or a tree that an action left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// Relative to the input root.
+    /// The path relative to the input root.
     pub path: String,
     /// The digest of the file, or of the root directory of a tree.
     pub digest: Digest,
@@ -89,9 +89,9 @@ pub enum RootFileSystem {
 /// Something that the sandbox enforced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mechanism {
-    /// Its own processes: it sees no others, and none outlives it.
+    /// The action had processes of its own: it sees no others, and none outlives it.
     Processes,
-    /// Its own mounts, inputs read-only among them.
+    /// The action had mounts of its own, inputs read-only among them.
     Mounts,
     NoNetwork,
     /// A user of its own, without rights outside.

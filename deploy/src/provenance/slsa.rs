@@ -40,7 +40,7 @@ pub struct BuildRequest {
     pub signed_by: SignedBy,
     pub started: Timestamp,
     pub finished: Timestamp,
-    /// When it is signed: keys are held against it.
+    /// When the provenance is signed: keys are held against it.
     pub signed: Timestamp,
 }
 

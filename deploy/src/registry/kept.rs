@@ -9,7 +9,7 @@ use crate::oci::ContentDigest;
 pub struct Node {
     /// Manifests that it lists.
     pub manifests: Vec<ContentDigest>,
-    /// What it says something about.
+    /// The manifest that this one says something about.
     pub subject: Option<ContentDigest>,
 }
 

@@ -1,6 +1,6 @@
 //! Parts of blobs: which one a reader asks for, and where a part goes that is sent.
 
-/// Bytes of a blob, both ends included.
+/// A part of a blob: its first and its last byte, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     pub first: u64,

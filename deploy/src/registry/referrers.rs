@@ -21,7 +21,7 @@ pub fn referrer_of(descriptor: &Descriptor, document: &Document) -> Descriptor {
 }
 
 impl Referrers {
-    /// Sorted, each digest once.
+    /// Referrers out of entries, sorted, each digest once.
     pub fn new(mut entries: Vec<Descriptor>) -> Self {
         entries.sort_by(|one, two| one.digest.cmp(&two.digest));
         entries.dedup_by(|one, two| one.digest == two.digest);

@@ -26,17 +26,17 @@ pub struct UploadLimits {
     pub count: usize,
     /// Bytes that were sent and belong to no blob yet.
     pub bytes: u64,
-    /// From the last part that came.
+    /// How long an upload stays after the last part that came.
     pub age: Duration,
 }
 
 /// An upload that is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upload {
-    /// Bytes that it has.
+    /// How many bytes of the upload have come.
     pub size: u64,
     pub pieces: u64,
-    /// When it began, or when its last part came; milliseconds since the Unix epoch.
+    /// When the upload began, or when its last part came; milliseconds since the Unix epoch.
     pub touched: u64,
 }
 
@@ -87,7 +87,7 @@ impl Upload {
         is_open.then_some(self.pieces / PIECES_OF_RECORD)
     }
 
-    /// With a part that consists of these.
+    /// The upload with a part that consists of these pieces.
     pub fn with(&self, span: Option<Span>, part: &[Digest], now: u64) -> Result<Self, PartError> {
         let sent = part.iter().map(|piece| piece.size).sum();
         if let Some(said) = span.map(Span::length).filter(|said| *said != sent) {

@@ -23,7 +23,7 @@ const MAX_PATH: usize = 2_000;
 
 pub struct Probe {
     pub client: Client,
-    /// Without TLS it is `http`.
+    /// The scheme of the URLs that are probed: `https`, or `http` without TLS.
     pub scheme: &'static str,
     /// What is sent as the name of the host, where it is not the target's.
     pub host: Option<header::HeaderValue>,

@@ -27,7 +27,7 @@ pub struct TrustedKey {
     pub not_before: Option<Timestamp>,
     /// The first moment at which it signs no more. Two keys may overlap.
     pub not_after: Option<Timestamp>,
-    /// From when on somebody else may have it.
+    /// The time from which on somebody else may have the key; `None`: it was not revoked.
     pub revoked_from: Option<Timestamp>,
 }
 

@@ -73,7 +73,7 @@ impl Statement {
         json::write(self)
     }
 
-    /// Whether it is of the form that Kiln writes, which other forms are refused for in releases.
+    /// Whether the statement is of the form that Kiln writes; in releases other forms are refused.
     pub fn is_current(&self) -> bool {
         self.kind == STATEMENT_TYPE
     }

@@ -45,6 +45,6 @@ pub struct Shared {
     pub again: Duration,
     /// Shows others that this agent may have the version.
     pub pass: String,
-    /// By which the passes of others are verified: public keys in hexadecimal digits.
+    /// Public keys in hexadecimal digits by which the passes of others are verified.
     pub keys: Vec<String>,
 }

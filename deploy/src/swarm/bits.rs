@@ -14,7 +14,7 @@ fn place(index: usize) -> (usize, u64) {
 }
 
 impl Bits {
-    /// None of so many.
+    /// Bits of so many pieces, of which none is set.
     pub fn none(len: usize) -> Self {
         Self { words: vec![0; len.div_ceil(64)], len, count: 0 }
     }
@@ -50,7 +50,7 @@ impl Bits {
         self.words.get(word).is_some_and(|it| it & bit != 0)
     }
 
-    /// Whether it was not set before. What lies behind the end is left alone.
+    /// Sets a bit, and answers whether it was not set before. What lies behind the end is left alone.
     pub fn set(&mut self, index: usize) -> bool {
         let (word, bit) = place(index);
         match self.words.get_mut(word) {
@@ -63,7 +63,7 @@ impl Bits {
         }
     }
 
-    /// Whether it was set before.
+    /// Clears a bit, and answers whether it was set before.
     pub fn clear(&mut self, index: usize) -> bool {
         let (word, bit) = place(index);
         match self.words.get_mut(word) {

@@ -47,7 +47,7 @@ pub fn is_fingerprint(text: &str) -> bool {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PassKeys {
     seeds: Vec<String>,
-    /// Since when the first one is there.
+    /// Since when the first key is there.
     since: Millis,
 }
 

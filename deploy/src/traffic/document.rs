@@ -48,7 +48,7 @@ pub fn is_own(text: &str) -> bool {
     text.starts_with(FIRST)
 }
 
-/// Whether it is small enough to be read again.
+/// Checks that the document is small enough to be read again.
 pub fn fits(document: &Document) -> Result<(), TrafficError> {
     if document.text.len() <= MAX_BYTES {
         return Ok(());

@@ -56,7 +56,7 @@ impl Files {
         read(&self.before, place, most)
     }
 
-    /// From now on `document` is put back when something goes wrong; `None`: there is nothing.
+    /// Keeps `document`, which is put back when something goes wrong from now on; `None`: there is nothing.
     pub fn keep(&self, document: Option<&Document>) -> Result<(), TrafficError> {
         match document {
             Some(document) => write(&self.before, &document.text),

@@ -33,7 +33,8 @@ pub struct Nginx {
 impl Balancer for Nginx {
     const MOST: u32 = 10_000;
     const EXTENSION: &'static str = "conf";
-    /// Its master gives new workers a tenth of a second before it ends the old ones, which have to hear that as well.
+    /// The time that old workers go on: nginx's master gives new ones a tenth of a second before it ends the old ones,
+    /// which have to hear that as well.
     const LINGER: Duration = Duration::from_millis(500);
 
     fn render(&self, checked: &Checked, tag: &str) -> String {

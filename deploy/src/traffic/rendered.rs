@@ -15,7 +15,7 @@ use super::split::{Checked, check, name_of};
 use crate::programs::Program;
 use crate::rollouts::parts::{Applied, PartError, Place, Split, Traffic};
 
-/// Between two looks at what a balancer does, or at whether the lock is free.
+/// The time between two looks at what a balancer does, or at whether the lock is free.
 const PAUSE: Duration = Duration::from_millis(30);
 /// Looks in a row that have to say so: while a balancer reloads, the one before answers as well.
 const LOOKS: u32 = 3;
@@ -43,7 +43,7 @@ pub trait Balancer: Send + Sync + 'static {
 
     fn render(&self, checked: &Checked, tag: &str) -> String;
 
-    /// Has it do what is in the file.
+    /// Has the balancer do what is in the file.
     async fn take(&self, document: &Document) -> Result<(), TrafficError>;
 
     async fn look(&self, document: &Document) -> Seen;

@@ -11,7 +11,7 @@ use crate::words::{is_address, is_name, is_part};
 /// Members of all pools.
 pub const MAX_MEMBERS: usize = 10_000;
 const MAX_POOLS: usize = 16;
-/// By which part of a percent shares may miss 100 together.
+/// The part of a percent by which shares may miss 100 together.
 const ROUNDING: f64 = 0.01;
 
 /// A server of a balancer. With weight 0 it gets no new request.

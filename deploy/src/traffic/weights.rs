@@ -42,7 +42,7 @@ pub fn weights(parts: &[Part], most: u32) -> Result<Vec<u32>, Vec<f64>> {
     }
 }
 
-/// By which part of itself the worst share is missed.
+/// The part of itself by which the worst share is missed.
 fn missed(parts: &[Part], weights: &[u32]) -> f64 {
     let reached = shares(parts, weights);
     let wanted = parts.iter().zip(reached).filter(|(part, _)| part.share > 0.0);

@@ -26,7 +26,7 @@ pub struct Assembly {
 
 struct Known {
     have: Bits,
-    /// For each blob, how many of its pieces are missing.
+    /// How many pieces are missing of each blob.
     missing: Vec<usize>,
 }
 

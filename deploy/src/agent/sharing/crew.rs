@@ -121,7 +121,7 @@ pub fn work<L: Link>(
     })
 }
 
-/// Ends the others when one who leads ends, however it does.
+/// Ends the other threads when one that leads ends, however it does.
 struct Stops<'a>(&'a AtomicBool, &'a Condvar);
 
 impl Drop for Stops<'_> {

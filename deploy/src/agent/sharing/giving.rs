@@ -15,7 +15,7 @@ use crate::swarm::pass::{Bearer, is_valid};
 /// Pieces that are given at once.
 const UPLOADS: usize = 3;
 
-/// Why it is given nothing.
+/// Why another agent is given nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     #[error("there is no pass, or it is for somebody or something else")]
@@ -31,10 +31,10 @@ pub enum Refusal {
 pub struct Giving {
     place: Place,
     shelf: Arc<Shelf>,
-    /// By which passes are verified, as the server said last.
+    /// Public keys by which passes are verified, as the server said last.
     keys: Mutex<Vec<String>>,
     uploads: AtomicUsize,
-    /// Bytes in a second to all others.
+    /// The rate in bytes a second at which all others together are given pieces.
     pub rate: Rate,
 }
 

@@ -94,7 +94,7 @@ impl Sharing {
     }
 }
 
-/// Bytes that are not here.
+/// How many bytes of the version are not here.
 fn missing(assembly: &Assembly) -> u64 {
     let have = assembly.have();
     let places = assembly.list.places().iter().enumerate();

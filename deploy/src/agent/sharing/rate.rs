@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub const STEP: usize = 64 << 10;
 
 pub struct Rate {
-    /// Bytes in a second; `None`: as many as there are.
+    /// How many bytes may move in a second; `None`: as many as there are.
     limit: Option<u64>,
     /// When the next bytes may pass.
     next: Mutex<Instant>,

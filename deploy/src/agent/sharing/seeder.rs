@@ -14,11 +14,11 @@ use super::shelf::Shelf;
 use crate::agent::link::{Link, LinkError, Speaker};
 use crate::oci::ContentDigest;
 
-/// Between two looks whether something new is here.
+/// The time between two looks whether something new is here.
 const LOOK: Duration = Duration::from_secs(1);
-/// After a server that did not answer, or said no.
+/// Pauses after a server that did not answer, or said no.
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-/// Between two questions at most, whatever the server says.
+/// The longest time between two questions, whatever the server says.
 const LONGEST: Duration = Duration::from_secs(60);
 
 pub struct Seeder<L> {

@@ -14,13 +14,13 @@ use crate::swarm::pieces::{MAX_LIST, PieceList};
 
 /// Versions whose content is kept.
 const MAX_KEPT: usize = 2;
-/// In the directory of a version: its list of pieces, and which version it is.
+/// The file in the directory of a version with its list of pieces, and which version it is.
 const LIST: &str = "pieces";
 const VERSION: &str = "version";
 
 pub struct Shelf {
     root: PathBuf,
-    /// Bytes that may be kept.
+    /// How many bytes may be kept.
     room: u64,
     held: Mutex<Held>,
 }

@@ -17,7 +17,7 @@ fn version(root: &Path, name: &str, text: &str) -> PathBuf {
     place
 }
 
-/// Through the shell: a script that was just written may still be busy for exec.
+/// A program that the shell starts: a script that was just written may still be busy for exec.
 fn program(grace: Duration) -> Program {
     Program { program: "sh".to_owned(), arguments: vec!["bin/app".to_owned()], grace }
 }

@@ -146,7 +146,7 @@ fn keys_that_cannot_be_read_for_a_moment_give_no_order_up() {
     assert_eq!(world.fetched.load(Ordering::Relaxed), fetched, "nothing comes twice");
 }
 
-/// Another host of the same name, when the one before has been silent for long.
+/// Registers another host of the same name, when the one before has been silent for long.
 fn registered_again(world: &Arc<World>, root: &Path) {
     world.now.fetch_add(3_600_000_000_000, Ordering::Relaxed);
     registered(world, root);

@@ -45,11 +45,11 @@ pub struct World {
     pub away: AtomicBool,
     /// Blobs come with a byte changed.
     pub tampers: AtomicBool,
-    /// Half of what is asked for comes.
+    /// Whether only half of what is asked for comes.
     pub cuts: AtomicBool,
     /// Lists of pieces are of the same blobs, and wrong.
     pub lies: AtomicBool,
-    /// Bytes that were given.
+    /// How many bytes were given.
     pub bytes: AtomicUsize,
     /// Blobs that were fetched.
     pub fetched: AtomicUsize,
@@ -101,7 +101,7 @@ impl World {
         digest
     }
 
-    /// Bytes of each of its blobs.
+    /// The size in bytes of each of the version's blobs.
     pub fn sizes(&self, version: &ContentDigest) -> Vec<usize> {
         let releases = self.releases.lock().unwrap();
         releases[version].0.blobs.values().map(Vec::len).collect()

@@ -17,7 +17,7 @@ use crate::signing::Signer as _;
 use crate::swarm::PeerCard;
 use crate::swarm::downloader::Limits;
 
-/// Bytes that compress to nothing, and are the same each time.
+/// A text of so many bytes that compresses to nothing, and is the same for the same seed.
 fn program(seed: u64, bytes: usize) -> String {
     let mut data = vec![0; bytes];
     fastrand::Rng::with_seed(seed).fill(&mut data);

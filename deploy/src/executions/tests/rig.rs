@@ -242,7 +242,7 @@ pub fn loss(at: i64, executions: u64) -> Write {
     )
 }
 
-/// Another build is answered with it.
+/// The execution as another build, which is answered with it, has it.
 pub fn hit(execution: &Execution, invocation: &str, target: &str) -> Execution {
     Execution {
         id: "hit".to_owned(),

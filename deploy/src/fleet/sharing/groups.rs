@@ -41,10 +41,10 @@ pub struct Group {
 #[derive(Default)]
 pub struct Sharing {
     groups: Mutex<HashMap<Key, Group>>,
-    /// When it was read what others said.
+    /// When it was read what others said, for each place.
     pub read: Mutex<HashMap<Place, Millis>>,
     pub keys: Mutex<Option<PassKeys>>,
-    /// Bytes that agents were given.
+    /// Bytes of pieces that agents were given.
     pub given: Arc<AtomicU64>,
 }
 
@@ -62,7 +62,7 @@ impl Sharing {
         }
     }
 
-    /// With the group of a list, which is made where there is none.
+    /// Does work with the group of a list, which is made where there is none.
     pub fn with<T>(&self, key: &Key, now: Millis, work: impl FnOnce(&mut Group) -> T) -> T {
         let mut groups = lock(&self.groups);
         if !groups.contains_key(key) {

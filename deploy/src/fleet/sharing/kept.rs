@@ -15,7 +15,7 @@ pub struct KeptPeer {
     pub near: String,
     pub address: String,
     pub fingerprint: String,
-    /// By the servers' clock.
+    /// When the agent was heard last, by the servers' clock.
     pub heard: Millis,
 }
 

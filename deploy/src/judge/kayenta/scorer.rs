@@ -48,7 +48,7 @@ fn forced(metrics: &[MetricResult]) -> Option<String> {
     (share >= NODATA).then(|| format!("Canary Failed: {NODATA}% or more metrics returned NODATA"))
 }
 
-/// To two decimals as they are written: 66.665 becomes 66.67, whatever its binary digits are.
+/// The value to two decimals as they are written: 66.665 becomes 66.67, whatever its binary digits are.
 fn half_up(value: f64) -> f64 {
     let text = format!("{value}");
     // No negative zero.

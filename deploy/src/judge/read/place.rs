@@ -8,7 +8,7 @@ use crate::toml::nearest;
 /// Characters of what was found that a message repeats.
 const SHOWN: usize = 60;
 
-/// From here on a limit is no matter for a message.
+/// A limit so large that it is no matter for a message.
 const MANY: f64 = 1e15;
 
 /// The place of a value in a document. It is written out only when something is wrong with it.

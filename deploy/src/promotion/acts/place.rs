@@ -14,7 +14,8 @@ use crate::timestamp::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Return {
     pub to: Placed,
-    /// Whether it stood here for as long as the policy wants of a good one. Where nothing did, the latest is taken.
+    /// Whether the release stood here for as long as the policy wants of a good one. Where nothing did, the latest is
+    /// taken.
     pub settled: bool,
 }
 

@@ -67,7 +67,7 @@ pub struct Decision {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     pub rejected: Option<Verdict>,
-    /// In the environment in question, and in those before it.
+    /// Rollbacks of the release in the environment in question, and in those before it.
     pub rolled_back: BTreeMap<String, Verdict>,
 }
 
@@ -82,7 +82,7 @@ pub struct Question<'a> {
     pub environment: &'a Environment,
     pub facts: &'a Facts,
     pub record: &'a Record,
-    /// By the order of the checks in the policy; `None`: they were not asked.
+    /// Answers of the checks, in their order in the policy; `None`: they were not asked.
     pub checked: Option<&'a [Checked]>,
     pub by: &'a Actor,
     /// A person wants it although it was rolled back here.

@@ -47,7 +47,7 @@ impl Expression {
         &self.text
     }
 
-    /// Whether it may be true later although it is false now, for the same release.
+    /// Whether the expression may be true later although it is false now, for the same release.
     pub fn asks_for_now(&self) -> bool {
         self.parsed.asks_for_now()
     }

@@ -99,7 +99,7 @@ impl Keeper {
         self.pipeline.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Another policy from now on.
+    /// Goes by another policy from now on.
     pub fn set_pipeline(&self, pipeline: Pipeline) {
         let mut held = self.pipeline.write().unwrap_or_else(PoisonError::into_inner);
         *held = Arc::new(pipeline);

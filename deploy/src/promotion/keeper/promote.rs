@@ -26,9 +26,9 @@ pub struct Ask {
     pub release: ReleaseName,
     pub by: Actor,
     pub reason: String,
-    /// Although it was rolled back there.
+    /// Whether the release may be promoted although it was rolled back there.
     pub again: bool,
-    /// Seconds that it may wait, if it cannot be done at once.
+    /// Seconds that the promotion may wait, if it cannot be done at once; `None`: it does not wait.
     pub wait: Option<i64>,
 }
 

@@ -18,7 +18,7 @@ pub struct Pipeline {
     /// The instance whose releases stand in these environments.
     pub instance: String,
     pub environments: BTreeMap<String, Environment>,
-    /// Their names; each behind those that it follows.
+    /// Names of the environments; each behind those that it follows.
     pub order: Vec<String>,
     pub groups: BTreeMap<String, BTreeSet<String>>,
     pub freezes: Vec<Freeze>,
@@ -34,9 +34,9 @@ pub struct Environment {
     pub after: Vec<String>,
     /// What reaches all of these and passes is promoted here by itself.
     pub automatic: bool,
-    /// Seconds that it must have stood in each of them.
+    /// Seconds that the release must have stood in each of them.
     pub soak: i64,
-    /// Seconds that it must stand here to be what a rollback returns to.
+    /// Seconds that a release must stand here to be what a rollback returns to.
     pub settle: i64,
     pub demands: Demands,
     pub approvals: Option<Approvals>,
@@ -82,7 +82,7 @@ pub struct Approvals {
 pub struct Check {
     pub name: String,
     pub command: Vec<String>,
-    /// In seconds; it is ended then, and has failed.
+    /// Seconds after which the program is ended, and has failed.
     pub timeout: u64,
 }
 

@@ -13,7 +13,7 @@ use super::super::{Check, Keeper, Known, Outcome, RunCheck};
 use super::{World, ask, person};
 use crate::releases::ReleaseName;
 
-/// Until something is taken not to happen at all.
+/// The time after which something is taken not to happen at all.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const POLICY: &str = r#"

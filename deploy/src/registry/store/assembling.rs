@@ -1,4 +1,4 @@
-//! From what was sent to a blob that is verified.
+//! Turns what was sent into a blob that is verified.
 
 use bytes::Bytes;
 use futures_util::StreamExt;

@@ -1,4 +1,4 @@
-//! Bytes as they come, cut into pieces.
+//! Takes in bytes as they come, cut into pieces.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ const AT_ONCE: usize = 3;
 /// The body of a request.
 pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, BrokenOff>> + Send>>;
 
-/// Bytes that are arriving for all uploads of this process.
+/// Counts the bytes that are arriving for all uploads of this process.
 #[derive(Debug, Default)]
 pub struct Arriving(AtomicU64);
 
 /// How much of a body is taken.
 pub struct Room {
     pub arriving: Arc<Arriving>,
-    /// Bytes that all may have that arrive.
+    /// Bytes that may be arriving for all uploads together.
     pub all: u64,
-    /// Bytes of this one.
+    /// Bytes that may be arriving for this upload.
     pub own: u64,
     pub own_limit: u64,
 }

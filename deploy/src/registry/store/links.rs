@@ -27,7 +27,7 @@ impl Registry {
         read::<Link>(&record.value)?.content(digest)
     }
 
-    /// Bytes of a blob that is there, and stays for a lease.
+    /// The size in bytes of a blob that is there, and stays for a lease.
     pub async fn blob_size(
         &self,
         repository: &Repository,
@@ -48,7 +48,7 @@ impl Registry {
         }
     }
 
-    /// Bytes of what a digest names (`content`, see [`Registry::link`]) from `offset` on, at most `limit` of them.
+    /// Reads what a digest names (`content`, see [`Registry::link`]) from the byte `offset` on, at most `limit` bytes.
     pub async fn read_blob(
         &self,
         digest: &ContentDigest,

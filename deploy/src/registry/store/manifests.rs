@@ -215,7 +215,7 @@ impl Registry {
         Ok((put(key, unchanged(known.as_ref()), value), moves))
     }
 
-    /// Whether it is about something that is pinned, or something about it is.
+    /// Whether the manifest is about something that is pinned, or something about it is.
     async fn is_about_kept(&self, entry: &NewManifest<'_>) -> Result<bool, RegistryError> {
         let mut related: Vec<ContentDigest> = entry.stored.subject.iter().cloned().collect();
         related.extend(self.about(entry.repository, &entry.digest, REFERRERS_ASKED).await?);

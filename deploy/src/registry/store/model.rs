@@ -92,7 +92,7 @@ impl StoredManifest {
         self.manifests.dedup();
     }
 
-    /// Its bytes and the blobs that it needs.
+    /// Digests of the manifest's bytes and of the blobs that it needs.
     pub fn all_content(&self) -> Result<Vec<Digest>, RegistryError> {
         let blobs = self.blobs.iter().map(|name| blob_of_name(name));
         std::iter::once(self.content()).chain(blobs).collect()

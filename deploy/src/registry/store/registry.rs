@@ -23,7 +23,7 @@ pub struct RegistryParts {
     pub records: SharedRecords,
     pub pins: Pins,
     pub uploads: UploadLimits,
-    /// Bytes of one blob.
+    /// Bytes that one blob may have.
     pub max_blob_size: u64,
     /// What is not for pushes.
     pub owned: Vec<SharedOwned>,

@@ -31,7 +31,7 @@ pub struct Shown {
     digest: ContentDigest,
     stored: StoredManifest,
     referrer: Option<(ContentDigest, StoredReferrer)>,
-    /// What it names, but for manifests.
+    /// Blobs that the manifest names, without manifests.
     blobs: Vec<(ContentDigest, Digest)>,
 }
 
@@ -78,7 +78,7 @@ impl Shown {
         Ok(Self { digest: descriptor.digest.clone(), stored, referrer, blobs })
     }
 
-    /// How it is listed among what is about `subject`, if it is.
+    /// The entry as which the manifest is listed among what is about `subject`, if it is about that.
     pub fn about(&self, subject: &ContentDigest) -> Option<&Descriptor> {
         let (about, referrer) = self.referrer.as_ref()?;
         (about == subject).then_some(&referrer.entry)

@@ -27,7 +27,7 @@ impl Registry {
         self.write_or_busy(writes).await
     }
 
-    /// With the tags that name it.
+    /// Deletes a manifest with the tags that name it.
     pub async fn delete_manifest(
         &self,
         repository: &Repository,

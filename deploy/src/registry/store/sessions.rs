@@ -22,7 +22,7 @@ const ID: usize = 16;
 pub struct Ending<'a> {
     pub digest: &'a ContentDigest,
     pub span: Option<Span>,
-    /// Bytes of the part, where that is known.
+    /// Bytes that the part has, where that is known.
     pub length: Option<u64>,
     pub body: Body,
 }

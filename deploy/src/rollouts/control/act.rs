@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long splitting requests may take. A balancer ends it by limits of its own before; one that were cut in the middle would
 /// not put its former file back.
 const OF_SHIFT: Duration = Duration::from_secs(3_300);
-/// Before an effect that could not be carried out is tried again.
+/// Pauses before an effect that could not be carried out is tried again.
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 impl Driver {

@@ -16,13 +16,13 @@ pub struct Start {
     pub reason: String,
     /// A rollout that runs there is reverted first.
     pub supersede: bool,
-    /// Although it was reverted there.
+    /// Whether the release may be rolled out although it was reverted there.
     pub again: bool,
-    /// Only prove that its canary would be reverted.
+    /// Whether this is a drill, which only proves that its canary would be reverted.
     pub drill: bool,
-    /// Although a drill is overdue there.
+    /// Whether the release may be rolled out although a drill is overdue there.
     pub without_drill: bool,
-    /// What it returns to, where no rollout has ended well there yet.
+    /// The release that the rollout returns to, where no rollout has ended well there yet.
     pub previous: Option<ReleaseName>,
 }
 

@@ -16,7 +16,7 @@ pub type Found = Result<Vec<Option<Observation>>, PartError>;
 pub struct Asking {
     /// The targets that are asked about.
     pub ids: Vec<TargetId>,
-    /// Since when. What was told then or later may not be seen by it.
+    /// Since when the question is on its way. What was told then or later may not be seen by it.
     pub since: Millis,
     /// All targets are asked about, so that those count that were told nothing yet.
     pub all: bool,

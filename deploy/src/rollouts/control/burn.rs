@@ -9,7 +9,7 @@ use crate::rollouts::parts::{Asked, Cohorts, Measured, Query, Signals, Window};
 /// Pairs of windows of a budget.
 pub const MAX_WINDOWS: usize = 8;
 
-/// From which pace on a budget burns too fast, if it does in both windows.
+/// The pace from which on a budget burns too fast, if it does in both windows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BurnWindow {
     pub long: Duration,

@@ -14,7 +14,7 @@ use super::{Control, Standing, keys};
 
 /// How often they are counted.
 const EVERY: Duration = Duration::from_secs(60);
-/// At each so many counts it is looked which drills are overdue: that reads much, and is a matter of days.
+/// How many counts there are for each look at which drills are overdue: that reads much, and is a matter of days.
 const DRILLS_EVERY: u32 = 5;
 /// Places whose drills are looked after.
 const MAX_PLACES: usize = 200;

@@ -52,7 +52,7 @@ pub struct Shown {
     pub first: u64,
     pub judgements: Vec<Looked>,
     pub latest: Option<Looked>,
-    /// How it went, where it is a drill that has ended, and no other has since.
+    /// How the drill went, where the rollout is one that has ended, and no other has since.
     pub drill: Option<Drill>,
     pub targets: Arc<Vec<Target>>,
 }
@@ -67,7 +67,7 @@ impl Command {
         }
     }
 
-    /// What it means to a rollout as it is. Errors: why it means nothing, in words.
+    /// What the command means to a rollout as it is. Errors: why it means nothing, in words.
     fn input(self, state: &RolloutState, by: &By) -> Result<Input, String> {
         let said = format!("{}: {}", by.name, by.reason);
         if !state.is_forward() {
@@ -161,7 +161,7 @@ impl Control {
         self.show_with(id, MAX_LOOKS).await
     }
 
-    /// With so many of the judge's last answers, 1 to [`MAX_LOOKS`].
+    /// Shows a rollout with so many of the judge's last answers, 1 to [`MAX_LOOKS`].
     pub async fn show_with(&self, id: &str, looks: usize) -> Result<Shown, ControlError> {
         let looks = looks.clamp(1, MAX_LOOKS);
         let Open { rollout, state, .. } = self.open(id).await?;

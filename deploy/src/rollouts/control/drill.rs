@@ -21,9 +21,9 @@ pub struct Drill {
     pub rollout: String,
     pub release: String,
     pub at: Millis,
-    /// From when the canary was watched until it was decided to revert.
+    /// Milliseconds from when the canary was watched until it was decided to revert.
     pub fired: Option<Millis>,
-    /// From that decision until all of it ran the old version again.
+    /// Milliseconds from that decision until all targets ran the old version again.
     pub restored: Option<Millis>,
     pub budget: Millis,
     /// The judge reverted it, and all of that was within the budget.
@@ -47,7 +47,7 @@ pub struct DrillStanding {
     pub missed: Option<Missed>,
 }
 
-/// Only the first step, which is watched until the failure is found, or the time is up.
+/// The plan of a drill: only the first step, which is watched until the failure is found, or the time is up.
 pub fn shortened(mut spec: Spec, budget: Millis) -> Spec {
     spec.steps.truncate(1);
     // Putting the release there takes its own time.
@@ -116,7 +116,7 @@ impl Control {
         Ok((last, self.store.get(&keys::drill(place, "passed")).await?))
     }
 
-    /// How it stands with drills where this rollout is, by its declaration; `None`: there was none, and none is demanded.
+    /// The state of drills where this rollout is, by its declaration; `None`: there was none, and none is demanded.
     pub async fn drill_standing(
         &self,
         rollout: &Rollout,

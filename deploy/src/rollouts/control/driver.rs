@@ -21,7 +21,7 @@ use crate::rollouts::machine::{Effect, EffectId, Event, Input, Millis, Outcome, 
 use crate::rollouts::parts::{Observation, Standing, Target};
 use crate::rollouts::plan::{self, Declared};
 
-/// Between two rounds while anything is decided, while much happens or all is reverted, and after the end.
+/// The time between two rounds while anything is decided, while much happens or all is reverted, and after the end.
 const PACE: Duration = Duration::from_secs(1);
 const QUICK: Duration = Duration::from_millis(200);
 const SLOW: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ const JUMP: Millis = 5_000;
 /// What was last found out about a target.
 pub(super) type Known = HashMap<TargetId, Observation>;
 
-/// Whether it goes on, and when.
+/// Whether the driving goes on, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     In(Duration),
@@ -66,7 +66,7 @@ pub struct Driver {
 pub(super) struct Looking {
     pub task: JoinHandle<()>,
     pub answer: oneshot::Receiver<Looked>,
-    /// For which question to the judge; `None`: nobody had asked it when this began.
+    /// The question to the judge that the look is for; `None`: nobody had asked it when this began.
     pub judge: Option<EffectId>,
 }
 

@@ -19,7 +19,7 @@ use crate::rollouts::machine::Input;
 const MAX_PANICS: u32 = 5;
 /// A driver that went on for so long before it panicked does so for the first time.
 const CALM: Duration = Duration::from_secs(600);
-/// Before a rollout is driven anew.
+/// Pauses before a rollout is driven anew.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
 /// How often the pause is written while others write.
 const TRIES: usize = 20;

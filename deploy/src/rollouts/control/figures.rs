@@ -7,7 +7,7 @@ use super::kept::Rollout;
 use crate::deployments::{Deployments, Fours};
 use crate::rollouts::machine::{End, Event, Logged, Millis, RolloutState};
 
-/// Since the process began.
+/// Counts of rollouts since the process began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RolloutFigures {
     pub started: u64,
@@ -18,9 +18,11 @@ pub struct RolloutFigures {
     pub overtaken: u64,
     /// Drills that should have begun by themselves and did not.
     pub drills_missed: u64,
-    /// From the start until all targets had it and its soak was over, of all that succeeded.
+    /// Milliseconds from the start until all targets had the release and its soak was over, of all that succeeded
+    /// together.
     pub delivery: Millis,
-    /// From the decision to revert until all targets ran the old version again, of all that were rolled back.
+    /// Milliseconds from the decision to revert until all targets ran the old version again, of all that were rolled
+    /// back together.
     pub restore: Millis,
     /// What came to environments.
     pub deployments: Fours,
@@ -43,7 +45,7 @@ pub struct Phased {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {
-    /// By one of [`PHASES`]; those without a rollout are not there.
+    /// Rollouts that run, by one of [`PHASES`]; phases without a rollout are not there.
     pub running: BTreeMap<String, Phased>,
     /// Places where a drill is overdue, also if that holds up nothing.
     pub drills_overdue: u64,

@@ -19,11 +19,11 @@ pub const MAX_TARGETS: usize = 20_000;
 pub struct Fit {
     pub declared: Declared,
     pub plan: Plan,
-    /// In the order in which they get the release; of two sets the idle one comes first.
+    /// Targets in the order in which they get the release; of two sets the idle one comes first.
     pub targets: Vec<Target>,
     pub sets: Option<Sets>,
     pub version: ContentDigest,
-    /// When it was made.
+    /// When the release was made; `None`: that is not known.
     pub made: Option<Millis>,
 }
 

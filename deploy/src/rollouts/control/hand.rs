@@ -16,7 +16,7 @@ pub struct Hand {
     pub rollout: Arc<Rollout>,
     pub declared: Arc<Declared>,
     pub targets: Arc<Vec<Target>>,
-    /// Why it is reverted, in words.
+    /// Why the rollout is reverted, in words.
     pub why: String,
     /// How requests are to be split, where that is the effect.
     pub pools: Vec<Pool>,

@@ -11,7 +11,7 @@ use crate::rollouts::machine::Millis;
 use crate::rollouts::parts::{Cohorts, Measured};
 use crate::rollouts::plan::Judging;
 
-/// From so many crashes of one target on it is a crash loop.
+/// Crashes of one target from which on they are a crash loop.
 pub const CRASH_LOOP: u64 = 3;
 /// Points of a metric that are kept to be drawn.
 const DRAWN: usize = 120;
@@ -73,7 +73,7 @@ pub fn judged(
     }
 }
 
-/// Without signals only crashes and the health of targets decide.
+/// Decides without signals: only crashes and the health of targets count.
 fn without_signals(sight: &Sight) -> Decided {
     let crashes = Crashes { count: sight.crashes, limit: CRASH_LOOP };
     match crashes.breach() {
@@ -114,7 +114,8 @@ fn filled(mut case: Case, sight: &Sight, measured: Vec<Measured>, burns: Vec<Bur
     case
 }
 
-/// After the last step nothing is left to compare with: then limits decide, and every signal has to answer.
+/// Decides by a judgement. After the last step nothing is left to compare with: then limits decide, and every signal
+/// has to answer.
 fn decided(judgement: &Judgement, sight: &Sight) -> Decided {
     let (verdict, breach) = (judgement.verdict, judgement.breach);
     let reasons = judgement.reasons.clone();

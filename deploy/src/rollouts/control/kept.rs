@@ -17,7 +17,7 @@ pub struct Rollout {
     pub id: String,
     pub place: Place,
     pub release: ReleaseName,
-    /// What it returns to; `None`: nothing is known that was good there.
+    /// The release that the rollout returns to; `None`: nothing is known that was good there.
     pub previous: Option<Good>,
     pub spec: Arc<Spec>,
     /// Names of the steps.
@@ -71,7 +71,7 @@ pub struct Head {
     pub ended: bool,
     pub changed: usize,
     pub updated: Millis,
-    /// Since when it is in its phase, or paused; 0: nobody knows, because it was written before this was kept.
+    /// Since when the rollout is in its phase, or paused; 0: nobody knows, because it was written before this was kept.
     #[serde(default)]
     pub since: Millis,
 }

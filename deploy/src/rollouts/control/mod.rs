@@ -98,7 +98,7 @@ pub struct Parts {
 pub struct Control {
     store: Store,
     parts: Parts,
-    /// There may be something to do.
+    /// Wakes what drives rollouts: there may be something to do.
     wake: Notify,
     counters: Counters,
     /// The rollouts that run, as they were counted last.
@@ -110,7 +110,7 @@ pub struct Control {
     turn: RecordTurn,
 }
 
-/// After so long without a word of whoever drives another one does.
+/// The time without a word of whoever drives after which another one does.
 const LEASE: Duration = Duration::from_secs(8);
 
 impl Control {

@@ -28,7 +28,7 @@ pub struct Notice {
     pub text: String,
 }
 
-/// Why it is reverted, in words.
+/// Says in words why a rollout is reverted.
 pub fn in_words(why: &Why) -> String {
     match why {
         Why::Breach(what) => what.clone(),

@@ -89,7 +89,7 @@ impl Driver {
         Running::Version(version.into(), generation)
     }
 
-    /// Whether it says that it has given up what it was told last.
+    /// Whether the target says that it has given up what it was told last.
     fn gave_up(&self, id: TargetId, found: Option<&Observation>) -> bool {
         let (Some(found), Some(target)) = (found, self.open.state.targets.get(&id)) else {
             return false;

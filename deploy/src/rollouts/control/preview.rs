@@ -12,7 +12,7 @@ use crate::rollouts::plan::{self, Plan};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preview {
     pub plan: Plan,
-    /// In the order in which they get the release; of two sets those that serve come last.
+    /// Targets in the order in which they get the release; of two sets those that serve come last.
     pub targets: Vec<Target>,
     /// For each step the names of targets that are started anew with the old version, to be compared with.
     pub fresh: Vec<Vec<String>>,

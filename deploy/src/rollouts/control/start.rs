@@ -89,7 +89,7 @@ impl Control {
         Err(ControlError::Restless)
     }
 
-    /// This release is not rolled out there again, unless a person says so.
+    /// Sees to it that this release is not rolled out there again, unless a person says so.
     pub(super) async fn quarantine(
         &self,
         place: &Place,

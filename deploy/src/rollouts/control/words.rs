@@ -16,7 +16,7 @@ fn name(targets: &[Target], id: TargetId) -> &str {
     found.map_or("a target", |it| &it.name)
 }
 
-/// Why it is reverted, with the name of the target that is the reason.
+/// Says why a rollout is reverted, with the name of the target that is the reason.
 pub fn why(why: &Why, targets: &[Target]) -> String {
     match why {
         Why::Stuck(id) => {

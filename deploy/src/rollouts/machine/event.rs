@@ -14,7 +14,7 @@ pub enum Why {
     Deadline,
     /// Targets that answer do not get to run what they were told.
     Stuck(TargetId),
-    /// More targets have gone silent than may.
+    /// More targets have gone silent than may: so many.
     Lost(usize),
     /// The deploy lock ran out and is somebody else's.
     LockLost,
@@ -36,7 +36,7 @@ pub enum End {
     Succeeded,
     /// All targets that were touched have the old one again.
     RolledBack,
-    /// Not all of them, or there was nothing to return to: a person was called.
+    /// Not all targets returned, or there was nothing to return to: a person was called.
     RollbackFailed,
     /// The new version is not verified, and came to no target.
     Rejected,
@@ -57,7 +57,7 @@ pub enum Event {
     /// The rollout waits for a person before this step.
     GateBegan(usize),
     StepBegan(usize),
-    /// These are told together: of a step, or of those that return.
+    /// These targets are told together: of a step, or of those that return.
     WaveBegan(Vec<TargetId>),
     /// So many targets are down already that no other may be.
     Crowded(usize),

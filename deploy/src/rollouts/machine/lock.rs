@@ -10,7 +10,7 @@ use super::spec::Millis;
 pub struct Lock {
     pub owner: String,
     pub reason: String,
-    /// When it ends unless it is renewed.
+    /// When the lock ends unless it is renewed.
     pub expires: Millis,
     pub token: u64,
 }

@@ -34,7 +34,7 @@ pub struct Desired {
 pub enum Running {
     /// The target does not answer.
     Silent,
-    /// What it was seen to run, and the newest generation it was told.
+    /// The version that the target was seen to run, and the newest generation it was told.
     Version(Version, Generation),
 }
 
@@ -56,7 +56,7 @@ pub struct StepSpec {
 /// How long and how often something is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Within it a target has to run what it was told, or is told again.
+    /// Milliseconds within which a target has to run what it was told, or is told again.
     pub settle: Millis,
     /// How often a target is told before it is given up.
     pub tries: u32,
@@ -64,9 +64,9 @@ pub struct Limits {
     pub lost: usize,
     /// How often a step is baked once more because the judge cannot decide; then it is paused.
     pub extensions: u32,
-    /// After which a person is called because reverting does not come to an end.
+    /// Milliseconds after which a person is called because reverting does not come to an end.
     pub rollback: Millis,
-    /// Between two attempts to get the deploy lock.
+    /// Milliseconds between two attempts to get the deploy lock.
     pub lock_retry: Millis,
 }
 
@@ -75,7 +75,7 @@ pub struct Spec {
     /// The last release that finished its soak; `None`: there is nothing to return to.
     pub old: Option<Version>,
     pub new: Version,
-    /// There is at least one.
+    /// The steps of the rollout, of which there is at least one.
     pub steps: Vec<StepSpec>,
     pub soak: Millis,
     pub deadline: Millis,

@@ -12,9 +12,9 @@ use crate::judge::{Looks, Verdict};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Verifying,
-    /// For the deploy lock.
+    /// The rollout waits for the deploy lock.
     Waiting,
-    /// For a person, before this step.
+    /// The rollout waits for a person, before this step.
     Gate(usize),
     Applying(usize),
     Baking(usize),

@@ -7,7 +7,7 @@ use super::spec::{Desired, Millis, Running};
 pub struct Target {
     pub desired: Desired,
     pub running: Option<Running>,
-    /// When it was told last, and how often since what it is to run changed.
+    /// When the target was told last, and (`tries`) how often since what it is to run changed.
     pub asked: Millis,
     pub tries: u32,
     pub given_up: bool,
@@ -17,7 +17,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Whether it was seen to run what it was told, after it was told.
+    /// Whether the target was seen to run what it was told, after it was told.
     pub fn is_settled(&self) -> bool {
         let Desired { version, generation } = &self.desired;
         matches!(&self.running, Some(Running::Version(running, told)) if running == version && told == generation)

@@ -11,7 +11,7 @@ use crate::releases::ReleaseName;
 pub enum Standing {
     /// The release may not be rolled out there: why, in words.
     Refused(String),
-    /// Not now: a freeze or a hold, in words.
+    /// The release may not be rolled out now: a freeze or a hold, in words.
     Frozen(ContentDigest, String),
     /// Nobody has rejected it, and nothing holds it up. What it has to show is not looked at: see [`Releases::verify`].
     Free(ContentDigest),
@@ -35,7 +35,7 @@ pub trait Releases: Send + Sync + 'static {
         stands: bool,
     ) -> Result<Result<ContentDigest, String>, PartError>;
 
-    /// When it was made, in Unix milliseconds; `None`: nobody knows it.
+    /// When the release was made, in Unix milliseconds; `None`: nobody knows it.
     async fn made(&self, release: &ReleaseName) -> Result<Option<u64>, PartError>;
 
     /// A rollout was reverted because of this release: where it stands in the environment, that returns to what stood

@@ -68,18 +68,18 @@ pub struct Observation {
     /// The newest generation that it has carried out or refused to carry out.
     pub generation: Generation,
     pub health: Health,
-    /// When it was last heard of, in Unix milliseconds.
+    /// When the target was last heard of, in Unix milliseconds.
     pub seen: Millis,
     /// How often what runs has ended by itself since this version was started.
     pub crashes: u64,
-    /// Why it did not carry out what it was told, in words.
+    /// Why the target did not carry out what it was told, in words; `None`: it did, or goes on.
     pub failed: Option<String>,
 }
 
 /// Drives targets. Nothing here waits for a target to have done something.
 #[async_trait]
 pub trait Targets: Send + Sync + 'static {
-    /// By their names in ascending order, at most [`MAX_TARGETS`].
+    /// Targets by their names in ascending order, at most [`MAX_TARGETS`].
     async fn list(&self, selector: &Selector) -> Result<Vec<Target>, PartError>;
 
     /// Tells one target. `Err`: it is not known whether it was told; it is told again.

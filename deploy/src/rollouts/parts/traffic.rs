@@ -48,7 +48,7 @@ pub struct Split {
 pub enum Applied {
     /// New requests are split so.
     Now,
-    /// This newer generation was set.
+    /// This newer generation was set already.
     Stale(Generation),
 }
 

@@ -86,7 +86,7 @@ pub struct Declared {
     pub targets: Targets,
     /// How long everything is watched after the last step.
     pub soak: Duration,
-    /// After which the whole rollout is given up and reverted.
+    /// The time after which the whole rollout is given up and reverted.
     pub deadline: Duration,
     pub driving: Driving,
     pub judging: Judging,

@@ -57,7 +57,7 @@ impl DrillSchedule {
         self.recurrence.next(moment(after)?).map(millis)
     }
 
-    /// Whether it is too late for one to begin.
+    /// Whether it is too late to begin the drill that was due at `at`.
     pub fn is_late(&self, at: Millis, now: Millis) -> bool {
         let late = u64::try_from(self.late.as_millis()).unwrap_or(u64::MAX);
         now > at.saturating_add(late)

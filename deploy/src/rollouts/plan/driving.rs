@@ -42,7 +42,7 @@ pub struct Driving {
     pub limits: Limits,
     /// How old the last drill that passed may be; `None`: none is needed.
     pub drill_every: Option<Duration>,
-    /// Within which a drill has to be reverted.
+    /// The time within which a drill has to be reverted.
     pub drill_budget: Duration,
 }
 

@@ -13,7 +13,7 @@ pub struct PlannedStep {
     pub targets: usize,
     /// How many of these get it in this step.
     pub added: usize,
-    /// Their names, where these are known.
+    /// Names of these targets, where they are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
     /// Percent of the requests that the new version gets; `None`: whatever its targets get.
@@ -22,7 +22,7 @@ pub struct PlannedStep {
     pub compared: usize,
     /// How many of the old version are started anew in this step, to be compared with.
     pub fresh: usize,
-    /// In how many waves its targets are told at least; 0: it tells none.
+    /// How many waves it takes at least to tell the targets of the step; 0: it tells none.
     pub waves: usize,
     pub gate: bool,
     pub begins_s: u64,
@@ -43,7 +43,7 @@ pub struct Plan {
     /// The targets stand beside those that serve, and get their requests.
     pub beside: bool,
     pub soak_s: u64,
-    /// From the first step to the end of the soak, without what gates and installing take.
+    /// Seconds from the first step to the end of the soak, without what gates and installing take.
     pub least_s: u64,
     pub deadline_s: u64,
     /// What its owner should know, in words.
@@ -185,7 +185,7 @@ fn share_of(all: usize, share: f64, rounding: Rounding) -> (usize, Option<String
     (count, note)
 }
 
-/// To two decimals at most.
+/// The value to two decimals at most.
 fn short(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }

@@ -25,11 +25,11 @@ const MAX_EVENTS: f64 = 4.5e15;
 
 pub struct Prometheus {
     pub client: Client,
-    /// Ends with a slash.
+    /// The base URL, which ends with a slash.
     pub url: Url,
     /// The longest time that all queries of one metric may take.
     pub timeout: Duration,
-    /// Has what is sent as a bearer token; read again each time.
+    /// The file with what is sent as a bearer token; read again each time. `None`: nothing is sent.
     pub token_file: Option<PathBuf>,
     pub at_once: Semaphore,
 }

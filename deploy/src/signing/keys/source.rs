@@ -19,7 +19,7 @@ pub enum KeySource {
 
 /// What a key is read from. A command passes the machine's, a test its own.
 pub trait Secrets {
-    /// At most `limit` bytes; more is an error.
+    /// The content of a file of at most `limit` bytes; more is an error.
     fn file(&self, path: &std::path::Path, limit: u64) -> io::Result<String>;
     fn variable(&self, name: &str) -> Option<String>;
 }

@@ -9,9 +9,9 @@ use super::peers::Peers;
 use crate::rollouts::machine::Millis;
 use crate::swarm::bits::Bits;
 
-/// Between two questions to the tracker at least, when something is to be told.
+/// The shortest time between two questions to the tracker, when something is to be told.
 pub const ANNOUNCE_GAP: Millis = 50;
-/// After a tracker that did not answer.
+/// The pause after a tracker that did not answer.
 const ANNOUNCE_AGAIN: Millis = 2_000;
 /// What one piece is thought to take before one has come, and how long it is waited for then.
 const FIRST_PACE: Millis = 1_000;
@@ -41,7 +41,7 @@ pub const STUCK_PIECES: usize = 8;
 /// A granted piece that so many peers have is not fetched from the origin: another frontend granted it, or this one before it began
 /// anew. One alone may lie.
 const SPREAD: u16 = 2;
-/// After the origin did not answer.
+/// The pause after the origin did not answer.
 const ORIGIN_AGAIN: Millis = 1_000;
 
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +59,7 @@ pub struct Downloader {
     pub(super) flying: Bits,
     pub(super) flights: Vec<Flight>,
     pub(super) peers: Peers,
-    /// Bytes of each piece.
+    /// The size of each piece in bytes.
     pub(super) sizes: Arc<[u32]>,
     pub(super) average_size: u64,
     /// May be fetched from the origin.
@@ -71,7 +71,7 @@ pub struct Downloader {
     pub(super) pace: Millis,
     /// When a piece came, or something was done about that none did.
     pub(super) progress: Millis,
-    /// For so many pieces the origin is asked then.
+    /// How many pieces the origin is then asked for without a grant.
     pub(super) help: usize,
     pub(super) is_announcing: bool,
     pub(super) announced: Millis,

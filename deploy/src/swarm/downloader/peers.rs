@@ -19,7 +19,7 @@ pub struct Peer {
     pub has: Option<Bits>,
     /// The question what it has is open.
     pub is_asked: bool,
-    /// When it said what it has.
+    /// When the peer said what it has.
     pub told: Millis,
     /// Until when the peer is left alone, since it serves as many as it may.
     pub busy_until: Millis,
@@ -34,7 +34,7 @@ impl Peer {
         self.has.as_ref().is_some_and(|it| it.get(piece))
     }
 
-    /// Whether it can be asked for one more piece.
+    /// Whether the peer can be asked for one more piece.
     pub fn is_free(&self, most: usize, now: Millis) -> bool {
         self.load < most && self.busy_until <= now
     }
@@ -48,9 +48,9 @@ impl Peer {
 #[derive(Default)]
 pub struct Peers {
     pub list: Vec<Peer>,
-    /// For each piece, how many of them have it.
+    /// How many peers have each piece.
     spread: Vec<u16>,
-    /// Until when a peer is not taken again.
+    /// The time until which each of these peers is not taken again.
     shunned: HashMap<PeerId, Millis>,
 }
 

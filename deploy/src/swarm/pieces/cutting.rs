@@ -42,7 +42,7 @@ pub enum CuttingError {
 pub struct Cutting {
     blobs: SharedBlobStore,
     known: Arc<Mutex<LruCache<Digest, Known>>>,
-    /// By the digest of what they are of.
+    /// Lists of pieces, by the digest of what they are of.
     lists: Arc<Mutex<LruCache<ContentDigest, Written>>>,
     turns: Arc<Semaphore>,
 }

@@ -49,7 +49,7 @@ pub struct BlobPieces {
 pub struct Place {
     /// The index of the blob in the list.
     pub blob: usize,
-    /// Bytes of the blob before it.
+    /// Bytes of the blob before the piece.
     pub offset: u64,
     pub piece: Piece,
 }
@@ -120,7 +120,7 @@ impl PieceList {
         &self.places
     }
 
-    /// Whether it is of exactly these blobs.
+    /// Checks that the list is of exactly these blobs.
     pub fn check_blobs(&self, blobs: &[(ContentDigest, u64)]) -> Result<(), ListProblem> {
         let own = self.blobs.iter().map(|it| (&it.digest, it.size));
         match own.eq(blobs.iter().map(|(digest, size)| (digest, *size))) {

@@ -14,9 +14,9 @@ use crate::rollouts::machine::Millis;
 
 /// The time that a message takes there and back.
 const ROUND_TRIP: Millis = 2;
-/// Until it is seen that nobody answers.
+/// The time until it is seen that nobody answers.
 const UNANSWERED: Millis = 1_000;
-/// Between a host that vanishes and the one in its place.
+/// The time between a host that vanishes and the one in its place.
 const AWAY: Millis = 5_000;
 /// Pieces that a host sends, or is to send next.
 const UPLOADS: usize = 3;
@@ -81,7 +81,7 @@ struct Host {
     done: Option<Millis>,
     have: Bits,
     uploads: usize,
-    /// Until when it sends, and receives, what it is to.
+    /// Until when the host sends, and receives, what it is to.
     sends: Millis,
     receives: Millis,
     tick: Millis,
@@ -124,7 +124,7 @@ pub struct Network {
     origin: Millis,
     now: Millis,
     due: BinaryHeap<Due>,
-    /// By the number of the event.
+    /// What happens, by the number of the event.
     events: Vec<Option<What>>,
     free: Vec<usize>,
     order: u64,

@@ -22,7 +22,7 @@ pub struct Known<P> {
     /// Pieces that it has.
     pub has: u32,
     pub heard: Millis,
-    /// How it is reached.
+    /// The address and the rest by which the peer is reached.
     pub peer: P,
 }
 

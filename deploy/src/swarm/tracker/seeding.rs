@@ -34,7 +34,7 @@ pub struct Seeding {
     lost: Vec<u32>,
     /// When a piece was granted last.
     granted: HashMap<u32, Millis>,
-    /// What it takes until a granted piece is there, smoothed; 0: none has come.
+    /// The time that it takes until a granted piece is there, smoothed; 0: none has come.
     pace: Millis,
 }
 

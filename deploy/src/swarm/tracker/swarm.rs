@@ -6,7 +6,7 @@ use super::sample::{Crowd, Known};
 use super::seeding::Seeding;
 use crate::rollouts::machine::Millis;
 
-/// Between two questions of an agent that fetches, and of one that has all.
+/// The times between two questions of an agent that fetches, and of one that has all.
 const ASK_EVERY: Millis = 2_000;
 const SEED_EVERY: Millis = 20_000;
 /// Questions in a millisecond: where more agents fetch, each asks less often.
@@ -29,7 +29,7 @@ pub struct Ask<'a, P> {
     pub seeded: &'a [u32],
     /// Pieces that it finds nowhere.
     pub starving: &'a [u32],
-    /// How it is reached; `None`: it gives nothing.
+    /// The address and the rest by which the agent is reached; `None`: it gives nothing.
     pub peer: Option<&'a P>,
 }
 

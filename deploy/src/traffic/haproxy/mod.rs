@@ -24,7 +24,7 @@ const MAX_COMMANDS: usize = 8 << 10;
 pub struct HaProxy {
     /// `None`: servers never change, only their weights.
     pub reload: Option<Program>,
-    /// Its `stats socket`, of level admin.
+    /// The path of HAProxy's `stats socket`, of level admin.
     pub socket: PathBuf,
     /// Words for each server.
     pub server_options: String,

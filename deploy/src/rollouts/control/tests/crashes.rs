@@ -1,4 +1,5 @@
-//! Between any two writes whoever drives is killed, before the write is done or after it, and another goes on.
+//! Tests in which whoever drives is killed between any two writes, before the write is done or after it, and another
+//! goes on.
 
 use std::sync::atomic::Ordering;
 

@@ -26,7 +26,7 @@ pub struct Faulty {
     pub fails: Mutex<Option<(usize, bool)>>,
     /// Records of logs that were read.
     pub reads: AtomicUsize,
-    /// Others go on between a read and what follows from it.
+    /// Whether others go on between a read and what follows from it.
     pub slow: AtomicBool,
     /// Whoever lists the rollouts that run panics.
     pub breaks: AtomicBool,
@@ -91,7 +91,7 @@ pub struct Fake {
 #[derive(Default)]
 pub struct Fleet {
     pub targets: Mutex<BTreeMap<String, Fake>>,
-    /// Has to be free before anybody is told how targets are.
+    /// A lock that has to be free before anybody is told how targets are.
     pub gate: tokio::sync::Mutex<()>,
 }
 
@@ -270,7 +270,7 @@ impl Rig {
         Self::floored(&[])
     }
 
-    /// With so many targets that stay up in an environment.
+    /// A rig with so many targets that stay up in each environment.
     pub fn floored(floors: &[(&str, usize)]) -> Self {
         let inner = Arc::new(MemoryRecords::default());
         let records = Arc::new(Faulty {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::world::{CALM, LOCK_TIME, To, World};
 use crate::rollouts::machine::{EffectId, Event, Input, Logged, Millis, RolloutState, decide};
 
-/// After which an effect that nobody answered is sent again.
+/// Milliseconds after which an effect that nobody answered is sent again.
 const RESEND: Millis = 20_000;
 
 pub struct Controller {

@@ -10,7 +10,7 @@ use crate::rollouts::machine::{
 };
 
 const TICK: Millis = 5_000;
-/// By then every run has ended, and everything was put right.
+/// The time by which every run has ended, and everything was put right.
 const OVER: Millis = 150 * 60_000;
 
 fn spec(random: &mut fastrand::Rng) -> Arc<Spec> {

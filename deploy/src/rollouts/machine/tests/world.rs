@@ -12,7 +12,7 @@ use crate::rollouts::machine::{
 
 pub const LOCK_TIME: Millis = 3_600_000;
 pub const LEASE_TIME: Millis = 30_000;
-/// After it, everything behaves.
+/// The time after which everything behaves.
 pub const CALM: Millis = 40 * 60_000;
 
 pub struct Fake {
@@ -21,7 +21,7 @@ pub struct Fake {
     pub away_until: Millis,
     /// How many orders it will confirm without obeying.
     pub lies: u32,
-    /// When it falls back to what it ran before.
+    /// When the target falls back to what it ran before.
     pub falls_back: Option<Millis>,
     before: Version,
     seen: HashSet<EffectId>,
