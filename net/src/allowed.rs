@@ -45,7 +45,7 @@ impl Allowed {
         Ok(Self { prefixes: given.map(str::parse).collect::<Result<_, _>>()? })
     }
 
-    /// Nothing may be fetched.
+    /// Whether nothing may be fetched.
     pub fn is_empty(&self) -> bool {
         self.prefixes.is_empty()
     }

@@ -23,7 +23,7 @@ pub fn is_refusal(status: &Status) -> bool {
     matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
 }
 
-/// Nothing says that the server is there.
+/// Whether nothing in the status says that the server is there.
 pub fn is_unheard(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
 }

@@ -30,7 +30,7 @@ impl Said {
         said.to_string().into_bytes()
     }
 
-    /// Nothing where it is of another form.
+    /// Reads the value of a record; `None` where it is of another form.
     fn decode(value: &[u8]) -> Option<Self> {
         let said: Value = serde_json::from_slice(value).ok()?;
         let millis = said.get("millis")?.as_u64()?;
@@ -81,7 +81,7 @@ pub enum Next {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Known {
     Nothing,
-    /// Nobody has it; the record has this version, or is not there.
+    /// No process has the lease; the record has this version, or is not there.
     Free {
         version: Option<u64>,
         epoch: u64,
@@ -177,7 +177,7 @@ impl Lease {
         self.known = Known::Own { version, epoch: claim.epoch, until };
     }
 
-    /// Somebody else has written.
+    /// Notes that somebody else has written the record.
     pub fn lost(&mut self) {
         self.known = Known::Nothing;
     }

@@ -118,16 +118,16 @@ enum Act {
     Ask(usize),
     Arrive(usize),
     Hear(usize),
-    /// All three at once.
+    /// The process asks, its call arrives and it hears the answer, all at once.
     Call(usize),
-    /// Nothing is heard of its call, which may arrive later.
+    /// Nothing is heard of the process's call, which may arrive later.
     Lose(usize),
     /// A call of which nobody hears arrives.
     Stray(usize),
     GiveUp(usize),
     /// The process is killed, and another one comes in its place.
     Restart(usize),
-    /// Somebody writes what nobody can read.
+    /// Somebody writes a record that nobody can read.
     Damage,
 }
 
@@ -159,9 +159,9 @@ struct World {
     processes: Vec<Process>,
     strays: Vec<Call>,
     names: usize,
-    /// Who had it last, under which epoch.
+    /// The process that had the lease last, and under which epoch.
     last: Option<(usize, u64)>,
-    /// How often it came to another one.
+    /// How often the lease came to another process.
     taken: usize,
 }
 
@@ -208,7 +208,7 @@ impl World {
         }
     }
 
-    /// Who has it, each with the epoch.
+    /// Processes that have the lease, each with its epoch.
     fn holders(&self) -> Vec<(usize, u64)> {
         let holds = |it: &Process| Some((it.name, it.lease.holds(it.clock(self.now))?));
         self.processes.iter().filter_map(holds).collect()

@@ -101,7 +101,7 @@ impl<S: Slot> Turn<S> {
         self.lease.lock().await.lost();
     }
 
-    /// Lets whoever asks next have it. It costs nothing where this process does not have it.
+    /// Gives up the lease, so that whoever asks next has it. It costs nothing where this process does not have it.
     pub async fn give_up(&self) -> Result<(), S::Error> {
         let mut lease = self.lease.lock().await;
         let Some(claim) = lease.give_up() else { return Ok(()) };
