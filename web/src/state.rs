@@ -82,7 +82,7 @@ pub struct WebState {
     /// The quarantine, and answers of gates.
     pub verdicts: Verdicts,
     pub releases: Catalog,
-    /// Removes those that nothing keeps.
+    /// Removes releases that nothing keeps.
     pub collector: Collector,
     /// Signed checkpoints of the audit log.
     pub checkpoints: Checkpoints,

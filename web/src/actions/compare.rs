@@ -17,7 +17,7 @@ pub const MAX_DIFFERENCES: usize = 60;
 const MAX_DIRECTORIES: usize = 400;
 /// Changed files of which the lines are shown.
 const MAX_TEXTS: usize = 8;
-/// Largest of them in bytes.
+/// Bytes of the largest file of which the lines are compared.
 const MAX_COMPARED: u64 = 256 << 10;
 /// Lines that are shown of each changed file.
 const MAX_LINES: usize = 200;

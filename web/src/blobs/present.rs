@@ -30,7 +30,7 @@ impl Present {
         self.0.get(name)
     }
 
-    /// A link to it; the words alone where it is gone.
+    /// A link to the blob; the words alone where it is gone.
     pub fn link(&self, name: &BlobName, words: &str, file: &str) -> Markup {
         html! {
             @match self.0.get(name) {

@@ -25,7 +25,7 @@ pub struct Search {
     /// The beginning of a commit's hash.
     #[serde(default)]
     pub commit: String,
-    /// The whole of it: `test`.
+    /// The command of the builds that are listed, as a whole: `test`; empty: any.
     #[serde(default)]
     pub command: String,
     /// Part of a pattern that was asked for, or of what failed first.

@@ -108,7 +108,7 @@ pub struct Difference {
     /// `input`, `argument`, `environment variable`, `platform property`, `declared output`,
     /// `setting`.
     pub kind: Cow<'static, str>,
-    /// What became of it: `changed`, `added` or `removed`.
+    /// Whether the thing was `changed`, `added` or `removed`.
     pub change: Cow<'static, str>,
     /// Empty for arguments and declared outputs.
     pub name: String,

@@ -99,12 +99,12 @@ pub struct Judged {
     pub failed_at: i64,
     /// What the failure turned out to be so far: `flaky`, `broken` or `undecided`.
     pub verdict: Cow<'static, str>,
-    /// The probability that it fails always.
+    /// The probability that the test fails always.
     pub broken: f64,
     /// Failures in a row with equal inputs, and passes since the first of them.
     pub straight: u32,
     pub passes: u32,
-    /// Shadow runs that it has cost.
+    /// Shadow runs that the failure has cost so far.
     pub shadow_runs: u32,
     /// Whether the verdict is final, so that nothing more will be tried.
     pub is_settled: bool,

@@ -101,7 +101,7 @@ pub struct PastPromotion {
     /// The release that stood there before; null: none did.
     pub before: Option<String>,
     pub approved_by: Vec<String>,
-    /// Everything that was asked; of a rollback nothing is.
+    /// What each gate found; empty for a rollback, of which nothing is asked.
     pub reasons: Vec<GateReason>,
 }
 

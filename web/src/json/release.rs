@@ -131,7 +131,7 @@ pub struct ReleaseFate {
     pub name: String,
     pub digest: String,
     pub goes: bool,
-    /// Every reason for which it stays.
+    /// Every reason for which the release stays; empty: it goes.
     pub stays: Vec<String>,
     /// Bytes that go with the release. Where several that go share some, the first counts them.
     pub frees: u64,
@@ -173,7 +173,7 @@ pub struct Release {
     pub rejected: Option<ReleaseRejected>,
     /// Manifests about the release: what was signed, and the list of its closure.
     pub attestations: Vec<ReleaseBlob>,
-    /// Everything that it is made of.
+    /// Every blob that the release is made of.
     pub content: Vec<ReleaseBlob>,
 }
 

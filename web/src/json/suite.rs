@@ -195,7 +195,7 @@ pub struct TestFigures {
     pub by_day: Vec<TestDay>,
     /// The newest ones, at most 100: what follows is of them.
     pub invocations: u64,
-    /// No test failed in all its attempts.
+    /// How many of these invocations had no test that failed in all its attempts.
     pub well_invocations: u64,
     /// The share of the well ones that would have been red without retries.
     pub false_red_observed: Option<f64>,

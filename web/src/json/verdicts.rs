@@ -79,7 +79,7 @@ pub struct Gate {
     /// Whether build events or the client say how the invocation ended, or are about to. Where nobody has, nobody will
     /// after some seconds.
     pub told: bool,
-    /// Why the invocation did not complete.
+    /// Why the invocation did not complete; null: it did.
     pub incomplete: Option<String>,
     pub failures: Vec<GateFailure>,
 }
@@ -97,7 +97,7 @@ pub struct GateFailure {
     /// Failures with equal inputs since the last pass, and passes since the first of them.
     pub straight: u32,
     pub passes: u32,
-    /// The probability that it fails always; nothing where nobody has looked.
+    /// The probability that the test fails always; null where nobody has looked.
     pub broken: Option<f64>,
     pub quarantine: Option<QuarantineEntry>,
 }

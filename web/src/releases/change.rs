@@ -129,7 +129,7 @@ async fn reject_everywhere(
     Ok(())
 }
 
-/// Who it is, if they may.
+/// The name of the caller. Errors: they may not release in the instance.
 fn may(state: &WebState, caller: &Caller, instance: &str) -> Result<String, WebError> {
     caller.may_release(&*state.access, instance)?;
     Ok(account_of(&*state.access, &caller.0).to_string())

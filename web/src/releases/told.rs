@@ -15,7 +15,7 @@ const DEFAULT: &str = "default";
 /// What is said of a target.
 #[derive(Default)]
 pub struct Told {
-    /// Nothing where nothing is said of the target.
+    /// Files that build events name as outputs of the target; `None` where they say nothing of it.
     pub files: Option<Vec<ToldFile>>,
     pub revision: ToldRevision,
 }

@@ -18,7 +18,7 @@ use crate::releases::api::name;
 use crate::state::WebState;
 use crate::verdicts::{Caller, body};
 
-/// Who it is, if they may release in the instance.
+/// The name of the caller. Errors: they may not release in the instance that promotes.
 fn may(state: &WebState, caller: &Caller) -> Result<String, WebError> {
     caller.may_release(&*state.access, &instance(state))?;
     Ok(account_of(&*state.access, &caller.0).to_string())

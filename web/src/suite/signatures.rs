@@ -10,7 +10,7 @@ const MAX_CASES: usize = 8;
 /// Failures that look alike.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Group<'a> {
-    /// Nothing where there was no text to go by.
+    /// What the failures of the group share; `None` where there was no text to go by.
     pub signature: Option<String>,
     /// The beginning of the newest one's text.
     pub excerpt: &'a str,

@@ -28,7 +28,7 @@ impl Caller {
         access.check(&self.0, Right::Read, instance).map_err(|it| refused(it, READS))
     }
 
-    /// Whoever may have tests run may hand them out.
+    /// Errors: the caller may not have tests run in the instance, and so not hand them out.
     pub fn may_run(&self, access: &dyn Authorizer, instance: &str) -> Result<(), WebError> {
         access.check(&self.0, Right::WriteBlobs, instance).map_err(|it| refused(it, RUNS))
     }
@@ -43,7 +43,7 @@ impl Caller {
 }
 
 impl Caller {
-    /// Whether they may have commands run.
+    /// Errors: the caller may not have commands run in the instance.
     pub fn may_execute(&self, access: &dyn Authorizer, instance: &str) -> Result<(), WebError> {
         access.check(&self.0, Right::Execute, instance).map_err(|it| refused(it, EXECUTES))
     }

@@ -48,7 +48,7 @@ pub struct Cause {
 pub struct Misses {
     /// Actions that ran: first those that the earlier build had as well, in each part the longest first.
     pub listed: Vec<Miss>,
-    /// All that ran, as far as was looked.
+    /// How many actions ran, as far as was looked.
     pub executed: u64,
     /// How many of the actions that ran the earlier build had as well.
     pub known: u64,

@@ -41,7 +41,7 @@ pub struct Side {
 pub struct Compared {
     pub before: Side,
     pub after: Side,
-    /// Nothing where one of them told nothing.
+    /// What differs in what the builds told; `None` where one of them told nothing.
     pub told: Option<BuildDifference>,
     pub misses: Misses,
 }

@@ -42,7 +42,7 @@ impl Told {
     }
 }
 
-/// Nothing for a build without a stream.
+/// Loads what a build told; `None` for one without a stream.
 pub async fn load(state: &WebState, invocation: &str) -> Result<Option<Told>, WebError> {
     let Some(noted) = state.tests.streams.build(invocation).await? else { return Ok(None) };
     let view = state.kept.view(&state.tests.streams, &noted.summary.stream).await?;

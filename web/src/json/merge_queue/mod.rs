@@ -72,7 +72,7 @@ pub struct MergeChange {
     pub standing: String,
     /// What the change waits for, in words.
     pub why: String,
-    /// Changes before it; null: it is held.
+    /// How many changes are before this one; null: it is held.
     pub before: Option<usize>,
     /// Numbers of the runs that the change is in.
     pub runs: Vec<u64>,
@@ -226,7 +226,7 @@ pub struct MergeSay {
     /// The priority from 0 to 9, 5 where it is absent; for `add`.
     #[serde(default)]
     pub priority: Option<u8>,
-    /// Why the queue pauses; of `pause` alone.
+    /// Why the queue pauses; for `pause`.
     #[serde(default)]
     pub reason: Option<String>,
 }
