@@ -89,7 +89,7 @@ pub enum NotATest {
     Coverage,
     /// The action lists cases, and runs none.
     Listing,
-    /// Nobody waited for it to end.
+    /// Nobody waited for the execution to end.
     Cancelled,
     /// The action is one part of a run of a test; the whole of it is an execution of its own.
     Part,
@@ -142,7 +142,7 @@ pub fn derive(it: &Execution<'_>) -> Result<Attempt, NotATest> {
     })
 }
 
-/// Whether its log is worth keeping.
+/// Whether the log of an attempt with this outcome is worth keeping.
 pub(super) fn is_failure(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Failed | Outcome::TimedOut)
 }

@@ -39,7 +39,7 @@ impl Known {
         self.0
     }
 
-    /// Nothing for bits that mean nothing.
+    /// What these bits stand for; `None` for bits that mean nothing.
     pub fn from_bits(bits: u8) -> Option<Self> {
         (bits != 0 && bits & !Self::ALL == 0).then_some(Self(bits))
     }

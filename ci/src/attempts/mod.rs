@@ -74,7 +74,7 @@ pub struct CaseRun {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     pub test: TestKey,
-    /// What the client calls its build; of an import what the import is called.
+    /// What the client calls its build; for an import, what the import is called.
     pub invocation: String,
     pub slot: Slot,
     /// How many shards there are; 0 where that is not known, 1 where the test is not sharded.

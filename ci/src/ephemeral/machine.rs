@@ -43,7 +43,7 @@ pub struct Preview {
     pub kind: String,
     pub instance: String,
     pub pipeline: String,
-    /// The run that it is for; empty: it was found, and nobody knows.
+    /// The id of the run that the environment is for; empty: it was found, and nobody knows.
     pub run: String,
     pub by: String,
     pub made: Time,
@@ -63,7 +63,7 @@ pub struct Preview {
     /// Why the environment goes, or what failed last.
     #[serde(default)]
     pub why: String,
-    /// When its phase changed.
+    /// When the phase of the environment changed.
     pub changed: Time,
 }
 
@@ -130,7 +130,7 @@ impl Preview {
         }
     }
 
-    /// Whoever brought it up does so no more.
+    /// Notes that `holder` works on the environment no more.
     pub fn release(&mut self, holder: &str) {
         if self.claim.as_ref().is_some_and(|it| it.holder == holder) {
             self.claim = None;
@@ -180,7 +180,7 @@ impl Preview {
         Ok(())
     }
 
-    /// Nothing of it is left.
+    /// Notes that nothing of the environment is left. Errors: `holder` is too late.
     pub fn went(&mut self, holder: &str, now: Time) -> Result<(), Refused> {
         if self.phase != Phase::Going || !self.is_mine(holder, now) {
             return Err(Refused::Late);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     impl World {
-        /// Brings it up, or tries to.
+        /// Brings the environment up, or tries to.
         fn up(&mut self, crash: Crash, works: bool) {
             if crash == Crash::BeforeIt {
                 return;

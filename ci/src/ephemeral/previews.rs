@@ -95,7 +95,7 @@ pub enum PreviewError {
         #[source]
         source: DescriptionError,
     },
-    /// Somebody else brings it up, or did when he ended.
+    /// Another server brings the environment up, or did when it ended.
     #[error("{0} is being brought up by a server that may have ended")]
     Elsewhere(String),
 }
@@ -175,7 +175,7 @@ impl Previews {
         self.prefix.get_or_try_init(made).await.map(String::as_str)
     }
 
-    /// All that are not gone, and those that went lately.
+    /// All environments that are not gone, and those that went lately.
     pub async fn list(&self) -> Result<Vec<Preview>, StorageError> {
         self.kept.all().await
     }

@@ -19,7 +19,8 @@ pub enum Address {
     Template(String),
 }
 
-/// All of it. Each step is the same however often it is done: what is there already, or gone already, is no failure.
+/// The steps for one environment. Each step is the same however often it is done: what is there already, or gone
+/// already, is no failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
     pub up: Vec<Step>,

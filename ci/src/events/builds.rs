@@ -51,7 +51,7 @@ pub struct Summary {
 /// A build and its place in the list of builds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Noted {
-    /// What comes before it is older.
+    /// The place of the build, which orders the list: what comes before it is older.
     pub place: String,
     pub summary: Summary,
 }

@@ -35,7 +35,7 @@ impl Default for StreamLimits {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
-    /// The hash of its instance's name.
+    /// The hash of the name of the instance that the stream is in.
     pub instance: String,
     /// The owner of the credential that began the stream; `None`: nobody was asked who calls.
     pub owner: Option<String>,
@@ -43,7 +43,7 @@ pub(super) struct Head {
     pub chunks: u64,
     /// Bytes that the stream is counted as.
     pub cost: u64,
-    /// When something was appended last.
+    /// When something was appended to the stream last.
     pub at: Time,
     pub finished: bool,
     /// Whether the stream is in as few chunks as it can be.
@@ -56,14 +56,14 @@ impl Head {
         Self { instance: name_of(&[&stream.instance]), owner, ..Self::default() }
     }
 
-    /// The write that keeps it. `name`: of the stream.
+    /// The write that keeps the head. `name`: that of the stream.
     pub fn write(&self, name: &str) -> Write {
         let value = serde_json::to_vec(self).unwrap_or_default();
         Write { key: format!("{HEADS}{name}"), expect: Expect::Anything, value: Some(value.into()) }
     }
 }
 
-/// Fails where the stream takes nothing more.
+/// A write that fails where the stream takes nothing more.
 pub(super) fn is_open(name: &str) -> Write {
     Write { key: format!("{CLOSED}{name}"), expect: Expect::Absent, value: None }
 }

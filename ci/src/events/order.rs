@@ -49,9 +49,9 @@ pub enum Refusal {
 #[derive(Clone, Debug)]
 pub struct Order<T> {
     limits: OrderLimits,
-    /// All up to here are durable.
+    /// The number of the event up to which all are durable.
     durable: u64,
-    /// All up to here were received without a gap.
+    /// The number of the event up to which all were received without a gap.
     received: u64,
     /// The number of the last event, when that is known.
     last: Option<u64>,
@@ -137,7 +137,7 @@ impl<T> Order<T> {
         (self.received - ready.len() as u64 + 1, ready)
     }
 
-    /// All events up to this one are durable.
+    /// Notes that all events up to this one are durable.
     pub fn committed(&mut self, number: u64) {
         self.durable = self.durable.max(number.min(self.received));
     }
@@ -157,7 +157,7 @@ impl<T> Order<T> {
         }
     }
 
-    /// All up to here are durable, and may be acknowledged.
+    /// The number of the event up to which all are durable, and may be acknowledged.
     pub fn durable(&self) -> u64 {
         self.durable
     }

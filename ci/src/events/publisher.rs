@@ -301,7 +301,7 @@ impl Publisher {
     }
 }
 
-/// Whoever has it may read a stream from its beginning.
+/// Waits for a turn: whoever has one may read a stream from its beginning. Errors: all were taken for too long.
 async fn turn() -> Result<Option<SemaphorePermit<'static>>, PublisherError> {
     let turn = tokio::time::timeout(PATIENCE, REPLAYING.acquire()).await;
     // Never closed, so that there is one.

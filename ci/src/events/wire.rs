@@ -29,7 +29,7 @@ pub enum KeptEvent {
     /// Lifecycle events, console output and events of other tools are numbered as all are; of these the
     /// kind alone is kept.
     Other,
-    /// The last one of its stream.
+    /// The last event of its stream.
     Finished,
     /// An event that is not kept, since its stream has more than it may.
     Cut,

@@ -39,7 +39,7 @@ impl Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Person {
     pub name: String,
-    /// GitLab's API names people by it.
+    /// The number by which GitLab's API names the person.
     pub id: Option<u64>,
 }
 
@@ -91,7 +91,7 @@ pub enum Event {
     },
     /// Some branch was pushed to.
     Pushed,
-    /// Nothing that a queue does anything about.
+    /// Something that a queue does nothing about.
     Other,
 }
 

@@ -89,7 +89,7 @@ impl Repository {
         &self.0
     }
 
-    /// Whether a payload means this one.
+    /// Whether the path in a payload means this repository.
     pub fn is(&self, path: &str) -> bool {
         self.0.eq_ignore_ascii_case(path)
     }

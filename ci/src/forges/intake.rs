@@ -33,7 +33,7 @@ const BETWEEN_LINES: Duration = Duration::from_secs(60);
 /// The queues that requests go to.
 #[async_trait]
 pub trait Desks: Send + Sync + 'static {
-    /// Durable when it returns. `by`: who asks, for people.
+    /// Leaves a request with a queue; it is durable when this returns. `by`: who asks, for people.
     async fn ask(&self, order: &Order, by: &str) -> Result<(), AskError>;
 }
 
@@ -68,7 +68,7 @@ pub enum Accepted {
     Asked(String),
     /// The delivery was acted on before.
     Known,
-    /// Nothing follows, and why.
+    /// Nothing follows from the delivery, and why.
     Ignored(String),
 }
 

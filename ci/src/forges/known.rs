@@ -162,7 +162,7 @@ impl Known {
         self.records.write(taken.names.0.iter().map(write).collect()).await
     }
 
-    /// Nothing came of it: the same delivery may come again.
+    /// Gives up a delivery of which nothing came: the same may come again.
     pub async fn give_up(&self, taken: Taken) -> Result<(), StorageError> {
         let gone = |key| Write { key, expect: Expect::Anything, value: None };
         let both = |name: &String| [gone(self.key(name)), gone(self.order(taken.at, name))];

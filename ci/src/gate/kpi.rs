@@ -79,11 +79,11 @@ pub struct Build {
     pub took: Duration,
     /// Whether some test failed in all its attempts.
     pub red: bool,
-    /// Every such failure was flaky: equal inputs pass.
+    /// Whether every such failure was flaky: equal inputs pass.
     pub flaky_only: bool,
     /// What retries of flaky tests took, in a red build or a green one.
     pub retries: Duration,
-    /// Somebody waited for the build.
+    /// Whether somebody waited for the build.
     pub waited_for: bool,
 }
 

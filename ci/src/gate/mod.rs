@@ -41,10 +41,10 @@ pub struct Failure {
     pub known: bool,
     /// The change edits the test's own sources.
     pub edited: bool,
-    /// What came of it; nothing when nobody has looked.
+    /// What came of the failure; `None` when nobody has looked.
     pub judgement: Option<Judgement>,
     pub tries: Tries,
-    /// Nothing more will be tried.
+    /// Whether nothing more will be tried.
     pub settled: bool,
 }
 
@@ -78,13 +78,13 @@ pub enum Finding {
     Broken,
     /// Passed in between, but has failed too often in a row for what it is known to do.
     Streak,
-    /// The change edits it.
+    /// The change edits the test's own sources.
     Edited,
     /// More tests are in quarantine than may be.
     OverCap,
-    /// Nothing has decided yet whether it is flaky.
+    /// Nothing has decided yet whether the test is flaky.
     Open,
-    /// Nothing has decided it, and nothing more will be tried.
+    /// Nothing has decided whether the test is flaky, and nothing more will be tried.
     Spent,
     /// The test is in quarantine and passed, but it never failed like this before: somebody has to look.
     NewSignature,
@@ -107,7 +107,7 @@ pub struct Item {
     pub subject: Subject,
     pub finding: Finding,
     pub signature: Option<Signature>,
-    /// The probability that it is broken; nothing when nobody has looked.
+    /// The probability that the test is broken; `None` when nobody has looked.
     pub broken: Option<f64>,
     pub tries: Tries,
     pub quarantine: Option<QuarantinedTest>,

@@ -83,7 +83,7 @@ pub fn encode<T: Serialize>(value: &T) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 
-/// Nothing when it is no such record.
+/// Reads a record; `None` when it is no such record.
 pub fn decode<T: DeserializeOwned>(value: &Bytes) -> Option<T> {
     serde_json::from_slice(value).ok()
 }

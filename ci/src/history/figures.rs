@@ -33,7 +33,7 @@ pub struct SuiteRun {
     pub invocation: String,
     /// Tests that failed in all their attempts, at most [`MAX_FAILED`].
     pub failed: Vec<TestKey>,
-    /// No more failed than are listed.
+    /// Whether no more tests failed than are listed.
     pub is_whole: bool,
     /// What attempts took that were made because others had failed, of tests that passed in the end.
     pub retries: Duration,
@@ -43,7 +43,7 @@ pub struct SuiteRun {
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub struct Suites {
     pub invocations: u64,
-    /// No test failed in all its attempts.
+    /// How many of them had no test that failed in all its attempts.
     pub well: u64,
     /// How many of the well ones had a test that failed and passed, so that without retries they would have been red.
     pub false_red: u64,

@@ -45,7 +45,7 @@ pub struct Column {
     pub commit: Option<String>,
     /// The branch of the invocation that began last.
     pub branch: Option<String>,
-    /// When its first test began.
+    /// When the first test of the column began.
     pub began: Time,
     /// The invocation that began last.
     pub invocation: String,

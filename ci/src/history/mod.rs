@@ -97,7 +97,7 @@ pub struct History {
     tap: Option<Arc<dyn Tap>>,
     /// Fresh segments that were made here since so many were that they should be joined.
     made: AtomicUsize,
-    /// Attempts and cases in them.
+    /// How many attempts and cases are in the segments that `made` counts.
     made_weight: AtomicU64,
     crowded: Notify,
 }

@@ -26,7 +26,7 @@ pub struct SourceFile {
 /// What a source file's path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Nothing is there. Not the same as an empty file.
+    /// The file is not there, which is not the same as an empty one.
     Absent,
     /// A hash of type, mode and content.
     Known(Hash),

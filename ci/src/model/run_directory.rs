@@ -9,7 +9,7 @@ struct Named<'a> {
     /// What comes before the number of the run.
     front: &'a str,
     run: u32,
-    /// What comes after it.
+    /// What comes after the number of the run.
     back: &'a str,
 }
 

@@ -47,7 +47,7 @@ pub struct Task {
     /// The account that began the run.
     pub by: String,
     pub source: Source,
-    /// All values are put in.
+    /// What the stage does, with all values put in.
     pub work: Work,
     /// `KILN_RUN`, `KILN_MATRIX_OS`, `KILN_INPUT_NAME`, ...: what a command finds in its environment.
     pub variables: BTreeMap<String, String>,

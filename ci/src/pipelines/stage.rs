@@ -101,7 +101,7 @@ pub enum Work {
     Release(Release),
     Promote(Promotion),
     Rollout(Rollout),
-    /// Nobody does anything: people approve.
+    /// People approve; nothing is run.
     Approve(Approval),
     Program(Listed),
     Preview(Preview),
@@ -210,7 +210,7 @@ pub struct Approval {
     /// Whether the approval of whoever began the run counts as well.
     #[serde(default)]
     pub own: bool,
-    /// What they are asked.
+    /// What people are asked, in words.
     #[serde(default)]
     pub message: String,
 }

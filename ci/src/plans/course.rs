@@ -32,7 +32,7 @@ enum Stand {
     Taken {
         run: u32,
         at: Time,
-        /// How often it was given to somebody else so far.
+        /// How often the piece was given to somebody else so far.
         #[serde(default)]
         again: u8,
     },

@@ -34,7 +34,7 @@ const AT_ONCE: usize = 250;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Piece {
     pub tests: Vec<String>,
-    /// What they are expected to take; the longest pieces are given out first.
+    /// Seconds that the tests are expected to take; the longest pieces are given out first.
     pub expected_s: f64,
 }
 
@@ -42,12 +42,12 @@ pub struct Piece {
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     pub instance: String,
-    /// What its runners call it: the id of the pipeline, for example.
+    /// The plan's id, which its runners name: that of a pipeline, for example.
     pub id: String,
     pub pieces: Vec<Piece>,
     /// The time after which the piece of a runner that was not heard of again is given to another one. `None`: never.
     pub again_after: Option<Duration>,
-    /// How long it is kept.
+    /// How long the plan is kept.
     pub keep: Option<Duration>,
 }
 

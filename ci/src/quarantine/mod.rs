@@ -90,7 +90,7 @@ pub enum Error {
 struct Status {
     subject: Subject,
     entry: Option<QuarantinedTest>,
-    /// How often it has left or expired.
+    /// How often the test has left or expired.
     times: u32,
     left: Option<Exit>,
     refused: bool,

@@ -24,7 +24,7 @@ pub struct Change {
     pub priority: u8,
     pub added: Time,
     pub standing: Standing,
-    /// Targets that it affects; nothing where nobody said.
+    /// Targets that the change affects; `None` where nobody said.
     pub impact: Option<BTreeSet<String>>,
     /// The push of a batch with it was refused: it is tried by itself.
     pub alone: bool,
@@ -107,7 +107,7 @@ impl fmt::Display for End {
 pub struct Ended {
     pub id: ChangeId,
     pub branch: Branch,
-    /// Nothing where there was no such branch.
+    /// The head of the branch; `None` where there was no such branch.
     pub head: Option<Commit>,
     pub added: Time,
     pub at: Time,

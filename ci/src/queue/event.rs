@@ -116,7 +116,7 @@ pub enum Outcome {
 pub enum Refusal {
     /// The target is not where it was when the run began: an [`Event::Target`] follows.
     Moved,
-    /// The repository does not want it.
+    /// The repository does not take the push, with these words.
     Refused(String),
 }
 
@@ -125,7 +125,7 @@ pub enum Refusal {
 pub enum Effect {
     /// Put these together on top of `base`, in this order, and run the check there.
     Check { run: RunId, base: Commit, members: Vec<Member> },
-    /// Nobody waits for it any more.
+    /// Nobody waits for the run any more: end its check.
     Cancel(RunId),
     /// Put these together on top of `base`, and compare each target with `base` and with `tested`, where they passed.
     Prove { run: RunId, base: Commit, tested: Commit, members: Vec<Member> },

@@ -26,7 +26,7 @@ pub struct Base {
     pub commit: Commit,
     /// Whether the commit has passed: it was landed here, or checked by itself.
     pub green: bool,
-    /// How often in a row it failed by itself.
+    /// How often in a row the commit failed by itself.
     pub failures: u32,
     /// Whether the commit fails, so that nobody is rejected for failing on it.
     pub red: bool,
@@ -64,7 +64,7 @@ pub struct Run {
     pub commit: Option<Commit>,
     pub phase: Phase,
     pub began: Time,
-    /// The batch that it is for.
+    /// The number of the batch that the run is for.
     pub group: Option<u64>,
     /// The target of which it is being proven that what passed counts there.
     #[serde(default)]
@@ -91,7 +91,7 @@ pub struct Lane {
     pub target: Branch,
     pub options: Options,
     pub base: Option<Base>,
-    /// Why nothing is begun and nothing lands.
+    /// Why nothing is begun and nothing lands; `None`: the lane goes on.
     pub paused: Option<String>,
     pub changes: BTreeMap<ChangeId, Change>,
     pub runs: BTreeMap<RunId, Run>,
@@ -290,7 +290,7 @@ impl Lane {
         self.failures.push(failure);
     }
 
-    /// Nobody suspects it any more. A failure that nobody is left to explain was a flake.
+    /// Notes that nobody suspects the change any more. A failure that nobody is left to explain was a flake.
     pub(super) fn acquit(&mut self, id: ChangeId) {
         let mut flakes = 0;
         self.failures.retain_mut(|failure| {

@@ -147,7 +147,7 @@ impl Lane {
         void.iter().for_each(|run| drop(self.runs.remove(run)));
     }
 
-    /// Somebody else moved the target, or this is the start.
+    /// Notes that the target is at this commit, since somebody else moved it or this is the start.
     fn moved(&mut self, commit: Commit) {
         if self.base.as_ref().is_some_and(|it| it.commit == commit) {
             return;

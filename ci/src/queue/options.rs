@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub enum Mode {
     /// The queue makes as few runs for a change as can be.
     Throughput,
-    /// Each change as soon as can be.
+    /// The queue lands each change as soon as can be.
     Latency,
 }
 

@@ -29,7 +29,7 @@ pub enum Unfit {
     NoProgram,
 }
 
-/// Whether this server may run it.
+/// Checks that this server may run the command. Errors: why it may not.
 pub fn check(command: &Command, allow_network: bool) -> Result<(), Unfit> {
     if let Some(name) = command.secrets.values().next() {
         return Err(Unfit::Secret(name.chars().take(80).collect()));

@@ -14,7 +14,7 @@ use crate::storage::{Expect, Record, Records, StorageError, Write};
 const BEGUN: &str = "stages/begun/";
 /// How often a record is tried to be changed while others change it, too.
 const TRIES: usize = 16;
-/// How long it is remembered: much longer than any run of a pipeline takes.
+/// How long an attempt is remembered: much longer than any run of a pipeline takes.
 const KEPT: Duration = Duration::from_secs(60 * 24 * 3600);
 /// Records that are read at once when old ones are looked for.
 const PAGE: usize = 500;
@@ -28,7 +28,7 @@ pub struct Begun {
     pub at: Time,
     /// The name of what was begun: an action's digest, a rollout. `None`: nothing yet.
     pub what: Option<String>,
-    /// Somebody wants it to end.
+    /// Whether somebody wants the attempt to end.
     pub cancelled: bool,
 }
 

@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// What is known of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildState {
-    /// Nobody has said anything of it.
+    /// Nobody has said anything of the build.
     Unknown,
     Runs,
     Ended {
@@ -24,7 +24,7 @@ pub enum BuildState {
     },
 }
 
-/// What the gate says of it.
+/// What the gate says of the build's tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GateState {
     Green,

@@ -20,8 +20,8 @@ use crate::model::Time;
 /// Immutable blobs that are pinned: they stay until they are removed here.
 #[async_trait]
 pub trait Segments: Send + Sync + 'static {
-    /// Durable when it returns. Gives the name by which it is read; a name is never given twice to different
-    /// contents.
+    /// Puts a blob, which is durable when this returns. Gives the name by which it is read; a name is never given twice
+    /// to different contents.
     async fn put(&self, bytes: Bytes) -> Result<String, StorageError>;
 
     /// Part of a blob, which is cut off where the blob ends. `NotFound` when it is not there (any more).

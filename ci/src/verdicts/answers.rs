@@ -31,7 +31,7 @@ pub struct Question {
 /// What is known of how an invocation ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Told {
-    /// Nobody has said anything of it.
+    /// Nobody has said anything of the invocation.
     #[default]
     Nothing,
     /// Build events of the invocation go on, or are still on their way.

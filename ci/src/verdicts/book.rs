@@ -29,7 +29,7 @@ pub struct Book {
     records: Arc<dyn Records>,
     ledger: Arc<dyn Ledger>,
     policy: Policy,
-    /// Somebody outside is told of changes.
+    /// Whether somebody outside is told of changes.
     tells: bool,
     /// A change was written by this process.
     written: Arc<Notify>,
@@ -147,7 +147,7 @@ impl Book {
     }
 }
 
-/// No instance fills the record that all share.
+/// Errors: an instance would fill the record that all share.
 fn has_room(
     quarantine: &Quarantine,
     subject: &Subject,

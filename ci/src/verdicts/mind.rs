@@ -31,9 +31,9 @@ pub struct CaseRecord {
     pub case: Case,
     pub judgement: Judgement,
     pub tries: Tries,
-    /// Shadow runs that it has cost.
+    /// Shadow runs that the failure has cost so far.
     pub runs: u32,
-    /// Nothing more will be tried.
+    /// Whether nothing more will be tried.
     pub settled: bool,
     pub at: Time,
 }

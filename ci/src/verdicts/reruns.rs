@@ -20,7 +20,7 @@ pub struct Wanted {
 pub struct Room {
     /// Slots that have nothing to do.
     pub idle: usize,
-    /// No slot has anything to do.
+    /// Whether no slot has anything to do.
     pub all_idle: bool,
     /// Actions of builds that wait for one.
     pub waiting: usize,

@@ -164,7 +164,7 @@ impl World {
         self.tell(Event::Target(self.target.clone()));
     }
 
-    /// Everything that is not kept is gone.
+    /// Crashes: everything that is not kept is gone.
     pub fn crash(&mut self) {
         let kept = serde_json::to_vec(&self.lane).expect("it is kept");
         self.lane = serde_json::from_slice(&kept).expect("it is read back");

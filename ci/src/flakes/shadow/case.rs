@@ -27,7 +27,7 @@ pub struct Case {
     /// The event whose control must pass first.
     pub hold: Option<u64>,
     control: Control,
-    /// When the control may be run (again).
+    /// The time before which the control is not run (again).
     pub not_before: Time,
 }
 
@@ -156,7 +156,7 @@ impl Case {
         self.judge(prior);
     }
 
-    /// What came of it so far: nothing is broken before its control has passed.
+    /// What came of the failure so far: nothing is broken before its control has passed.
     pub fn judgement(&self) -> Judgement {
         let open = self.hold.is_some() || self.control != Control::Passed;
         match self.says.verdict {

@@ -50,12 +50,12 @@ pub struct Fresh {
     pub subject: Subject,
     pub identity: Identity,
     pub at: Time,
-    /// What is believed of its rate: see [`crate::flakes::History::failing`].
+    /// What is believed of the rate at which the subject fails: see [`crate::flakes::History::failing`].
     pub rate: Mixture,
     pub expected: Duration,
     /// The worker where the test failed: it is run again on another one if that can be.
     pub worker: Option<String>,
-    /// Other inputs with which it passed: see [`crate::flakes::History::last_good`].
+    /// Other inputs with which the test passed: see [`crate::flakes::History::last_good`].
     pub good: Option<Identity>,
     /// Whether the subject was seen to fail by chance.
     #[serde(default)]

@@ -34,7 +34,7 @@ impl Out {
         numbers.into_iter().for_each(|it| self.number(it));
     }
 
-    /// Each as the difference to the one before.
+    /// Writes numbers, each as the difference to the one before.
     pub fn deltas(&mut self, numbers: impl IntoIterator<Item = u64>) {
         let mut before = 0_u64;
         for number in numbers {

@@ -183,7 +183,7 @@ fn part(bytes: &[u8], range: Range<u64>) -> Result<&[u8], Damage> {
     bytes.get(at(range.start)?..at(range.end)?).ok_or(Damage::Short)
 }
 
-/// Each entry has at least a byte.
+/// The number of entries. Errors: so many cannot be there, since each has at least a byte.
 fn bounded(count: u64, read: &In<'_>) -> Result<usize, Damage> {
     match usize::try_from(count) {
         Ok(bounded) if bounded <= read.0.len() => Ok(bounded),

@@ -62,7 +62,7 @@ pub struct LogPart {
     pub bytes: Vec<u8>,
     /// What to ask for next.
     pub next: u64,
-    /// Nothing comes behind it any more.
+    /// Whether nothing comes behind this part any more.
     pub is_end: bool,
 }
 

@@ -60,7 +60,7 @@ pub enum Stands {
 /// How far a run is, for lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
-    /// Events of its history.
+    /// How many events the run's history has.
     pub length: u64,
     pub stands: Stands,
     pub began: Option<Time>,

@@ -28,11 +28,11 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 
 /// What there is to drive.
 pub(super) enum Due {
-    /// Nothing anywhere, so that nobody has to lead.
+    /// There is nothing to drive anywhere, so that nobody has to lead.
     Nothing,
     /// Another frontend drives; it makes no sense to look again for so long.
     Elsewhere(Duration),
-    /// The runs that this one drives.
+    /// Ids of the runs that this frontend drives.
     Here(Vec<String>),
 }
 

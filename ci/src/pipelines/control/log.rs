@@ -39,7 +39,7 @@ struct Inner {
 }
 
 impl AttemptLog {
-    /// Goes on behind what is kept of it.
+    /// Opens the log of an attempt, and goes on behind what is kept of it.
     pub async fn open(
         key: TaskKey,
         records: &dyn Records,

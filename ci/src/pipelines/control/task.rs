@@ -48,7 +48,7 @@ pub fn task(
     })
 }
 
-/// What those before it told: each that is a stage by itself. Nobody may ask the cells of a matrix.
+/// What stages before this one told, each that is a stage by itself. Nobody may ask the cells of a matrix.
 fn told(state: &RunState, stage: &Stage) -> BTreeMap<String, BTreeMap<String, String>> {
     let one = |need: &u32| {
         let at = usize::try_from(*need).ok()?;

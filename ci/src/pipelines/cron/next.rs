@@ -101,7 +101,7 @@ impl Cron {
         due.filter(|it| *it > after).min()
     }
 
-    /// When clocks show a time: never, once or twice.
+    /// The moments at which clocks show a time on a day: none, one or two.
     fn at(&self, day: Date, hour: i8, minute: i8) -> impl Iterator<Item = Timestamp> + use<> {
         let shown = self.zone.to_ambiguous_timestamp(day.at(hour, minute, 0, 0));
         let again = match shown.offset() {

@@ -39,7 +39,7 @@ pub enum Trigger {
     Release {
         names: Vec<String>,
     },
-    /// Somebody who may execute calls.
+    /// Somebody who may execute calls the server for it.
     Webhook,
 }
 
@@ -63,7 +63,7 @@ pub enum Missed {
 /// Runs of the same group take turns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Concurrency {
-    /// May have values in it: `deploy-${run.branch}`.
+    /// The name of the group, which may have values in it: `deploy-${run.branch}`.
     pub group: String,
     pub busy: Busy,
 }

@@ -33,7 +33,7 @@ pub enum StopWhy {
     },
     /// The run took longer than it may.
     Late,
-    /// Whoever drives it panics each time.
+    /// The run cannot be driven: whoever drives it panics each time.
     Fault {
         reason: String,
     },

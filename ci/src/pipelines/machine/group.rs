@@ -26,7 +26,7 @@ pub struct Group {
 pub struct GroupFull;
 
 impl Group {
-    /// A run wants its turn. It is no error where it is there already.
+    /// Notes that a run wants its turn. It is no error where it is there already.
     pub fn enter(&mut self, run: &str, busy: Busy) -> Result<(), GroupFull> {
         if self.holder.as_deref() == Some(run) || self.queue.iter().any(|it| it == run) {
             return Ok(());
@@ -60,7 +60,7 @@ impl Group {
         self.holder.as_deref() == Some(run)
     }
 
-    /// Who took its place.
+    /// The run that took the place of this one, if one did.
     pub fn superseded(&self, run: &str) -> Option<&str> {
         self.superseded.get(run).map(String::as_str)
     }

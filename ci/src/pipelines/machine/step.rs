@@ -81,7 +81,7 @@ impl Stepping<'_> {
         allowed && !approved.unwrap_or_default().contains(by)
     }
 
-    /// All that follows by itself.
+    /// Does all that follows by itself.
     fn follow(&mut self) {
         if self.state.is_over() {
             return;

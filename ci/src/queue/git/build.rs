@@ -21,7 +21,7 @@ pub enum Method {
     Merge,
     /// A change becomes one commit with all that its branch changes.
     Squash,
-    /// Each commit of the branch, merges left out.
+    /// A change becomes each commit of its branch, merges left out.
     Rebase,
 }
 

@@ -51,7 +51,7 @@ pub struct Check {
     pub command: String,
     /// Seconds after which the check is ended, which counts as a failure.
     pub limit_s: u64,
-    /// Further variables that it sees.
+    /// Further variables of the environment that the check sees.
     pub env: Vec<String>,
     /// Whether the check rules flakes out by itself, so that each failure counts.
     pub proven: bool,
@@ -60,7 +60,7 @@ pub struct Check {
 #[derive(Debug)]
 pub struct Checked {
     pub outcome: Outcome,
-    /// The end of what it printed.
+    /// The end of what the check printed.
     pub log: String,
 }
 

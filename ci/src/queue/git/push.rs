@@ -11,7 +11,7 @@ const SHOWN: usize = 1_000;
 pub enum Pushed {
     /// The target is there, or was there.
     Done,
-    /// Somebody else moved it.
+    /// Somebody else moved the target.
     Moved,
     /// The repository does not want it, with these words.
     Refused(String),

@@ -62,7 +62,7 @@ fn path(path: &Path, source: std::io::Error) -> GitError {
     GitError::Path { path: path.to_owned(), source }
 }
 
-/// Nothing where somebody else has it.
+/// Locks a slot; `None` where somebody else has it.
 fn lock(name: &Path) -> Result<Option<File>, GitError> {
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(name);
     let lock = open.map_err(|it| path(name, it))?;

@@ -36,7 +36,7 @@ pub struct Asked {
     pub id: RequestId,
     pub ask: Ask,
     pub at: Time,
-    /// Nothing: no runner has taken it in yet.
+    /// What became of the request; `None`: no runner has taken it in yet.
     pub reply: Option<Reply>,
 }
 
@@ -67,7 +67,7 @@ impl Queues {
         Err(HostedError::Crowded(MAX_WAITING))
     }
 
-    /// Later nobody would hear of it.
+    /// Refuses what the lane would not take as it is now: later nobody would hear of it.
     async fn admit(
         &self,
         queue: &LaneName,

@@ -40,14 +40,14 @@ pub struct Feed {
     consumer: Arc<str>,
     /// Whether this process tells.
     turn: Arc<RecordTurn>,
-    /// How far it had come when that was read last.
+    /// How far the feed had come when that was read last.
     known: Arc<Mutex<Option<Heard>>>,
 }
 
 /// The number of the last news of each queue that were told.
 type Heard = BTreeMap<String, u64>;
 
-/// How far it has come. It grows only, so that whoever has told something may note that, whose turn it is by then.
+/// How far a feed has come. It grows only, so that whoever has told something may note that, whose turn it is by then.
 #[derive(Default, Serialize, Deserialize)]
 struct Cursor {
     /// Who tells, and until when, as earlier versions said it. They read no record without that; nothing here asks for it.
@@ -89,7 +89,7 @@ impl Feed {
         }
     }
 
-    /// How far it has come. Nothing: it is new.
+    /// How far the feed has come. `None`: it is new.
     async fn heard(&self) -> Result<Option<Heard>, HostedError> {
         let Some((cursor, _)) = self.cursor().await? else { return Ok(None) };
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(cursor.heard.clone());

@@ -129,7 +129,7 @@ impl Head {
         true
     }
 
-    /// Nothing that a runner says counts any more.
+    /// Closes the queue to its runner: nothing that it says counts any more.
     pub fn close(&mut self) {
         self.fence += 1;
         self.left = true;

@@ -13,7 +13,7 @@ pub enum News {
         head: Commit,
         priority: u8,
     },
-    /// A run with it began.
+    /// A run with the change began.
     Testing {
         branch: Branch,
         head: Commit,

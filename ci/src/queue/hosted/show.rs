@@ -16,7 +16,7 @@ const MAX_LISTED: usize = 200;
 pub struct Shown {
     pub name: LaneName,
     pub head: Head,
-    /// Nothing before its runner has looked at the repository.
+    /// The lane as its runner wrote it last; `None` before the runner has looked at the repository.
     pub lane: Option<Lane>,
     /// Changes that have left, newest first.
     pub ended: Vec<Ended>,

@@ -50,7 +50,7 @@ struct Coming {
 /// No more than the requests that are taken in at once.
 pub struct Arrivals {
     repository: Repository,
-    /// How long one may take.
+    /// How long the fetch of one branch may take.
     limit: Duration,
     of: BTreeMap<RequestId, Coming>,
 }

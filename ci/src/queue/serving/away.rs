@@ -54,12 +54,12 @@ struct Flight {
     work: AbortHandle,
 }
 
-/// No more than there are changes.
+/// Heads that are not here yet, no more than there are changes.
 pub struct Away {
     of: BTreeMap<Branch, Failing>,
     running: JoinSet<Vec<Missed>>,
     flights: HashMap<Id, Flight>,
-    /// How long one head may take.
+    /// How long the fetch of one head may take.
     limit: Duration,
     /// The first fetch is over.
     began: bool,

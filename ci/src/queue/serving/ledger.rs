@@ -39,7 +39,7 @@ pub struct Pending {
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     Done,
-    /// Why nothing was changed.
+    /// Nothing was changed, for this reason.
     Refused(String),
 }
 
@@ -83,9 +83,9 @@ pub struct Ran {
 #[derive(Clone, Debug)]
 pub struct Step {
     pub lane: Lane,
-    /// What has left it.
+    /// Changes that left the lane with this step.
     pub ended: Vec<Ended>,
-    /// Requests that are answered by it.
+    /// Requests that this step answers, each with its reply.
     pub answered: Vec<(RequestId, Reply)>,
     pub ran: Vec<Ran>,
 }

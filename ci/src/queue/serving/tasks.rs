@@ -63,7 +63,7 @@ impl Tasks {
         self.checks.remove(&run);
     }
 
-    /// Nobody waits for the check of a run any more.
+    /// Ends the check of a run for which nobody waits any more.
     pub fn cancel(&mut self, run: RunId) {
         if let Some(check) = self.checks.remove(&run) {
             check.abort();

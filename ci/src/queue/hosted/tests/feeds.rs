@@ -1,4 +1,4 @@
-//! Who is told what.
+//! Tests of who is told what.
 
 use std::collections::{BTreeMap, BTreeSet};
 
