@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Environments that are counted by their names; all others are counted together.
 pub const MAX_ENVIRONMENTS: usize = 20;
-/// What those are called; an environment of this name is counted with them.
+/// The name under which environments beyond those bounds are counted; one of this name is counted with them.
 pub const OTHERS: &str = "other";
 /// Upper bounds in seconds of what times are sorted into, from a second to 30 days.
 pub const BOUNDS: [u64; 11] = [1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400, 604_800, 2_592_000];
@@ -59,7 +59,7 @@ pub struct Four {
     pub restore: Times,
 }
 
-/// Each environment's, by its name.
+/// Figures of environments, by their names.
 pub type Fours = BTreeMap<String, Four>;
 
 /// Counts since this process began.

@@ -33,7 +33,7 @@ impl Program {
         (named && whole).then_some(Self { argv, timeout })
     }
 
-    /// Runs it; `Err` where it did not end well.
+    /// Runs the program with this input, and answers with what it printed; `Err` where it did not end well.
     pub async fn ask(&self, input: &[u8]) -> Result<Vec<u8>, ProcessError> {
         let command = process::bare(&self.argv, &[]);
         let ran = process::run(command, Some(input), self.timeout, Keep::All(MAX_ANSWER)).await?;

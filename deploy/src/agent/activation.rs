@@ -10,8 +10,8 @@ pub trait Activation: Send + Sync {
     /// What is done before a version is switched to: where it fails, nothing is switched.
     fn before(&self, version: &Path) -> Result<(), HookError>;
 
-    /// After it: what runs becomes this version, and shows whether it is well. Where it fails, the version before is
-    /// switched back, and this is called for it.
+    /// What is done after a version was switched to: what runs becomes this version, and shows whether it is well.
+    /// Where it fails, the version before is switched back, and this is called for it.
     fn after(&self, version: &Path, goes_on: GoesOn<'_>) -> Result<(), HookError>;
 }
 

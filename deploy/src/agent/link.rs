@@ -31,7 +31,7 @@ pub struct Speaker {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Health {
     Well,
-    /// Why not, in words.
+    /// The service is not well: why, in words.
     Unwell(String),
     /// Nobody has looked yet, or nobody was told how to.
     #[default]

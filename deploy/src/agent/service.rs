@@ -38,7 +38,7 @@ impl Service {
         process.run(&name, version)
     }
 
-    /// How what runs is, now.
+    /// How the version that runs is, now.
     pub fn health(&self, version: &Path) -> Health {
         if let Some(process) = &self.process
             && process.up().is_none()

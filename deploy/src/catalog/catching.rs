@@ -20,10 +20,10 @@ use crate::signing::{Attestation, KeyRing, PublicKey};
 
 /// How often one is shown anew because others push to its repository, or reject it.
 const TRIES: usize = 16;
-/// Who it is, in the audit log.
+/// Who shows older releases, in the audit log.
 const WHO: &str = "kiln";
 
-/// How far it is.
+/// How far the showing of older releases is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Progress {
     /// The key of the last release that was looked at.
@@ -37,7 +37,7 @@ pub struct CaughtUp {
     pub shown: usize,
     /// Releases that cannot be shown, and why; they are not tried again.
     pub refused: Vec<(ReleaseName, String)>,
-    /// No other page is left, for ever.
+    /// Whether no other page is left, for ever.
     pub done: bool,
 }
 

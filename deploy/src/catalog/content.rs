@@ -95,7 +95,7 @@ fn entry(file: &OutputFile) -> LayerEntry<Digest> {
     LayerEntry { path: short(&file.path).to_owned(), node }
 }
 
-/// Two configurations may have the same file.
+/// Checks that no two files have one path in the release, as files of two configurations may.
 fn once(outputs: &Outputs) -> Result<(), CatalogError> {
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for path in outputs.files.iter().map(|it| it.path.as_str()) {

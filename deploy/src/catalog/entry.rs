@@ -26,9 +26,9 @@ pub struct CatalogEntry {
     /// The key that signed, as PEM.
     pub public_key: String,
     pub made_by: String,
-    /// What its pins are called.
+    /// The name of the pins of the release.
     pub pin: String,
-    /// Everything that it is made of, with its size.
+    /// Digests of everything that the release is made of, with sizes in bytes.
     pub content: Vec<(ContentDigest, u64)>,
     /// Tags beside the version, under which clients look for what was signed that know no referrers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -41,13 +41,13 @@ pub struct CatalogEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attached {
-    /// What its pins are called.
+    /// The name of the pins of what is attached.
     pub pin: String,
     pub manifest: ContentDigest,
     pub content: Vec<(ContentDigest, u64)>,
 }
 
-/// What its closure holds.
+/// Counts of what the closure of a release holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
@@ -57,7 +57,7 @@ pub struct Counts {
     pub missing: usize,
 }
 
-/// Somebody found that it is not to be used.
+/// Says that somebody found that a release is not to be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rejection {
@@ -66,7 +66,7 @@ pub struct Rejection {
     pub at: Timestamp,
 }
 
-/// Everything but the signatures. It is kept for an hour.
+/// A release with everything but the signatures. It is kept for an hour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Draft {

@@ -29,7 +29,7 @@ const MAX_DIRECTORY: u64 = 64 << 20;
 pub struct Invocation {
     pub instance: String,
     pub invocation: String,
-    /// Each with the targets for which it was used.
+    /// Records that were used, each with the targets for which it was.
     pub used: HashMap<RecordId, Vec<Arc<str>>>,
     pub ran: usize,
     pub hits: usize,

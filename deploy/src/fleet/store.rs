@@ -34,7 +34,7 @@ pub fn put<T: Serialize>(key: String, expect: Expect, value: &T) -> Result<Write
     Ok(Write { key, expect, value: Some(value.into()) })
 }
 
-/// That nobody has changed it since.
+/// The expectation that nobody has changed a record since it was found.
 pub fn as_found<T>(found: &Found<T>) -> Expect {
     found.as_ref().map_or(Expect::Absent, |(_, version)| Expect::Version(*version))
 }

@@ -102,12 +102,12 @@ pub struct Judgement {
     /// The judge whose rules were applied: `kiln` or `kayenta`.
     pub judge: &'static str,
     pub verdict: Verdict,
-    /// Nothing has to be waited for: a limit was broken.
+    /// Whether a limit was broken, so that nothing has to be waited for.
     pub breach: bool,
     /// The score, from 0 to 100.
     pub score: f64,
     pub classification: ScoreClass,
-    /// Why, in words, the weightiest first.
+    /// Why the verdict is so, in words, the weightiest reason first.
     pub reasons: Vec<String>,
     pub groups: Vec<GroupScore>,
     pub metrics: Vec<MetricResult>,

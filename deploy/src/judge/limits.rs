@@ -57,13 +57,13 @@ pub struct Limits {
 pub type Breach = (Class, String);
 
 impl Limits {
-    /// How points of the canary break them.
+    /// Says how points of the canary break the limits; `None`: they do not.
     pub fn breach(&self, values: &[f64]) -> Option<Breach> {
         let found = self.statistic.of(values)?;
         self.broken(found, self.statistic.name())
     }
 
-    /// How the rate of the canary's events breaks them.
+    /// Says how the rate of the canary's events breaks the limits; `None`: it does not.
     pub fn breach_of_rate(&self, counts: Counts) -> Option<Breach> {
         self.broken(counts.rate(), "rate")
     }

@@ -7,7 +7,7 @@ use super::judgement::Verdict;
 
 /// Looks that are remembered.
 pub const LOOKS: usize = 3;
-/// How many of them must be bad.
+/// How many of these looks must be bad.
 pub const BAD: usize = 2;
 
 /// What the last looks at a canary said.

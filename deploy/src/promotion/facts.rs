@@ -21,7 +21,7 @@ pub struct Known {
     /// Who made it, as the server knows callers; empty: nobody knows.
     pub author: String,
     pub created: Timestamp,
-    /// The build that it came from.
+    /// The id of the build that the release came from.
     pub invocation: String,
     pub instance: String,
     pub target: String,
@@ -56,7 +56,7 @@ pub struct Claim {
     pub source: String,
     pub commit: String,
     pub branch: String,
-    /// Who said which branch it was: `release` or `build-events`.
+    /// Who said which branch the source is of: `release` or `build-events`.
     pub branch_by: String,
     pub level: u64,
 }

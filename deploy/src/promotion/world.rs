@@ -24,7 +24,7 @@ const MAX_KEPT: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     pub name: String,
-    /// No person: it never promotes again what was rolled back.
+    /// Whether this is a program: it never promotes again what was rolled back.
     #[serde(default)]
     pub automation: bool,
 }
@@ -68,7 +68,7 @@ pub struct Place {
     pub past: Vec<Past>,
 }
 
-/// Somebody stands for a release in an environment.
+/// Says that somebody stands for a release in an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     pub environment: String,
@@ -92,7 +92,7 @@ pub struct Waiting {
     pub reason: String,
     #[serde(default)]
     pub again: bool,
-    /// Somebody runs its checks until then.
+    /// Until when somebody runs the checks of the promotion; `None`: nobody does.
     #[serde(default)]
     pub busy: Option<Timestamp>,
 }

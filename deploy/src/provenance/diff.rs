@@ -67,7 +67,7 @@ pub struct Changes {
 pub struct Change {
     pub kind: ChangeKind,
     pub name: String,
-    /// What of it changed: `content`, `command`, `inputs`, `image`, `platform`, `origin`.
+    /// What of the thing changed: `content`, `command`, `inputs`, `image`, `platform`, `origin`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub what: Vec<&'static str>,
 }

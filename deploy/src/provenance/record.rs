@@ -104,7 +104,7 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// The word for it in documents.
+    /// The word for the mechanism in documents.
     pub fn name(self) -> &'static str {
         match self {
             Self::Processes => "processes",
@@ -120,7 +120,7 @@ impl Mechanism {
 }
 
 impl RootFileSystem {
-    /// The word for it in documents.
+    /// The word for the file system in documents.
     pub fn name(self) -> &'static str {
         match self {
             Self::Inputs => "inputs",

@@ -68,7 +68,7 @@ pub enum RevisionError {
 }
 
 impl SaidBy {
-    /// The word for it in documents.
+    /// The word for who says it in documents.
     pub fn name(self) -> &'static str {
         match self {
             Self::Release => "release",

@@ -187,7 +187,7 @@ fn external(request: &BuildRequest) -> Value {
     parameters
 }
 
-/// Who said what of that which Kiln did not see.
+/// The claims about what Kiln did not see, with who said each.
 fn claimed(revision: &Revision) -> Map<String, Value> {
     let source = revision.source.as_ref().map(|it| ("source", it.by));
     let branch = revision.branch.as_ref().map(|it| ("branch", it.by));

@@ -7,7 +7,7 @@ use crate::oci::ContentDigest;
 /// A manifest among the others of its repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Node {
-    /// Manifests that it lists.
+    /// Manifests that this one lists.
     pub manifests: Vec<ContentDigest>,
     /// The manifest that this one says something about.
     pub subject: Option<ContentDigest>,

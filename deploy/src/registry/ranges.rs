@@ -13,7 +13,7 @@ pub enum Wanted {
     /// All of it. A header that cannot be read, or asks for several parts, counts as none (RFC 9110, 14.2).
     Whole,
     Part(Span),
-    /// Nothing of the blob is there.
+    /// Nothing of what is asked for is in the blob.
     Nothing,
 }
 

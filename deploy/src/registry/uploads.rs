@@ -56,7 +56,8 @@ impl Upload {
         Self { size: 0, pieces: 0, touched: now }
     }
 
-    /// What `Range` says of it. An empty one has no way of saying so: the specification has `0-0` for it.
+    /// What the header `Range` says of the upload. An empty one has no way of saying so: the specification has `0-0`
+    /// for it.
     pub fn range(&self) -> String {
         format!("0-{}", self.size.saturating_sub(1))
     }

@@ -91,7 +91,7 @@ impl Collector {
         failed.map_or(Ok(removed), Err)
     }
 
-    /// Nothing: it is removed; else why it stays after all.
+    /// Removes a release, and answers why it stays after all; empty: it is removed.
     async fn remove(
         &self,
         instance: &str,

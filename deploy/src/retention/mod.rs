@@ -62,7 +62,7 @@ pub enum Stays {
         environment: String,
         back: usize,
     },
-    /// A promotion of it waits.
+    /// A promotion of the release waits.
     Waits {
         environment: String,
     },
@@ -107,7 +107,7 @@ impl fmt::Display for Stays {
 pub struct Fate {
     pub release: ReleaseName,
     pub digest: ContentDigest,
-    /// Every reason for which it stays; none: it goes.
+    /// Every reason for which the release stays; none: it goes.
     pub stays: Vec<Stays>,
     /// Bytes that nothing which stays needs. Where several releases that go share some, the first counts them.
     pub frees: u64,

@@ -20,7 +20,7 @@ const MAX_KEYS: usize = 256;
 /// A key with the time in which it signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedKey {
-    /// What people call it.
+    /// The name that people give the key.
     pub name: String,
     pub key: PublicKey,
     /// The first moment at which it signs; none: always.

@@ -41,7 +41,7 @@ pub struct Shared {
     pub peers: Vec<PeerCard>,
     /// Pieces that may be fetched from the server.
     pub grants: Vec<u32>,
-    /// When to ask again.
+    /// The time after which to ask again.
     pub again: Duration,
     /// Shows others that this agent may have the version.
     pub pass: String,

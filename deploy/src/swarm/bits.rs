@@ -19,7 +19,7 @@ impl Bits {
         Self { words: vec![0; len.div_ceil(64)], len, count: 0 }
     }
 
-    /// All of so many.
+    /// Bits of so many pieces, all of which are set.
     pub fn all(len: usize) -> Self {
         let mut bits = Self::none(len);
         for index in 0..len {
@@ -40,7 +40,7 @@ impl Bits {
         self.count == self.len
     }
 
-    /// How many are set.
+    /// How many bits are set.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -76,7 +76,7 @@ impl Bits {
         }
     }
 
-    /// 64 of them; those behind the end are 0.
+    /// The 64 bits at this index of words; those behind the end are 0.
     pub fn word(&self, index: usize) -> u64 {
         self.words.get(index).copied().unwrap_or(0)
     }

@@ -52,7 +52,7 @@ pub struct PassKeys {
 }
 
 impl PassKeys {
-    /// Whether they still sign: the first one has not signed for long, and no clock went back.
+    /// Whether the keys still sign: the first one has not signed for long, and no clock went back.
     pub fn are_good(&self, now: Millis) -> bool {
         now.saturating_add(APART) >= self.since && now < self.since.saturating_add(KEY_LIFE)
     }

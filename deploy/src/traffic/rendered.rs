@@ -34,7 +34,7 @@ pub enum Seen {
 /// What is different between balancers.
 #[async_trait]
 pub trait Balancer: Send + Sync + 'static {
-    /// The highest weight that it knows.
+    /// The highest weight that the balancer knows.
     const MOST: u32;
     /// The extension of the files that the balancer reads.
     const EXTENSION: &'static str;

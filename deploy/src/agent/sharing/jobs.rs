@@ -41,7 +41,7 @@ impl Jobs {
         Some(job)
     }
 
-    /// Somebody who was asked has answered, or will not.
+    /// Notes that somebody who was asked has answered, or will not.
     pub fn answered(&mut self) {
         self.asking = self.asking.saturating_sub(1);
     }

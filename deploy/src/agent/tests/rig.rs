@@ -85,7 +85,7 @@ impl World {
         self.fleet.lock().unwrap().clone()
     }
 
-    /// Nothing but the records stays.
+    /// Restarts the servers: nothing but the records stays.
     pub fn restart(&self) {
         *self.fleet.lock().unwrap() = fleet(&self.records, &self.now);
     }
@@ -308,7 +308,7 @@ impl Host {
         Self { running, thread }
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the host's agent ends by itself.
     pub fn ends(mut self) -> std::thread::Result<()> {
         self.thread.take().unwrap().join()
     }

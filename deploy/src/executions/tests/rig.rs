@@ -174,7 +174,7 @@ pub fn action(name: &str) -> events::Digest {
     wire(content(&format!("action {name}")))
 }
 
-/// A worker ran it.
+/// An execution that a worker ran.
 pub fn executed(invocation: &str, target: &str, outputs: &[(&str, &str)]) -> Execution {
     let output = |(path, text): &(&str, &str)| reapi::OutputFile {
         path: (*path).to_owned(),

@@ -32,7 +32,7 @@ pub struct Key {
 
 pub struct Group {
     pub swarm: Swarm<Card>,
-    /// When somebody asked last.
+    /// When somebody asked last about the group's list.
     asked: Millis,
     /// What is written of each agent: when, and which part it had.
     written: HashMap<String, (Millis, u32)>,

@@ -114,7 +114,7 @@ impl Fleet {
         })
     }
 
-    /// Who asked other frontends.
+    /// Reads who asked other frontends.
     async fn read_others(&self, place: &Place, now: Millis) -> Result<(), FleetError> {
         {
             let mut read = lock(&self.sharing.read);

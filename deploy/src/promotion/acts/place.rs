@@ -138,7 +138,7 @@ pub fn wait(world: &mut World, mut waiting: Waiting, now: Timestamp) -> Result<C
     Ok(changed(world, ChangeKind::Waits, &by, (&reason, now), about))
 }
 
-/// Lets it wait no more; `None`: it does not. Whoever asked for the same anew waits on.
+/// Has a promotion wait no more; `None`: it does not wait. Whoever asked for the same anew waits on.
 pub fn give_up(
     world: &mut World,
     waiting: &Waiting,

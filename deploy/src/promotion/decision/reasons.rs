@@ -13,7 +13,7 @@ use crate::timestamp::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
-    /// Nobody has rejected it.
+    /// Nobody has rejected the release.
     Rejected,
     /// The release was not rolled back here.
     RolledBack,

@@ -14,7 +14,7 @@ use crate::promotion::world::{Actor, Waiting, World};
 use crate::releases::ReleaseName;
 use crate::timestamp::Timestamp;
 
-/// Who it is that does so.
+/// Who promotes what comes to environments by itself.
 const AUTOMATION: &str = "kiln";
 /// Seconds after which what was refused is looked at again.
 const REFUSED: i64 = 600;
@@ -123,7 +123,7 @@ impl Keeper {
         }
     }
 
-    /// Promotes it if that may be; else why it is to wait no more, or `None`: it waits on.
+    /// Promotes a release that waits if that may be; else answers why it is to wait no more, or `None`: it waits on.
     async fn ended(
         &self,
         waiting: &Waiting,

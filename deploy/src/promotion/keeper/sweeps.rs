@@ -11,7 +11,7 @@ const AT_ONCE: usize = 8;
 pub struct Sweeps {
     /// Environments that are gone on with, and those that wait for their turn.
     open: Mutex<HashSet<String>>,
-    /// Whoever goes on holds one. It is never closed.
+    /// Turns, of which whoever goes on with an environment holds one. It is never closed.
     pub turns: Semaphore,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::oci::{ContentDigest, Repository, Tag};
 
-/// What all of them begin with.
+/// What all keys of a registry begin with.
 pub const REGISTRY: &str = "registry/";
 pub const BLOBS: &str = "registry/blobs/";
 pub const MANIFESTS: &str = "registry/manifests/";

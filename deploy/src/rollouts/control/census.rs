@@ -12,7 +12,7 @@ use super::kept::Rollout;
 use super::store::decode;
 use super::{Control, Standing, keys};
 
-/// How often they are counted.
+/// How often rollouts are counted.
 const EVERY: Duration = Duration::from_secs(60);
 /// How many counts there are for each look at which drills are overdue: that reads much, and is a matter of days.
 const DRILLS_EVERY: u32 = 5;

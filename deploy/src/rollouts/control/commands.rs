@@ -41,7 +41,7 @@ pub struct Listed {
     pub head: Head,
 }
 
-/// All of a rollout.
+/// All that is shown of a rollout.
 pub struct Shown {
     /// The server's clock, by which all times here are.
     pub now: Millis,

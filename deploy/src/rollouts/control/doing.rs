@@ -21,7 +21,7 @@ struct Job {
     splits: bool,
 }
 
-/// All of one rollout. They end with this.
+/// Effects of one rollout that are being carried out. They end with this.
 pub struct Doing {
     tasks: JoinSet<Done>,
     jobs: HashMap<EffectId, Job>,

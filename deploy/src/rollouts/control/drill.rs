@@ -40,7 +40,7 @@ pub struct DrillStanding {
     /// When the next one has to have passed; `None`: none is demanded.
     pub due: Option<Millis>,
     pub is_overdue: bool,
-    /// When the next one begins by itself; `None`: none does.
+    /// When the next drill begins by itself; `None`: none does.
     pub next: Option<Millis>,
     /// Why the one that should begin now does not, in words.
     pub hindered: Option<String>,
@@ -92,7 +92,7 @@ pub fn judged(rollout: &Rollout, before: &RolloutState, events: &[Logged]) -> Op
     })
 }
 
-/// The write that keeps it: the last one of a place, and the last one that passed.
+/// Writes that keep a drill: as the last one of its place, and as the last one that passed.
 pub fn kept(drill: &Drill) -> Result<Vec<Write>, ControlError> {
     let place = &drill.place;
     let last = put(keys::drill(place, "last"), Expect::Anything, drill)?;

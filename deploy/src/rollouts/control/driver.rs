@@ -55,14 +55,14 @@ pub struct Driver {
     pub(super) asking: Option<Asking>,
     pub(super) known: Known,
     pub(super) looking: Option<Looking>,
-    /// Somebody who looked has answered.
+    /// Wakes the driver: somebody who looked has answered.
     pub(super) looked: Arc<Notify>,
     pub(super) looked_at: Millis,
     renewed: Millis,
     asked: Millis,
 }
 
-/// Somebody who looks, for as long as this is there.
+/// A look that goes on for as long as this is there.
 pub(super) struct Looking {
     pub task: JoinHandle<()>,
     pub answer: oneshot::Receiver<Looked>,
@@ -193,7 +193,7 @@ impl Driver {
         }
     }
 
-    /// Somebody else wrote: what this one knows is old.
+    /// Reads the rollout anew, since somebody else wrote: what this driver knows is old.
     async fn reload(&mut self) -> Result<Next, ControlError> {
         self.open = self.control.open(&self.open.rollout.id).await?;
         Ok(Next::In(Duration::ZERO))

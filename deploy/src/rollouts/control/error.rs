@@ -56,7 +56,7 @@ pub enum ControlError {
     LockTime,
 }
 
-/// Whoever knows the releases could not be asked.
+/// The error that whoever knows the releases could not be asked.
 pub fn unasked(source: PartError) -> ControlError {
     ControlError::Part { what: "the list of releases".to_owned(), source }
 }

@@ -71,7 +71,7 @@ impl Control {
         declared
     }
 
-    /// Everything that it names is there, and can be driven.
+    /// Checks that everything that the declaration names is there, and can be driven.
     pub(super) fn known(&self, declared: &Declared) -> Result<(), ControlError> {
         let driving = &declared.driving;
         let unknown = |what: &str, name: &str, known: Vec<&String>| {

@@ -99,7 +99,7 @@ impl Hand {
     }
 }
 
-/// Who serves which part of the requests.
+/// Targets that serve a part of the requests, and which part that is.
 pub fn pools(shift: Shift, state: &RolloutState, targets: &[Target]) -> Vec<Pool> {
     let touched = &state.targets;
     let (mut canary, mut baseline) = (Vec::new(), Vec::new());

@@ -22,7 +22,7 @@ pub struct Rollout {
     pub spec: Arc<Spec>,
     /// Names of the steps.
     pub steps: Vec<String>,
-    /// The file, as it was given.
+    /// The declaration as it was given, in TOML.
     pub declared: String,
     pub targets: usize,
     pub by: String,
@@ -50,7 +50,7 @@ pub struct Sets {
     /// The one that gets the release, and then the requests.
     pub idle: String,
     pub idle_targets: usize,
-    /// How many of these answer, and how many have to.
+    /// How many targets of the idle set answer, and (`needed`) how many have to.
     pub heard: usize,
     pub needed: usize,
 }

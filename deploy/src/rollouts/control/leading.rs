@@ -26,7 +26,7 @@ enum Due {
     Nothing,
     /// Another frontend drives; it makes no sense to look again for so long.
     Elsewhere(Duration),
-    /// The rollouts that this one drives.
+    /// Ids of the rollouts that this frontend drives.
     Here(Vec<String>),
 }
 

@@ -56,7 +56,7 @@ impl Driver {
         }
     }
 
-    /// Who is compared with whom.
+    /// Says which targets are compared with which.
     fn sight(&self, now: Millis) -> Option<Sight> {
         let rollout = &self.open.rollout;
         let step = self.watched_step()?;

@@ -21,7 +21,7 @@ pub struct Needed {
     pub place: String,
 }
 
-/// All of them, over all places.
+/// All releases that rollouts need, over all places.
 pub async fn needed(records: &SharedRecords) -> Result<Vec<Needed>, ControlError> {
     let (mut all, mut after) = (Vec::new(), None::<String>);
     loop {

@@ -21,7 +21,7 @@ use crate::rollouts::parts::{Place, Standing};
 use crate::rollouts::plan::{self, DrillSchedule, Due};
 use crate::timestamp::Timestamp;
 
-/// How often it is looked whether one is due.
+/// How often it is looked whether a drill is due.
 const LOOK: Duration = Duration::from_secs(60);
 /// Schedules that are looked after.
 const MAX_SCHEDULES: usize = 1_000;
@@ -37,7 +37,7 @@ pub struct Scheduled {
     /// The rollout that declared it, and who began that.
     pub rollout: String,
     pub by: String,
-    /// All moments up to this one are dealt with.
+    /// The moment up to which all drills are dealt with.
     pub until: Millis,
     /// Why the one that is due does not begin, in words.
     pub hindered: Option<String>,
@@ -47,7 +47,7 @@ pub struct Scheduled {
 /// Drills that did not begin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missed {
-    /// When the last of them should have.
+    /// When the last of the missed drills should have begun.
     pub at: Millis,
     pub count: usize,
     pub why: String,
@@ -93,7 +93,7 @@ pub async fn follows(
 }
 
 impl Scheduled {
-    /// When the next one begins.
+    /// When the next drill begins.
     pub fn next(&self, now: Millis) -> Option<Millis> {
         schedule(&self.declared)?.next(self.until.max(now))
     }

@@ -47,7 +47,7 @@ impl RolloutState {
         self.targets.get(id).is_none_or(Target::is_settled)
     }
 
-    /// Everything that a step or a return changes at once.
+    /// Tells all targets that a step or a return changes at once.
     pub(super) fn tell_all(&mut self, now: Millis) -> Vec<Effect> {
         let ids = match self.phase {
             Phase::Applying(step) => self.untold(step),

@@ -54,7 +54,7 @@ pub enum Told {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     Well,
-    /// Why not, in words.
+    /// The target is not well: why, in words.
     Unwell(String),
     /// Nobody has looked yet.
     Unknown,

@@ -7,7 +7,7 @@ use crate::releases::ReleaseName;
 use crate::rollouts::machine::Millis;
 use crate::toml::{Fields, TableError, time};
 
-/// How late one may begin, where nothing else is said.
+/// How late a drill may begin, where nothing else is said.
 const LATE: Duration = Duration::from_secs(60 * 60);
 
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +32,7 @@ pub struct DrillSchedule {
 pub struct Due {
     /// When the last one should have begun.
     pub at: Millis,
-    /// How many others before it are missed.
+    /// How many others before the last one are missed.
     pub missed: usize,
 }
 
@@ -52,7 +52,7 @@ impl DrillSchedule {
         Some(Due { at: millis(*last), missed: moments.len() - 1 })
     }
 
-    /// When the next one begins.
+    /// When the next drill begins.
     pub fn next(&self, after: Millis) -> Option<Millis> {
         self.recurrence.next(moment(after)?).map(millis)
     }

@@ -35,7 +35,7 @@ pub struct Driving {
     /// The source of the targets, by the name that the operator gives it.
     pub from: String,
     pub labels: BTreeMap<String, String>,
-    /// Who splits requests, as the operator names it.
+    /// The balancer that splits requests, by the name that the operator gives it; `None`: nothing splits them.
     pub traffic: Option<String>,
     /// How often signals are looked at for what needs no judge: limits, crashes.
     pub watch: Duration,

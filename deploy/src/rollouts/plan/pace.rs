@@ -22,7 +22,7 @@ pub struct Pace {
     pub stay_up: usize,
 }
 
-/// No target may ever be switched.
+/// The error that no target may ever be switched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stay_up = {stay_up} of {all} targets leaves none that may be switched")]
 pub struct NoneMay {
@@ -31,7 +31,7 @@ pub struct NoneMay {
 }
 
 impl Pace {
-    /// How many of so many targets; `Ok(None)`: nothing is said.
+    /// How many of so many targets may be down at once; `Ok(None)`: nothing is said.
     pub fn allowed(&self, all: usize) -> Result<Option<usize>, NoneMay> {
         if *self == Self::default() {
             return Ok(None);

@@ -34,7 +34,7 @@ pub struct Prometheus {
     pub at_once: Semaphore,
 }
 
-/// Why there is no value.
+/// Why there is no value of a metric.
 enum Lack {
     /// There is no series at all.
     Absent(String),
@@ -181,7 +181,7 @@ impl Prometheus {
             .map_err(|why| Lack::Failed(format!("{}: {why}", urls::shown(&self.url))))
     }
 
-    /// An answer, whatever it says.
+    /// Asks a question and reads the answer, whatever it says.
     async fn ask(
         &self,
         what: &str,

@@ -3,7 +3,7 @@
 use crate::rollouts::machine::Millis;
 use crate::swarm::bits::Bits;
 
-/// Whoever drives a download gives peers numbers.
+/// The number that whoever drives a download gives a peer.
 pub type PeerId = u32;
 
 /// Pieces that are named to the tracker as found nowhere, and granted pieces that are accepted.

@@ -62,7 +62,7 @@ pub struct Downloader {
     /// The size of each piece in bytes.
     pub(super) sizes: Arc<[u32]>,
     pub(super) average_size: u64,
-    /// May be fetched from the origin.
+    /// Pieces that may be fetched from the origin.
     pub(super) granted: Vec<u32>,
     /// Were fetched from there, which the tracker does not know yet.
     pub(super) seeded: Vec<u32>,

@@ -23,7 +23,7 @@ pub struct Peer {
     pub told: Millis,
     /// Until when the peer is left alone, since it serves as many as it may.
     pub busy_until: Millis,
-    /// Pieces on their way from it.
+    /// How many pieces are on their way from the peer.
     pub load: usize,
     /// Whether the peer has sent something since the tracker was last asked.
     pub is_useful: bool,
@@ -63,7 +63,7 @@ impl Peers {
         self.list.iter_mut().find(|it| it.id == id)
     }
 
-    /// How many have this piece.
+    /// How many peers have this piece.
     pub fn spread(&self, piece: usize) -> u16 {
         self.spread.get(piece).copied().unwrap_or(0)
     }
@@ -105,7 +105,7 @@ impl Peers {
         }
     }
 
-    /// A peer says what it has. `false`: not of this list.
+    /// Notes what a peer says that it has. `false`: that is not of this list.
     pub fn has(&mut self, id: PeerId, bits: Bits, now: Millis) -> bool {
         if bits.len() != self.spread.len() {
             return false;

@@ -45,7 +45,7 @@ impl Cutter {
         self.cut_down_to(self.most());
     }
 
-    /// All pieces, when nothing follows.
+    /// All pieces of the blob, when nothing follows.
     pub fn finish(mut self) -> Vec<Piece> {
         self.cut_down_to(1);
         self.pieces

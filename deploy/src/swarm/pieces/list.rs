@@ -29,7 +29,7 @@ impl Piece {
         Self { sha256: Sha256::digest(data).into(), size }
     }
 
-    /// Whether these bytes are it.
+    /// Whether these bytes are the piece.
     pub fn fits(&self, data: &[u8]) -> bool {
         data.len() as u64 == u64::from(self.size) && Self::of(data) == *self
     }
@@ -174,7 +174,7 @@ impl PieceList {
         Self::new(blobs)
     }
 
-    /// What names it: those who have the same list share pieces.
+    /// The digest that names the list: those who have the same list share pieces.
     pub fn digest(&self) -> ContentDigest {
         ContentDigest::of(&self.write())
     }

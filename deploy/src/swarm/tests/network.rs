@@ -89,7 +89,7 @@ struct Host {
     is_slow: bool,
 }
 
-/// What came of it.
+/// What came of a download by all hosts.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// How long each took, in parts of what the whole takes at the rate of a host; sorted.

@@ -19,7 +19,7 @@ pub const FORGOTTEN: Millis = 45_000;
 pub struct Known<P> {
     /// Agents of one value are near each other.
     pub near: String,
-    /// Pieces that it has.
+    /// How many pieces the agent has.
     pub has: u32,
     pub heard: Millis,
     /// The address and the rest by which the peer is reached.

@@ -32,7 +32,7 @@ pub struct Seeding {
     open: Vec<Open>,
     /// Did not come, and are granted before others.
     lost: Vec<u32>,
-    /// When a piece was granted last.
+    /// When each piece was granted last.
     granted: HashMap<u32, Millis>,
     /// The time that it takes until a granted piece is there, smoothed; 0: none has come.
     pace: Millis,

@@ -21,13 +21,13 @@ const MANY: usize = 64;
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a, P> {
     pub name: &'a str,
-    /// What is near it.
+    /// The text that says what is near the agent: others with the same text are.
     pub near: &'a str,
-    /// Pieces that it has.
+    /// How many pieces the agent has.
     pub has: u32,
     /// Pieces that it was granted, and has.
     pub seeded: &'a [u32],
-    /// Pieces that it finds nowhere.
+    /// Pieces that the agent finds nowhere.
     pub starving: &'a [u32],
     /// The address and the rest by which the agent is reached; `None`: it gives nothing.
     pub peer: Option<&'a P>,

@@ -78,7 +78,7 @@ impl Records for Faulty {
 pub struct Fake {
     pub version: Option<ContentDigest>,
     pub told: Generation,
-    /// How often what it runs was changed.
+    /// How often the target's version was changed.
     pub changes: usize,
     pub health: Option<String>,
     pub crashes: u64,
@@ -200,7 +200,7 @@ pub struct Listed {
     pub blamed: Mutex<Vec<String>>,
     /// The name of a release that no key has signed.
     pub unsigned: Mutex<Option<String>>,
-    /// Whoever asks how a release stands panics.
+    /// Whether it panics when somebody asks how a release stands.
     pub breaks: AtomicBool,
 }
 

@@ -30,7 +30,7 @@ impl Controller {
         self.state.as_ref()
     }
 
-    /// Everything in memory is gone.
+    /// Crashes: everything in memory is gone.
     fn crash(&mut self) {
         *self = Self { asleep_until: self.asleep_until, ..Self::new(self.id) };
     }
