@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::{mem, vec};
 
 use bytes::Bytes;
 use kiln_cas::{Digest, DigestFunction};
@@ -64,6 +65,19 @@ pub fn collect(
     }
     let Collector { result, blobs, .. } = collector;
     Ok(Collected { result, blobs, root, fault })
+}
+
+/// A directory that is being read.
+struct Level {
+    /// Its name in its parent.
+    name: String,
+    /// Its path from the input root.
+    path: String,
+    listing: Dir,
+    /// The names in it that were not looked at yet.
+    names: vec::IntoIter<String>,
+    /// What was found so far.
+    message: reapi::Directory,
 }
 
 struct Collector<'a> {
@@ -137,7 +151,7 @@ impl Collector<'_> {
         output: &Expected,
     ) -> Result<(), OutputError> {
         let mut builder = TreeBuilder::new(self.function);
-        let root = self.directory(parent, name, &output.path, 0, &mut builder)?;
+        let root = self.directory(parent, name, &output.path, &mut builder)?;
         let encoded = builder.finish(root);
         let tree = self.function.digest(&encoded.tree);
         self.keep(tree, Content::Memory(encoded.tree));
@@ -181,34 +195,36 @@ impl Collector<'_> {
         Ok(())
     }
 
+    /// Reads a directory with all that is below it. What an action nests is kept in a list and not on the stack
+    /// of this thread, which it could end.
     fn directory(
         &mut self,
         parent: BorrowedFd<'_>,
         name: &str,
         path: &str,
-        depth: usize,
         builder: &mut TreeBuilder,
     ) -> Result<Digest, OutputError> {
-        if depth > MAX_OUTPUT_DEPTH {
-            let fault = format!("is more than {MAX_OUTPUT_DEPTH} directories deep");
-            return Err(OutputError::unusable(path, fault));
-        }
-        let opened = beneath::open_listing(parent, name).map_err(OutputError::met("open", path))?;
-        let mut listing = Dir::from_fd(opened)
-            .map_err(|error| OutputError::io(format!("list {path}"))(error.into()))?;
-        let names = self.names(&mut listing, path)?;
-        let mut message = reapi::Directory::default();
-        for name in names {
-            let path = paths::join(path, &name);
+        let mut above: Vec<Level> = Vec::new();
+        let mut level = self.level(parent, name, path)?;
+        loop {
+            let Some(name) = level.names.next() else {
+                let digest = builder.add(mem::take(&mut level.message));
+                let Some(mut next) = above.pop() else { return Ok(digest) };
+                let digest = Some(digest.to_wire());
+                next.message.directories.push(reapi::DirectoryNode { name: level.name, digest });
+                level = next;
+                continue;
+            };
+            let path = paths::join(&level.path, &name);
             if path.len() > MAX_OUTPUT_PATH {
                 let fault = format!("has a path longer than {MAX_OUTPUT_PATH} bytes");
                 return Err(OutputError::unusable(&paths::shorten(&path), fault));
             }
-            let Some(kind) = self.kind(listing.as_fd(), &name, &path)? else { continue };
+            let Some(kind) = self.kind(level.listing.as_fd(), &name, &path)? else { continue };
             match kind {
                 Kind::File { size, executable, inode, .. } => {
-                    let digest = self.file(listing.as_fd(), &name, &path, size, inode)?;
-                    message.files.push(reapi::FileNode {
+                    let digest = self.file(level.listing.as_fd(), &name, &path, size, inode)?;
+                    level.message.files.push(reapi::FileNode {
                         name,
                         digest: Some(digest.to_wire()),
                         is_executable: executable,
@@ -216,14 +232,16 @@ impl Collector<'_> {
                     });
                 }
                 Kind::Directory => {
-                    let digest =
-                        self.directory(listing.as_fd(), &name, &path, depth + 1, builder)?;
-                    let digest = Some(digest.to_wire());
-                    message.directories.push(reapi::DirectoryNode { name, digest });
+                    if above.len() >= MAX_OUTPUT_DEPTH {
+                        let fault = format!("is more than {MAX_OUTPUT_DEPTH} directories deep");
+                        return Err(OutputError::unusable(&path, fault));
+                    }
+                    let below = self.level(level.listing.as_fd(), &name, &path)?;
+                    above.push(mem::replace(&mut level, below));
                 }
                 Kind::Symlink => {
-                    let target = symlink_target(listing.as_fd(), &name, &path)?;
-                    message.symlinks.push(reapi::SymlinkNode {
+                    let target = symlink_target(level.listing.as_fd(), &name, &path)?;
+                    level.message.symlinks.push(reapi::SymlinkNode {
                         name,
                         target,
                         ..Default::default()
@@ -232,7 +250,15 @@ impl Collector<'_> {
                 Kind::Special(what) => return Err(special(&path, what)),
             }
         }
-        Ok(builder.add(message))
+    }
+
+    fn level(&self, parent: BorrowedFd<'_>, name: &str, path: &str) -> Result<Level, OutputError> {
+        let opened = beneath::open_listing(parent, name).map_err(OutputError::met("open", path))?;
+        let mut listing = Dir::from_fd(opened)
+            .map_err(|error| OutputError::io(format!("list {path}"))(error.into()))?;
+        let names = self.names(&mut listing, path)?.into_iter();
+        let (name, path) = (name.to_owned(), path.to_owned());
+        Ok(Level { name, path, listing, names, message: reapi::Directory::default() })
     }
 
     /// The names in a directory, sorted; no more of them than there may be entries.
