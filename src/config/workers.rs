@@ -222,7 +222,7 @@ mod tests {
             of("/opt/keys/release.pem"),
             [PathBuf::from("/opt/keys/release.pem"), data.clone()]
         );
-        assert_eq!(of("env:KEY"), [data.clone()]);
+        assert_eq!(of("env:KEY"), std::slice::from_ref(&data));
         assert_eq!(of(""), [data]);
     }
 }
