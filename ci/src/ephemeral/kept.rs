@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kiln_net::Unread;
 
 use super::machine::Preview;
+use super::turns;
 use crate::storage::{Expect, Records, StorageError, Write};
 
 const PREVIEWS: &str = "preview/name/";
@@ -13,7 +14,7 @@ const PAGE: usize = 500;
 /// Environments that are kept, those among them that are gone.
 pub const MAX_KEPT: usize = 20_000;
 /// How often a record is tried to be changed while others change it, too.
-const TRIES: usize = 16;
+pub(super) const TRIES: usize = 16;
 
 /// Clones share the same records.
 #[derive(Clone)]
@@ -53,8 +54,7 @@ impl Kept {
     }
 
     pub async fn get(&self, name: &str) -> Result<Option<Preview>, StorageError> {
-        let found = self.records.get(&key(name)).await?;
-        Ok(found.and_then(|it| serde_json::from_slice(&it.value).ok()))
+        Ok(self.read(name).await?.map(|(preview, _)| preview))
     }
 
     /// All of them, by their names, but those that cannot be read.
@@ -79,13 +79,7 @@ impl Kept {
 
     /// `false`: there is one of this name.
     pub async fn add(&self, preview: &Preview) -> Result<bool, StorageError> {
-        let value = serde_json::to_vec(preview).map_err(|error| unwritable(&error))?;
-        let (key, value) = (key(&preview.name), Some(value.into()));
-        match self.records.write(vec![Write { key, expect: Expect::Absent, value }]).await {
-            Ok(()) => Ok(true),
-            Err(StorageError::Conflict(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.put(preview, Expect::Absent).await
     }
 
     /// Changes an environment in one step, again where somebody else was faster, and answers with it and with what
@@ -96,29 +90,40 @@ impl Kept {
         step: impl Fn(&mut Preview) -> T,
     ) -> Result<Option<(Preview, T)>, StorageError> {
         for _ in 0..TRIES {
-            let Some(record) = self.records.get(&key(name)).await? else { return Ok(None) };
-            let Ok(before) = serde_json::from_slice::<Preview>(&record.value) else {
-                return Ok(None);
-            };
+            let Some((before, version)) = self.read(name).await? else { return Ok(None) };
             let mut after = before.clone();
             let answer = step(&mut after);
-            if after == before {
+            if after == before || self.swap(&after, version).await? {
                 return Ok(Some((after, answer)));
-            }
-            let value = serde_json::to_vec(&after).map_err(|error| unwritable(&error))?;
-            let expect = Expect::Version(record.version);
-            let write = Write { key: record.key, expect, value: Some(value.into()) };
-            match self.records.write(vec![write]).await {
-                Ok(()) => return Ok(Some((after, answer))),
-                Err(StorageError::Conflict(_)) => {}
-                Err(error) => return Err(error),
             }
         }
         Err(StorageError::Conflict(key(name)))
     }
 
+    /// One of them, with the version of its record.
+    pub async fn read(&self, name: &str) -> Result<Option<(Preview, u64)>, StorageError> {
+        let Some(record) = self.records.get(&key(name)).await? else { return Ok(None) };
+        let read = serde_json::from_slice::<Preview>(&record.value).ok();
+        Ok(read.map(|preview| (preview, record.version)))
+    }
+
+    /// Writes one whose record has this version. `false`: somebody was faster.
+    pub async fn swap(&self, preview: &Preview, version: u64) -> Result<bool, StorageError> {
+        self.put(preview, Expect::Version(version)).await
+    }
+
+    async fn put(&self, preview: &Preview, expect: Expect) -> Result<bool, StorageError> {
+        let value = serde_json::to_vec(preview).map_err(|error| unwritable(&error))?;
+        let (key, value) = (key(&preview.name), Some(value.into()));
+        match self.records.write(vec![Write { key, expect, value }]).await {
+            Ok(()) => Ok(true),
+            Err(StorageError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     pub async fn forget(&self, name: &str) -> Result<(), StorageError> {
-        let write = Write { key: key(name), expect: Expect::Anything, value: None };
-        self.records.write(vec![write]).await
+        let gone = |key| Write { key, expect: Expect::Anything, value: None };
+        self.records.write(vec![gone(key(name)), gone(turns::key(name))]).await
     }
 }

@@ -27,11 +27,16 @@ pub enum Phase {
     Gone,
 }
 
-/// Whoever works on an environment, and until when nobody else does.
+/// Whoever has begun to work on an environment last: nobody else notes what came of it. Whether he still works on it is not
+/// said here, but by a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     pub holder: String,
+    /// For so long earlier versions leave it to him.
     pub until: Time,
+    /// Whether he has a lease. Earlier versions have none: theirs hold until then.
+    #[serde(default)]
+    pub leased: bool,
 }
 
 /// An environment as it is kept.
@@ -95,12 +100,13 @@ fn cut(why: &str) -> String {
 }
 
 impl Preview {
-    fn is_claimed(&self, now: Time) -> bool {
-        self.claim.as_ref().is_some_and(|it| now < it.until)
+    /// A claim that no lease says anything of, while it holds.
+    fn unleased(&self, now: Time) -> Option<&Claim> {
+        self.claim.as_ref().filter(|it| !it.leased && now < it.until)
     }
 
-    fn is_mine(&self, holder: &str, now: Time) -> bool {
-        self.claim.as_ref().is_some_and(|it| it.holder == holder && now < it.until)
+    fn is_mine(&self, holder: &str) -> bool {
+        self.claim.as_ref().is_some_and(|it| it.holder == holder)
     }
 
     fn enter(&mut self, phase: Phase, now: Time) {
@@ -112,7 +118,7 @@ impl Preview {
 
     /// The environment came up, and answers at `address`. Errors: it is to be taken down all the same.
     pub fn came(&mut self, holder: &str, address: &str, now: Time) -> Result<(), Refused> {
-        if self.phase != Phase::Coming || !self.is_mine(holder, now) {
+        if self.phase != Phase::Coming || !self.is_mine(holder) {
             return Err(Refused::Late);
         }
         self.claim = None;
@@ -132,7 +138,7 @@ impl Preview {
 
     /// Notes that `holder` works on the environment no more.
     pub fn release(&mut self, holder: &str) {
-        if self.claim.as_ref().is_some_and(|it| it.holder == holder) {
+        if self.is_mine(holder) {
             self.claim = None;
         }
     }
@@ -146,12 +152,12 @@ impl Preview {
         }
     }
 
+    /// What is to be done by whoever has its lease.
     pub fn due(&self, now: Time) -> Due {
-        let end = self.claim.as_ref().map(|it| it.until);
-        match (self.phase, end) {
+        match (self.phase, self.unleased(now)) {
             (Phase::Gone, _) if now.since(self.changed) >= REMEMBERED => Due::Forget,
             (Phase::Gone, _) => Due::Later(self.changed.plus(REMEMBERED)),
-            (_, Some(until)) if now < until => Due::Later(until),
+            (_, Some(claim)) => Due::Later(claim.until),
             // Nobody brings it up any more: he who did is gone.
             (Phase::Coming, _) => Due::TakeDown,
             (Phase::Up, _) if now < self.expires => Due::Later(self.expires),
@@ -161,14 +167,13 @@ impl Preview {
         }
     }
 
-    /// Begins to take the environment down: from now on it goes, and `holder` works on it.
+    /// Begins to take the environment down: from now on it goes, and `holder`, who has its lease, works on it.
     pub fn begin_down(&mut self, holder: &str, until: Time, now: Time) -> Result<(), Refused> {
         if self.phase == Phase::Gone {
             return Err(Refused::Gone);
         }
-        if self.is_claimed(now) {
-            let other = self.claim.as_ref().map(|it| it.holder.clone());
-            return Err(Refused::Claimed(other.unwrap_or_default()));
+        if let Some(other) = self.unleased(now) {
+            return Err(Refused::Claimed(other.holder.clone()));
         }
         match self.phase {
             Phase::Coming => self.let_go("whoever brought it up is gone", now),
@@ -176,13 +181,13 @@ impl Preview {
             Phase::Up => return Err(Refused::Stays),
             Phase::Going | Phase::Gone => {}
         }
-        self.claim = Some(Claim { holder: holder.to_owned(), until });
+        self.claim = Some(Claim { holder: holder.to_owned(), until, leased: true });
         Ok(())
     }
 
     /// Notes that nothing of the environment is left. Errors: `holder` is too late.
     pub fn went(&mut self, holder: &str, now: Time) -> Result<(), Refused> {
-        if self.phase != Phase::Going || !self.is_mine(holder, now) {
+        if self.phase != Phase::Going || !self.is_mine(holder) {
             return Err(Refused::Late);
         }
         self.claim = None;
@@ -192,12 +197,12 @@ impl Preview {
     }
 
     /// The environment could not be taken down; `pause`: until it is tried again. Answers whether somebody is to be
-    /// told.
+    /// told. Nothing changes where another one works on it by now.
     pub fn did_not_go(&mut self, holder: &str, why: &str, pause: Duration, now: Time) -> bool {
-        self.release(holder);
-        if self.phase != Phase::Going {
+        if self.phase != Phase::Going || !self.is_mine(holder) {
             return false;
         }
+        self.claim = None;
         self.failures = self.failures.saturating_add(1);
         self.not_before = now.plus(pause);
         self.why = cut(why);
@@ -218,6 +223,10 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(100);
     const KEEP: Duration = Duration::from_secs(1_000);
 
+    fn claim(holder: &str, until: Time) -> Claim {
+        Claim { holder: holder.to_owned(), until, leased: true }
+    }
+
     fn coming(name: &str, holder: &str, now: Time) -> Preview {
         Preview {
             name: name.to_owned(),
@@ -230,7 +239,7 @@ mod tests {
             expires: now.plus(KEEP),
             phase: Phase::Coming,
             address: None,
-            claim: Some(Claim { holder: holder.to_owned(), until: now.plus(LEASE) }),
+            claim: Some(claim(holder, now.plus(LEASE))),
             failures: 0,
             not_before: Time(0),
             why: String::new(),
@@ -338,26 +347,34 @@ mod tests {
     }
 
     #[test]
-    fn two_never_work_on_one_and_who_is_late_notes_nothing() {
-        let mut it = coming("a", "upper", Time(0));
-        let soon = Time(0).plus(Duration::from_secs(10));
-        assert_eq!(
-            it.begin_down("s", soon.plus(LEASE), soon),
-            Err(Refused::Claimed("upper".into()))
-        );
+    fn who_is_late_notes_nothing_whatever_clocks_say() {
+        for now in [Time(0), Time(1_000), Time(0).plus(KEEP)] {
+            let mut it = coming("a", "upper", Time(1_000));
+            it.begin_down("s", now.plus(LEASE), now).unwrap();
+            assert_eq!(it.came("upper", "http://a", now), Err(Refused::Late));
+            it.begin_down("t", now.plus(LEASE), now).unwrap();
+            assert_eq!(it.went("s", now), Err(Refused::Late));
+            let before = it.clone();
+            assert!(!it.did_not_go("s", "it hangs", LEASE, now));
+            assert_eq!(it, before, "another one works on it");
+            it.went("t", now).unwrap();
+            assert_eq!(it.begin_down("u", now.plus(LEASE), now), Err(Refused::Gone));
+            it.came_back(now);
+            assert_eq!(it.due(now), Due::TakeDown);
+        }
+    }
+
+    #[test]
+    fn a_claim_of_an_earlier_version_holds_until_its_time_is_over() {
+        let mut kept = serde_json::to_value(coming("a", "upper", Time(0))).unwrap();
+        kept["claim"].as_object_mut().unwrap().remove("leased").unwrap();
+        let mut it: Preview = serde_json::from_value(kept).unwrap();
+        let (soon, late) = (Time(0).plus(Duration::from_secs(10)), Time(0).plus(LEASE));
+        let refused = it.begin_down("s", soon.plus(LEASE), soon);
+        assert_eq!(refused, Err(Refused::Claimed("upper".to_owned())));
         it.let_go("cancelled", soon);
-        assert_eq!(it.due(soon), Due::Later(Time(0).plus(LEASE)), "he who brings it up ends first");
-        let late = Time(0).plus(LEASE);
-        assert_eq!(it.came("upper", "http://a", late), Err(Refused::Late));
+        assert_eq!(it.due(soon), Due::Later(late), "he who brings it up ends first");
         it.begin_down("s", late.plus(LEASE), late).unwrap();
-        assert!(matches!(it.begin_down("t", late.plus(LEASE), late), Err(Refused::Claimed(_))));
-        let later = late.plus(LEASE);
-        it.begin_down("t", later.plus(LEASE), later).unwrap();
-        assert_eq!(it.went("s", later), Err(Refused::Late));
-        it.went("t", later).unwrap();
-        assert_eq!(it.begin_down("u", later.plus(LEASE), later), Err(Refused::Gone));
-        it.came_back(later);
-        assert_eq!(it.due(later), Due::TakeDown);
     }
 
     #[test]
@@ -365,7 +382,10 @@ mod tests {
         let mut it = coming("a", "upper", Time(0));
         it.let_go("cancelled", Time(0));
         let told: Vec<_> = (1..=30)
-            .filter(|_| it.did_not_go("s", "hangs", Duration::from_secs(1), Time(0)))
+            .filter(|_| {
+                it.begin_down("s", Time(9), Time(0)).unwrap();
+                it.did_not_go("s", "hangs", Duration::from_secs(1), Time(0))
+            })
             .collect();
         assert_eq!(told, [3, 6, 12, 24]);
     }

@@ -5,9 +5,10 @@
 //! | --- | --- |
 //! | `machine` | the life of one, without I/O |
 //! | `kept` | records of all |
+//! | `turns` | who works on one |
 //! | `previews` | brings them up, by `steps` of a `recipe` |
 //! | `kinds`, `kubernetes`, `netns` | what recipes there are |
-//! | `down`, `sweep` | takes them down, and finds what is left |
+//! | `down`, `sweep` | lets them go, takes them down, and finds what is left |
 //! | `look`, `parity` | whether one answers, and what differs from what it stands for |
 //! | `stage` | what a stage of a pipeline asks of all this |
 //! | `figures` | what is counted |
@@ -28,6 +29,7 @@ mod recipe;
 mod stage;
 mod steps;
 mod sweep;
+mod turns;
 
 pub use figures::{PreviewCounts, PreviewFigures};
 pub use kept::MAX_KEPT;

@@ -16,13 +16,14 @@ use super::machine::{Claim, Phase, Preview};
 use super::parity::DescriptionError;
 use super::recipe::{Address, Recipe, Which, is_name};
 use super::steps::{Given, StepError, run_steps};
+use super::turns::{Turns, Working};
 use crate::model::Time;
 use crate::pipelines::TaskKey;
 use crate::services::Clock;
 use crate::stages::{Forms, Secret, SecretError, SecretList, forms};
 use crate::storage::{Records, StorageError};
 
-/// How much longer a claim lasts than what it is for may take.
+/// How much longer earlier versions leave one to whoever works on it than that may take.
 pub(super) const SLACK: Duration = Duration::from_secs(30);
 /// Looks at what differs that people ask for at the same time: each runs programs of the operator.
 pub(super) const MAX_ASKED: usize = 2;
@@ -124,6 +125,7 @@ pub struct PreviewParts {
 /// The environments of a server.
 pub struct Previews {
     pub(super) kept: Kept,
+    pub(super) turns: Turns,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) kinds: BTreeMap<String, Kind>,
     secrets: SecretList,
@@ -152,9 +154,19 @@ fn hash(text: &str, length: usize) -> String {
 impl Previews {
     pub fn new(parts: PreviewParts) -> Arc<Self> {
         let PreviewParts { records, clock, kinds, secrets, who, teller, figures } = parts;
-        let kept = Kept::new(records);
-        let (prefix, wake, asked) = (OnceCell::new(), Notify::new(), Semaphore::new(MAX_ASKED));
-        Arc::new(Self { kept, clock, kinds, secrets, who, teller, figures, prefix, wake, asked })
+        Arc::new(Self {
+            kept: Kept::new(records.clone()),
+            turns: Turns::new(records, who.clone()),
+            clock,
+            kinds,
+            secrets,
+            who,
+            teller,
+            figures,
+            prefix: OnceCell::new(),
+            wake: Notify::new(),
+            asked: Semaphore::new(MAX_ASKED),
+        })
     }
 
     pub(super) fn now(&self) -> Time {
@@ -209,14 +221,36 @@ impl Previews {
                 }
             };
         }
-        let preview = self.noted(ask, kind, name).await?;
-        let which = self.which(&preview).await?;
+        let preview = self.planned(ask, kind, name).await?;
+        // Before it is noted: whoever finds it leaves it to this server.
+        let Some(working) = self.turns.take(&preview.name).await? else {
+            return Err(PreviewError::Elsewhere(preview.name));
+        };
+        let brought = self.brought_up(&preview, kind, (unlocked, told), &working).await;
+        working.end().await;
+        brought
+    }
+
+    async fn brought_up(
+        &self,
+        preview: &Preview,
+        kind: &Kind,
+        (unlocked, told): (&Unlocked, &OutputListener<'_>),
+        working: &Working,
+    ) -> Result<Preview, PreviewError> {
+        let name = preview.name.clone();
+        // Written down before there is one.
+        if !self.kept.add(preview).await? {
+            return Err(PreviewError::Elsewhere(name));
+        }
+        let which = self.which(preview).await?;
         let recipe = kind.how.recipe(&which);
-        let given = given(&preview, kind, which, unlocked);
-        match run_steps(&recipe.up, &given, kind.up_limit, told).await {
-            Ok(printed) => self.came(&preview, &recipe, &printed).await,
-            Err(source) => {
-                let name = preview.name.clone();
+        let given = given(preview, kind, which, unlocked);
+        let up = Box::pin(run_steps(&recipe.up, &given, kind.up_limit, told));
+        match working.doing(up).await {
+            None => Err(PreviewError::Elsewhere(name)),
+            Some(Ok(printed)) => self.came(preview, &recipe, &printed).await,
+            Some(Err(source)) => {
                 let error = PreviewError::NotUp { name, source };
                 self.give_up(&preview.name, &chain(&error)).await?;
                 Err(error)
@@ -229,8 +263,8 @@ impl Previews {
         Ok(format!("{}{}-{}", self.prefix().await?, ask.kind, hash(&key, 10)))
     }
 
-    /// Writes down that there is to be one, before there is.
-    async fn noted(
+    /// What is to be written down of it.
+    async fn planned(
         &self,
         ask: &Ask<'_>,
         kind: &Kind,
@@ -250,7 +284,7 @@ impl Previews {
             return refused(format!("there are {there} of {:?}, and no more may be", ask.kind));
         }
         let now = self.now();
-        let preview = Preview {
+        Ok(Preview {
             name,
             kind: ask.kind.to_owned(),
             instance: ask.instance.to_owned(),
@@ -265,16 +299,13 @@ impl Previews {
             claim: Some(Claim {
                 holder: self.who.clone(),
                 until: now.plus(kind.up_limit).plus(SLACK),
+                leased: true,
             }),
             failures: 0,
             not_before: Time(0),
             why: String::new(),
             changed: now,
-        };
-        match self.kept.add(&preview).await? {
-            true => Ok(preview),
-            false => Err(PreviewError::Elsewhere(preview.name)),
-        }
+        })
     }
 
     async fn came(
@@ -309,46 +340,6 @@ impl Previews {
             }
             None => Err(PreviewError::Refused(format!("{} is not known any more", preview.name))),
         }
-    }
-
-    /// Has an environment taken down that this process was bringing up, and does so no more.
-    pub async fn give_up(&self, name: &str, why: &str) -> Result<(), StorageError> {
-        let now = self.now();
-        self.kept
-            .change(name, |it| {
-                it.let_go(why, now);
-                it.release(&self.who);
-            })
-            .await?;
-        self.wake.notify_one();
-        Ok(())
-    }
-
-    /// Lets go of what a run has of a kind, or of all that it has. Answers their names.
-    pub async fn let_go(
-        &self,
-        run: &str,
-        kind: Option<&str>,
-        why: &str,
-    ) -> Result<Vec<String>, StorageError> {
-        let is_it = |it: &Preview| it.run == run && kind.is_none_or(|kind| it.kind == kind);
-        let all: Vec<_> = self.kept.all().await?.into_iter().filter(is_it).collect();
-        let mut names = Vec::new();
-        for it in all.into_iter().filter(|it| it.phase != Phase::Gone) {
-            let now = self.now();
-            self.kept.change(&it.name, |it| it.let_go(why, now)).await?;
-            names.push(it.name);
-        }
-        self.wake.notify_one();
-        Ok(names)
-    }
-
-    /// Has the environment of this name taken down, and answers with it. `None`: there is none.
-    pub async fn let_one_go(&self, name: &str, why: &str) -> Result<Option<Preview>, StorageError> {
-        let now = self.now();
-        let changed = self.kept.change(name, |it| it.let_go(why, now)).await?;
-        self.wake.notify_one();
-        Ok(changed.map(|(preview, ())| preview))
     }
 
     pub(super) async fn which<'p>(

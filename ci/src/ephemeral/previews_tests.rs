@@ -13,12 +13,23 @@ use super::kinds::{Commands, How};
 use super::machine::{Phase, Preview as Kept};
 use super::netns::Netns;
 use super::previews::{Ask, Kind, PreviewError, PreviewParts, Previews, TellStuck};
+use super::turns;
 use crate::pipelines::{Outcome, Preview, PreviewAct, TaskKey, Work};
 use crate::stages::testing::{Heard, TestClock, task};
 use crate::stages::{Ledger, SecretList, SecretSource};
 use crate::storage::memory::Memory;
+use crate::storage::{Expect, Records, Write};
 
 const HOUR: Duration = Duration::from_secs(3_600);
+/// Longer than a server that is silent keeps others from an environment.
+const SILENT: Duration = Duration::from_secs(32);
+
+/// That time passes by the clock that nobody sets. Programs take real time.
+async fn silence() {
+    tokio::time::pause();
+    tokio::time::advance(SILENT).await;
+    tokio::time::resume();
+}
 
 /// Hears of what does not go.
 #[derive(Clone, Default)]
@@ -89,11 +100,22 @@ impl World {
         }
     }
 
+    /// Returns once one is there.
+    async fn begun(&self) {
+        while self.there().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     fn server(&self, who: &str, kind: Kind) -> Arc<Previews> {
+        self.server_by(&self.clock, who, kind)
+    }
+
+    fn server_by(&self, clock: &TestClock, who: &str, kind: Kind) -> Arc<Previews> {
         let secret = SecretSource::Command(["echo", "s3cret-word"].map(str::to_owned).to_vec());
         Previews::new(PreviewParts {
             records: Arc::new(self.memory.clone()),
-            clock: Arc::new(self.clock.clone()),
+            clock: Arc::new(clock.clone()),
             kinds: BTreeMap::from([("web".to_owned(), kind)]),
             secrets: SecretList(BTreeMap::from([("token".to_owned(), secret)])),
             who: who.to_owned(),
@@ -161,29 +183,83 @@ async fn stages_bring_one_up_look_at_it_and_take_it_down() {
 #[tokio::test]
 async fn what_a_server_left_that_ended_is_taken_down_by_another() {
     let world = World::new();
+    // Clocks are days apart.
+    let (behind, ahead) = (TestClock::default(), TestClock::default());
+    world.clock.pass(24 * HOUR);
+    ahead.pass(48 * HOUR);
     let dies = world.server("one", world.kind("sleep 600"));
+    let lives = world.server_by(&behind, "two", world.kind(ADDRESS));
+    let hurries = world.server_by(&ahead, "three", world.kind(ADDRESS));
     let first = key("r1", 1);
     let unlocked = dies.unlocked("web").await.unwrap();
     let asked = ask(&first);
     let nobody = |_: bool, _: &[u8]| {};
+    let others_look = async {
+        world.begun().await;
+        for other in [&lives, &hurries] {
+            other.sweep().await.unwrap();
+            assert_eq!(world.there().len(), 1, "it is being brought up");
+        }
+    };
     tokio::select! {
         _ = dies.up(&asked, &unlocked, &nobody) => panic!("it sleeps"),
-        () = async {
-            while world.there().is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        } => {}
+        () = others_look => {}
     }
-    let lives = world.server("two", world.kind(ADDRESS));
-    lives.sweep().await.unwrap();
-    assert_eq!(world.there().len(), 1, "it may still be brought up");
     let again = lives.up(&asked, &unlocked, &nobody).await.unwrap_err();
     assert!(matches!(again, PreviewError::Elsewhere(_)), "{again}");
-    world.clock.pass(Duration::from_secs(120));
+    silence().await;
     lives.sweep().await.unwrap();
     assert!(world.there().is_empty());
-    let all = lives.list().await.unwrap();
-    assert_eq!(all[0].phase, Phase::Gone);
+    assert_eq!(lives.list().await.unwrap()[0].phase, Phase::Gone);
+    behind.pass(8 * 24 * HOUR);
+    lives.sweep().await.unwrap();
+    assert_eq!(world.memory.records(), 1, "whose environments these are");
+}
+
+#[tokio::test]
+async fn whoever_lost_an_environment_stops_and_notes_nothing() {
+    let world = World::new();
+    let stops = world.server("one", world.kind("sleep 600"));
+    let other = world.server("two", world.kind(ADDRESS));
+    let first = key("r1", 1);
+    let unlocked = stops.unlocked("web").await.unwrap();
+    let asked = ask(&first);
+    let nobody = |_: bool, _: &[u8]| {};
+    let taken_over = async {
+        world.begun().await;
+        let name = other.list().await.unwrap().remove(0).name;
+        // What says who works on it is lost, so that another one may.
+        let (key, value) = (turns::key(&name), Some("damaged".into()));
+        world.memory.write(vec![Write { key, expect: Expect::Anything, value }]).await.unwrap();
+        other.sweep().await.unwrap();
+        assert!(world.there().is_empty());
+        silence().await;
+    };
+    let (stopped, ()) = tokio::join!(stops.up(&asked, &unlocked, &nobody), taken_over);
+    assert!(matches!(stopped, Err(PreviewError::Elsewhere(_))), "{stopped:?}");
+    assert_eq!(other.list().await.unwrap()[0].phase, Phase::Gone);
+}
+
+#[tokio::test]
+async fn tasks_of_one_server_do_not_work_on_one_at_the_same_time() {
+    let world = World::new();
+    let server = world.server("one", world.kind("sleep 600"));
+    let first = key("r1", 1);
+    let unlocked = server.unlocked("web").await.unwrap();
+    let asked = ask(&first);
+    let nobody = |_: bool, _: &[u8]| {};
+    let looks = async {
+        world.begun().await;
+        server.let_go("r1", None, "somebody wants it").await.unwrap();
+        server.sweep().await.unwrap();
+        assert_eq!(world.there().len(), 1, "it is taken down behind him who brings it up");
+    };
+    tokio::select! {
+        _ = server.up(&asked, &unlocked, &nobody) => panic!("it sleeps"),
+        () = looks => {}
+    }
+    server.sweep().await.unwrap();
+    assert!(world.there().is_empty(), "nobody brings it up any more");
 }
 
 #[tokio::test]
@@ -196,9 +272,7 @@ async fn whoever_waits_for_another_server_to_be_done_with_one_may_be_told_not_to
     let asked = ask(&first);
     let nobody = |_: bool, _: &[u8]| {};
     let told_not_to = async {
-        while world.there().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        world.begun().await;
         let cancel = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
             ledger.cancel(&TaskKey { stage: down as u32, ..first.clone() }).await.unwrap();
@@ -210,7 +284,7 @@ async fn whoever_waits_for_another_server_to_be_done_with_one_may_be_told_not_to
         told = told_not_to => told,
     };
     assert_eq!(outcome, Outcome::Cancelled);
-    world.clock.pass(Duration::from_secs(120));
+    silence().await;
     waits.sweep().await.unwrap();
     assert!(world.there().is_empty(), "it goes all the same");
 }

@@ -1,6 +1,6 @@
 //! Takes down what is to go, for ever: what has expired, what nobody brings up any more, and what is left over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,7 @@ impl Previews {
         let (mut due, mut next) = (Vec::new(), None::<Time>);
         let all = self.kept.all().await?;
         self.figures.set(PreviewCounts::of(&all));
+        self.forget_turns(&all);
         for preview in all {
             match preview.due(now) {
                 Due::Later(at) => next = Some(next.map_or(at, |it| it.min(at))),
@@ -67,6 +68,13 @@ impl Previews {
             }
         }
         Ok(next)
+    }
+
+    /// Nobody works on what is gone.
+    fn forget_turns(&self, all: &[Preview]) {
+        let there = all.iter().filter(|it| it.phase != Phase::Gone);
+        let there: BTreeSet<_> = there.map(|it| it.name.as_str()).collect();
+        self.turns.keep(|name| there.contains(name));
     }
 
     /// Looks for what is there of each kind that should not be. What cannot be asked now is asked later.
