@@ -1,5 +1,4 @@
-//! The life of one environment. Pure: what is done to the world is noted before and after, and what follows is decided from
-//! what was noted alone, so that whoever goes on after a crash decides the same.
+//! The life of one environment, without I/O: what follows is decided from what was noted before and after each deed.
 
 use std::time::Duration;
 
@@ -196,8 +195,8 @@ impl Preview {
         Ok(())
     }
 
-    /// The environment could not be taken down; `pause`: until it is tried again. Answers whether somebody is to be
-    /// told. Nothing changes where another one works on it by now.
+    /// The environment could not be taken down, and is tried again after `pause`. Answers whether somebody is to be told.
+    /// Nothing changes where another one works on it by now.
     pub fn did_not_go(&mut self, holder: &str, why: &str, pause: Duration, now: Time) -> bool {
         if self.phase != Phase::Going || !self.is_mine(holder) {
             return false;
