@@ -113,6 +113,7 @@ impl Collector<'_> {
             }
         };
         let name = if name.is_empty() { "." } else { name };
+        self.entries += 1;
         let Some(kind) = self.kind(parent.as_fd(), name, path)? else { return Ok(()) };
         self.check_kind(output, kind)?;
         match kind {
@@ -252,8 +253,8 @@ impl Collector<'_> {
         }
     }
 
-    fn level(&self, parent: BorrowedFd<'_>, name: &str, path: &str) -> Result<Level, OutputError> {
-        let opened = beneath::open_listing(parent, name).map_err(OutputError::met("open", path))?;
+    fn level(&mut self, at: BorrowedFd<'_>, name: &str, path: &str) -> Result<Level, OutputError> {
+        let opened = beneath::open_listing(at, name).map_err(OutputError::met("open", path))?;
         let mut listing = Dir::from_fd(opened)
             .map_err(|error| OutputError::io(format!("list {path}"))(error.into()))?;
         let names = self.names(&mut listing, path)?.into_iter();
@@ -261,8 +262,8 @@ impl Collector<'_> {
         Ok(Level { name, path, listing, names, message: reapi::Directory::default() })
     }
 
-    /// The names in a directory, sorted; no more of them than there may be entries.
-    fn names(&self, listing: &mut Dir, path: &str) -> Result<Vec<String>, OutputError> {
+    /// The names in a directory, sorted. They count from now on: those of all levels are held at the same time.
+    fn names(&mut self, listing: &mut Dir, path: &str) -> Result<Vec<String>, OutputError> {
         let mut names = Vec::new();
         for entry in listing.iter() {
             let entry =
@@ -279,6 +280,7 @@ impl Collector<'_> {
             self.check_entries(self.entries + names.len())?;
         }
         names.sort_unstable();
+        self.entries += names.len();
         Ok(names)
     }
 
@@ -292,7 +294,7 @@ impl Collector<'_> {
         )))
     }
 
-    /// Looks at an entry, and counts it.
+    /// Looks at an entry, and counts its bytes.
     fn kind(
         &mut self,
         directory: BorrowedFd<'_>,
@@ -301,7 +303,6 @@ impl Collector<'_> {
     ) -> Result<Option<Kind>, OutputError> {
         self.patience.check()?;
         let kind = beneath::kind(directory, name).map_err(OutputError::met("look at", path))?;
-        self.entries += 1;
         if let Some(Kind::File { size, allocated, inode, .. }) = kind
             && inode.is_none_or(|inode| !self.linked.contains_key(&inode))
         {

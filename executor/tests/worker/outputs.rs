@@ -212,6 +212,20 @@ fn too_many_too_large_and_too_deep_outputs_are_refused() {
     }
 }
 
+/// Each level has fewer than there may be. The pipe, which is looked at first, would end the look-up otherwise.
+#[test]
+fn names_of_all_levels_are_counted_when_they_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("wide/0")).unwrap();
+    nix::unistd::mkfifo(&dir.path().join("wide/0/0"), Mode::S_IRWXU).unwrap();
+    for n in 1..=600 {
+        fs::write(dir.path().join(format!("wide/{n}")), "").unwrap();
+        fs::write(dir.path().join(format!("wide/0/{n}")), "").unwrap();
+    }
+    let error = collect_all(dir.path(), &["wide"]).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("more than 1000 entries"), "{error}");
+}
+
 /// An action comes there step by step; nobody else does by a path.
 #[test]
 fn a_path_that_is_longer_than_any_is_refused() {
