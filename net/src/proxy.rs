@@ -26,8 +26,9 @@ impl Proxies {
             return Self { http: None, https: None, direct: Direct::read("") };
         }
         let either = |name: &'static str| {
-            let value = variable(name).or_else(|| variable(&name.to_ascii_lowercase()));
-            value.filter(|value| !value.trim().is_empty()).map(|value| (name, value))
+            let given = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+            let value = given(name).or_else(|| given(&name.to_ascii_lowercase()));
+            value.map(|value| (name, value))
         };
         let proxy = |name| {
             let (name, value) = either(name).or_else(|| either("ALL_PROXY"))?;
@@ -123,6 +124,10 @@ mod tests {
         assert!(proxies.chosen().is_some());
         let upper = read(&[("HTTP_PROXY", "http://a"), ("http_proxy", "http://b")]);
         assert_eq!(upper.http.unwrap().host_str(), Some("a"));
+        let empty = [("HTTP_PROXY", ""), ("http_proxy", "http://b"), ("NO_PROXY", " ")];
+        let lower = read(&[&empty[..], &[("no_proxy", "c")]].concat());
+        let of = |url: &str| lower.of(&Url::parse(url).unwrap()).and_then(Url::host_str);
+        assert_eq!((of("http://a/"), of("http://c/")), (Some("b"), None));
     }
 
     #[test]
