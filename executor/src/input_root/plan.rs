@@ -64,7 +64,7 @@ pub(super) fn layers(
     layer_entries: usize,
 ) -> Result<Vec<Layer>, InputError> {
     let mut weights = Weights { known, least: layer_entries, own: HashMap::new() };
-    weights.own(&root);
+    weights.weigh(root);
     let layers = vec![Layer::default()];
     let mut plan = Expansion { limits, layers, entries: 0, bytes: 0, text: 0 };
     let mut pending = vec![(String::new(), root, 0)];
@@ -95,21 +95,31 @@ struct Weights<'a> {
 }
 
 impl Weights<'_> {
-    /// Recurses as deep as the loader allows trees to be.
-    fn own(&mut self, digest: &Digest) -> usize {
-        if let Some(own) = self.own.get(digest) {
-            return *own;
-        }
-        let Some(directory) = self.known.get(digest) else { return 0 };
-        let mut own = directory.entries();
-        for child in &directory.directories {
-            let weight = self.own(&child.digest);
-            if weight < self.least {
-                own = own.saturating_add(weight);
+    /// Weighs `root` and all below it, children before their parents. What is nested is kept in a list and not on
+    /// the stack of this thread, which it could end.
+    fn weigh(&mut self, root: Digest) {
+        let mut pending = vec![(root, false)];
+        while let Some((digest, children_done)) = pending.pop() {
+            let Some(directory) = self.known.get(&digest) else { continue };
+            if self.own.contains_key(&digest) {
+                continue;
+            }
+            if children_done {
+                let own = self.weight(directory);
+                self.own.insert(digest, own);
+            } else {
+                pending.push((digest, true));
+                pending.extend(directory.directories.iter().map(|child| (child.digest, false)));
             }
         }
-        self.own.insert(*digest, own);
-        own
+    }
+
+    /// Of a directory whose children have been weighed; those that are missing weigh nothing.
+    fn weight(&self, directory: &Directory) -> usize {
+        let children = directory.directories.iter();
+        let weights = children.filter_map(|child| self.own.get(&child.digest).copied());
+        let small = weights.filter(|weight| *weight < self.least);
+        small.fold(directory.entries(), usize::saturating_add)
     }
 
     fn is_layer(&self, digest: &Digest) -> bool {
@@ -291,7 +301,11 @@ mod tests {
             .windows(2)
             .map(|pair| (digest(&pair[0]), directory(0, &[("dd", &pair[1])])))
             .collect();
-        let error = layers(digest("0"), &known, &InputLimits::default(), 10).unwrap_err();
+        let root = digest("0");
+        let plan = move || layers(root, &known, &InputLimits::default(), 10);
+        // A call for each level would not fit.
+        let thread = std::thread::Builder::new().stack_size(96 << 10).spawn(plan).unwrap();
+        let error = thread.join().unwrap().unwrap_err();
         assert!(matches!(error, InputError::PathTooLong { .. }), "{error}");
     }
 }
