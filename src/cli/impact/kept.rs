@@ -17,7 +17,14 @@ pub struct Kept {
 
 /// Held while a work tree is used: two of these commands would change it under each other.
 pub struct Turn {
-    _file: File,
+    file: File,
+}
+
+impl Turn {
+    /// The same turn for a program that writes the tree: it lasts until that has ended, too.
+    pub fn share(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
 }
 
 impl Kept {
@@ -32,9 +39,11 @@ impl Kept {
 
     /// Waits until nobody else uses the work tree. Blocks.
     pub fn turn(&self) -> io::Result<Turn> {
-        let file = File::create(self.directory.join("lock"))?;
+        let path = self.directory.join("lock");
+        let file =
+            File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         file.lock()?;
-        Ok(Turn { _file: file })
+        Ok(Turn { file })
     }
 
     fn path(&self, key: &str) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Programs that are asked: their output, and what they say when they fail.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,8 +23,29 @@ pub async fn ask(
     directory: &Path,
     limit: Duration,
 ) -> Result<Vec<u8>, ProcessError> {
+    answer(program, arguments, directory, limit, Stdio::null()).await
+}
+
+/// The same with `held` as its stdin: a lock on that file lasts until the program has ended, also where this process was killed.
+pub async fn ask_holding(
+    program: &Path,
+    arguments: &[OsString],
+    directory: &Path,
+    limit: Duration,
+    held: File,
+) -> Result<Vec<u8>, ProcessError> {
+    answer(program, arguments, directory, limit, Stdio::from(held)).await
+}
+
+async fn answer(
+    program: &Path,
+    arguments: &[OsString],
+    directory: &Path,
+    limit: Duration,
+    stdin: Stdio,
+) -> Result<Vec<u8>, ProcessError> {
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(directory).stdin(Stdio::null());
+    command.args(arguments).current_dir(directory).stdin(stdin);
     // Java finds no file names beyond ASCII without a locale.
     if std::env::var_os("LC_ALL").is_none() && std::env::var_os("LANG").is_none() {
         command.env("LC_ALL", "C.UTF-8");
@@ -33,6 +55,8 @@ pub async fn ask(
     if std::env::var_os("SSH_ASKPASS").is_none() {
         command.env("SSH_ASKPASS", "false");
     }
+    // Git may be ended at any moment: whoever only looks leaves no lock in a user's repository then.
+    command.env("GIT_OPTIONAL_LOCKS", "0");
     let output = run(command, None, limit, Keep::All(MAX_ANSWER)).await?;
     if output.status.success() {
         return Ok(output.stdout);

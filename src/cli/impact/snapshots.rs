@@ -80,9 +80,9 @@ impl Snapshots {
         let snapshot = if self.git.clean_head().await?.as_ref() == Some(commit) {
             self.ask(&self.git.workspace, false, commit.short()).await?
         } else {
-            let _turn = self.turn().await?;
+            let turn = self.turn().await?;
             let tree = self.kept.work_tree();
-            let workspace = self.git.check_out(&tree, commit).await;
+            let workspace = self.git.check_out(&tree, &turn, commit).await;
             let workspace = workspace.map_err(|source| SnapshotError::CheckOut {
                 what: commit.short().to_owned(),
                 source,
