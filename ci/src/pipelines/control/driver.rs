@@ -27,6 +27,8 @@ const PACE: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(5);
 /// After the records could not be used, which all runs find at the same moment.
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(2));
+/// After a run could not be read: it may stay so until a person has mended it.
+const UNREAD: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(30));
 /// How far a clock may be off from how long something took before it is not believed.
 const JUMP: Duration = Duration::from_secs(5);
 /// Ends that wait for being taken in.
@@ -75,12 +77,14 @@ impl Driver {
     /// Drives until the run has ended.
     pub async fn keep(control: Arc<Control>, id: String) {
         let mut steady = Steady::new(control.now());
+        let mut failures: u32 = 0;
         let mut driver = loop {
             match Self::load(control.clone(), &id).await {
                 Ok(driver) => break driver,
                 Err(error) => {
                     tracing::warn!(run = id, error = %chain(&error), "a run cannot be read");
-                    tokio::time::sleep(AGAIN.pause(1)).await;
+                    failures = failures.saturating_add(1);
+                    tokio::time::sleep(UNREAD.pause(failures)).await;
                 }
             }
         };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::rig::Rig;
 use crate::model::Time;
+use crate::pipelines::control::driver::Driver;
 use crate::pipelines::control::store::put;
 use crate::pipelines::control::{Control, ControlError, keys};
 use crate::pipelines::machine::{Event, Logged};
@@ -100,6 +101,21 @@ async fn a_run_whose_history_lacks_events_is_not_gone_on_with() {
         rig.frontend().show(&run.id).await.unwrap();
     }
     assert_eq!(kept(&rig, &keys::log(&run.id)).await.len(), log.len(), "nothing was appended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_be_read_is_looked_at_more_and_more_rarely() {
+    let rig = Rig::new();
+    let run = rig.start(PLAIN).await;
+    damage(&rig, keys::head(&run.id)).await;
+    let control = rig.frontend();
+    let before = rig.memory.calls();
+    assert!(Driver::load(control.clone(), &run.id).await.is_err());
+    let each = rig.memory.calls() - before;
+    let driving = Box::pin(Driver::keep(control, run.id.clone()));
+    tokio::time::timeout(Duration::from_secs(600), driving).await.unwrap_err();
+    let looks = (rig.memory.calls() - before) / each - 1;
+    assert!((10..60).contains(&looks), "{looks} in ten minutes");
 }
 
 #[tokio::test]
