@@ -14,8 +14,7 @@ use crate::storage::{LeaseRecord, RecordTurn, Records, StorageError};
 const TURNS: &str = "preview/turn/";
 /// For so long one server works on an environment without being heard of.
 const TERM: Duration = Duration::from_secs(30);
-/// How often it asks whether it still may while it works, and so for how long at most it goes on after it may not: that is
-/// less than the others wait beyond its term. Asking renews the lease where it is due, and costs nothing otherwise.
+/// How often it asks whether it still may while it works. Asking renews the lease where it is due, and costs nothing otherwise.
 const ASKS: Duration = Duration::from_secs(2);
 
 /// The record that says who works on an environment.
@@ -100,12 +99,21 @@ impl Working {
         }
     }
 
-    /// Returns once another one may work on it.
+    /// Returns before another one may work on it, also where nobody answers who asks.
     async fn until_lost(&self) {
-        loop {
-            tokio::time::sleep(ASKS).await;
-            if !self.is_mine().await {
-                return;
+        while let Some(left) = self.known.turn.left().await {
+            let asks = async {
+                tokio::time::sleep(ASKS).await;
+                self.is_mine().await
+            };
+            match tokio::time::timeout(left, asks).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) => {
+                    let preview = self.name.as_str();
+                    tracing::warn!(preview, "whoever works on an environment could not renew that");
+                    return;
+                }
             }
         }
     }
@@ -116,5 +124,71 @@ impl Working {
             let (preview, error) = (self.name.as_str(), chain(&error));
             tracing::info!(preview, error, "nobody else works on an environment for some seconds");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::*;
+    use crate::storage::memory::Memory;
+    use crate::storage::{Record, Write};
+
+    /// Records that answer nobody once they are away.
+    #[derive(Default)]
+    struct Silent {
+        memory: Memory,
+        away: AtomicBool,
+    }
+
+    impl Silent {
+        async fn answers(&self) {
+            if self.away.load(Ordering::SeqCst) {
+                pending::<()>().await;
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Records for Silent {
+        async fn get(&self, key: &str) -> Result<Option<Record>, StorageError> {
+            self.answers().await;
+            self.memory.get(key).await
+        }
+
+        async fn apply(&self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError> {
+            self.answers().await;
+            self.memory.apply(writes).await
+        }
+
+        async fn list(
+            &self,
+            prefix: &str,
+            after: Option<&str>,
+            reverse: bool,
+            limit: usize,
+        ) -> Result<Vec<Record>, StorageError> {
+            self.answers().await;
+            self.memory.list(prefix, after, reverse, limit).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_goes_on_while_its_lease_is_renewed_and_ends_where_nobody_answers() {
+        let records = Arc::new(Silent::default());
+        let turns = Turns::new(records.clone(), "one".to_owned());
+        let working = turns.take("a").await.unwrap().expect("nobody else works on it");
+        assert_eq!(working.doing(sleep(3 * TERM)).await, Some(()));
+        assert!(working.is_mine().await);
+        records.away.store(true, Ordering::SeqCst);
+        let began = Instant::now();
+        let done = timeout(2 * TERM, working.doing(pending::<()>())).await;
+        assert_eq!(done, Ok(None), "it goes on");
+        assert!(began.elapsed() < TERM, "another one may work on it by then");
     }
 }

@@ -146,6 +146,14 @@ impl Lease {
         }
     }
 
+    /// How much longer this process has it, if nothing is written any more; it needs no look at the record.
+    pub fn left(&self, now: Duration) -> Option<Duration> {
+        match &self.known {
+            Known::Own { until, .. } => until.checked_sub(now).filter(|left| !left.is_zero()),
+            _ => None,
+        }
+    }
+
     /// The record was read, with its version and its value; `now` is the time after that. What cannot be read holds up
     /// nobody.
     pub fn saw(&mut self, record: Option<(u64, &[u8])>, now: Duration) {

@@ -89,6 +89,12 @@ impl<S: Slot> Turn<S> {
         Ok(matches!(self.take().await?, Standing::Held(_)))
     }
 
+    /// How much longer it is this process's turn, as far as it knows without asking. Nothing where it is not. Whoever asks
+    /// and does not hear in this time has lost it.
+    pub async fn left(&self) -> Option<Duration> {
+        self.lease.lock().await.left(self.began.elapsed())
+    }
+
     /// Takes or renews it, for writes that go along with the record. Nothing where another one has it. Whoever has written
     /// the record in this way says so with [`Turn::forget`] before it asks for anything else.
     pub async fn fence(&self) -> Result<Option<Fence>, S::Error> {
