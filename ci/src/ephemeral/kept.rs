@@ -122,8 +122,53 @@ impl Kept {
         }
     }
 
-    pub async fn forget(&self, name: &str) -> Result<(), StorageError> {
-        let gone = |key| Write { key, expect: Expect::Anything, value: None };
-        self.records.write(vec![gone(key(name)), gone(turns::key(name))]).await
+    /// Forgets one, and who works on it, where `may` still holds of what is kept.
+    pub async fn forget(
+        &self,
+        name: &str,
+        may: impl Fn(&Preview) -> bool,
+    ) -> Result<(), StorageError> {
+        let Some((_, version)) = self.read(name).await?.filter(|(it, _)| may(it)) else {
+            return Ok(());
+        };
+        let gone = |key, expect| Write { key, expect, value: None };
+        let (kept, turn) = (Expect::Version(version), Expect::Anything);
+        let writes = vec![gone(key(name), kept), gone(turns::key(name), turn)];
+        match self.records.write(writes).await {
+            // It was seen again meanwhile.
+            Ok(()) | Err(StorageError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ephemeral::machine::Phase;
+    use crate::storage::memory::Memory;
+
+    #[tokio::test]
+    async fn what_was_seen_again_is_not_forgotten() {
+        let memory = Memory::default();
+        let kept = Kept::new(Arc::new(memory.clone()));
+        let going = json!({
+            "name": "a", "kind": "web", "instance": "", "pipeline": "", "run": "", "by": "",
+            "made": 0, "expires": 0, "phase": "going", "changed": 0,
+        });
+        let mut preview: Preview = serde_json::from_value(going).unwrap();
+        assert!(kept.add(&preview).await.unwrap());
+        let turn =
+            Write { key: turns::key("a"), expect: Expect::Absent, value: Some("somebody".into()) };
+        memory.write(vec![turn]).await.unwrap();
+        let is_gone = |it: &Preview| it.phase == Phase::Gone;
+        kept.forget("a", is_gone).await.unwrap();
+        assert_eq!(memory.records(), 2, "it is there, and somebody works on it");
+        preview.phase = Phase::Gone;
+        kept.change("a", |it| *it = preview.clone()).await.unwrap();
+        kept.forget("a", is_gone).await.unwrap();
+        assert_eq!(memory.records(), 0);
     }
 }

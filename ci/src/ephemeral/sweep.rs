@@ -56,7 +56,10 @@ impl Previews {
         for preview in all {
             match preview.due(now) {
                 Due::Later(at) => next = Some(next.map_or(at, |it| it.min(at))),
-                Due::Forget => self.kept.forget(&preview.name).await?,
+                Due::Forget => {
+                    let may = |it: &Preview| it.due(now) == Due::Forget;
+                    self.kept.forget(&preview.name, may).await?;
+                }
                 Due::TakeDown => due.push(preview.name),
             }
         }
