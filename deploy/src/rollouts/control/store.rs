@@ -195,29 +195,37 @@ impl Store {
         }
     }
 
-    /// The last events of a log of this length, and the number of the first of them.
+    /// The last events of a log, `most` at most, and the number of the first of them. `length` is or was that of the log.
+    /// Errors: `Missing` where one of them is not there.
     pub async fn tail(
         &self,
         id: &str,
         length: u64,
         most: usize,
     ) -> Result<(u64, Vec<Logged>), ControlError> {
-        let (mut batches, mut count) = (Vec::new(), 0);
-        let mut before = keys::events(id, length);
-        while count < most {
+        let (mut batches, mut count, mut first) = (Vec::new(), 0, length);
+        while count < most && first > 0 {
+            let before = keys::events(id, first);
             let found = self.records.list(&keys::log(id), Some(&before), true, PAGE_BACK).await?;
-            let Some(last) = found.last() else { break };
-            before.clone_from(&last.key);
             for batch in &found {
                 let events: Vec<Logged> = decode(batch)?;
+                let begins = first.checked_sub(events.len() as u64);
+                let Some(begins) = begins.filter(|it| batch.key == keys::events(id, *it)) else {
+                    break;
+                };
+                first = begins;
                 count += events.len();
                 batches.push(events);
             }
+            // No record ends there.
+            if keys::events(id, first) == before {
+                return Err(ControlError::Missing { id: id.to_owned(), number: first - 1 });
+            }
         }
         let mut log: Vec<Logged> = batches.into_iter().rev().flatten().collect();
-        log.drain(..log.len().saturating_sub(most));
-        let shown = u64::try_from(log.len()).unwrap_or(u64::MAX);
-        Ok((length.saturating_sub(shown), log))
+        let dropped = log.len().saturating_sub(most);
+        log.drain(..dropped);
+        Ok((first + dropped as u64, log))
     }
 
     pub async fn targets(&self, id: &str) -> Result<Vec<Target>, ControlError> {

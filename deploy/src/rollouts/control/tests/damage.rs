@@ -81,11 +81,16 @@ async fn a_rollout_whose_log_lacks_events_is_not_gone_on_with() {
     rig.drive_to_end(&one.id).await;
     let log = rig.records.inner.list(&keys::log(&one.id), None, false, 100).await.unwrap();
     assert!(log.len() > 2, "only {} records", log.len());
+    rig.control.show(&one.id).await.unwrap();
     for lost in [&log[0], &log[1], &log[log.len() - 1]] {
         let number: u64 = lost.key.rsplit('/').next().unwrap().parse().unwrap();
         let write = |value| Write { key: lost.key.clone(), expect: Expect::Anything, value };
         rig.records.inner.write(vec![write(None)]).await.unwrap();
         assert_eq!(lacking(rig.elsewhere().show(&one.id).await), Some(number));
+        assert!(
+            lacking(rig.control.show(&one.id).await) >= Some(number),
+            "it is known what follows"
+        );
         assert_eq!(lacking(Driver::load(rig.elsewhere(), &one.id).await), Some(number));
         rig.records.inner.write(vec![write(Some(lost.value.clone()))]).await.unwrap();
         rig.elsewhere().show(&one.id).await.unwrap();
