@@ -31,17 +31,38 @@ impl Control {
         let head = if keys::is_id(id) { self.store.head(id).await? } else { None };
         let (Head { length, .. }, version) = head.ok_or_else(none)?;
         let known = self.opened.get(id).filter(|it| it.state.length <= length);
-        let mut open = match known {
-            Some(known) => known,
-            None => Arc::new(Open::new(self.store.run(id).await?, self.store.stages(id).await?)),
+        let open = match known {
+            Some(known) => match self.read_on(id, known, length).await {
+                // The store has gone back since, and others went on from there: what is known is of another history.
+                Err(ControlError::Missing { .. }) => {
+                    self.read_on(id, self.unopened(id).await?, length).await?
+                }
+                read => read?,
+            },
+            None => self.read_on(id, self.unopened(id).await?, length).await?,
         };
+        self.opened.put(id, open.clone());
+        Ok(Open { version, ..Open::clone(&open) })
+    }
+
+    /// A run of whose history nothing was read.
+    async fn unopened(&self, id: &str) -> Result<Arc<Open>, ControlError> {
+        Ok(Arc::new(Open::new(self.store.run(id).await?, self.store.stages(id).await?)))
+    }
+
+    /// Takes in what a history of this length has beyond what was read of it.
+    async fn read_on(
+        &self,
+        id: &str,
+        mut open: Arc<Open>,
+        length: u64,
+    ) -> Result<Arc<Open>, ControlError> {
         while open.state.length < length {
             let events = self.store.events(id, open.state.length, length).await?;
             let open = Arc::make_mut(&mut open);
             events.iter().for_each(|logged| open.take(logged));
         }
-        self.opened.put(id, open.clone());
-        Ok(Open { version, ..Open::clone(&open) })
+        Ok(open)
     }
 
     /// Tells a run all of these, and appends what follows. After a conflict, and after an error, `open` is no more what is written.

@@ -59,18 +59,39 @@ impl Control {
         let head = if is_name(id) { self.store.head(id).await? } else { None };
         let (Head { length, .. }, version) = head.ok_or_else(none)?;
         let known = self.folds.get(id).filter(|it| it.state.length <= length);
-        let mut fold = match known {
-            Some(known) => known,
-            None => Arc::new(Fold::new(self.store.rollout(id).await?)),
+        let fold = match known {
+            Some(known) => match self.read_on(id, known, length).await {
+                // The store has gone back since, and others went on from there: what is known is of another log.
+                Err(ControlError::Missing { .. }) => {
+                    self.read_on(id, self.unopened(id).await?, length).await?
+                }
+                read => read?,
+            },
+            None => self.read_on(id, self.unopened(id).await?, length).await?,
         };
+        self.folds.put(id, fold.clone());
+        let Fold { rollout, state, last } = Fold::clone(&fold);
+        Ok(Open { rollout, state, version, last })
+    }
+
+    /// A rollout of whose log nothing was read.
+    async fn unopened(&self, id: &str) -> Result<Arc<Fold>, ControlError> {
+        Ok(Arc::new(Fold::new(self.store.rollout(id).await?)))
+    }
+
+    /// Takes in what a log of this length has beyond what was read of it.
+    async fn read_on(
+        &self,
+        id: &str,
+        mut fold: Arc<Fold>,
+        length: u64,
+    ) -> Result<Arc<Fold>, ControlError> {
         while fold.state.length < length {
             let events = self.store.events(id, fold.state.length, length).await?;
             let fold = Arc::make_mut(&mut fold);
             events.iter().for_each(|logged| fold.take(logged));
         }
-        self.folds.put(id, fold.clone());
-        let Fold { rollout, state, last } = Fold::clone(&fold);
-        Ok(Open { rollout, state, version, last })
+        Ok(fold)
     }
 
     /// The targets of a rollout, which never change.

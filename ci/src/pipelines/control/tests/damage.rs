@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::rig::Rig;
 use crate::model::Time;
 use crate::pipelines::control::driver::Driver;
-use crate::pipelines::control::store::put;
+use crate::pipelines::control::store::{decode, delete, put};
 use crate::pipelines::control::{Control, ControlError, keys};
 use crate::pipelines::machine::{Event, Logged};
 use crate::storage::{Expect, Records as _, Write};
@@ -116,6 +116,28 @@ async fn a_run_that_cannot_be_read_is_looked_at_more_and_more_rarely() {
     tokio::time::timeout(Duration::from_secs(600), driving).await.unwrap_err();
     let looks = (rig.memory.calls() - before) / each - 1;
     assert!((10..60).contains(&looks), "{looks} in ten minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_went_back_and_on_again_is_read_anew() {
+    let rig = Rig::new();
+    let run = rig.start(PLAIN).await;
+    rig.drive(&run.id).await.unwrap();
+    let control = rig.frontend();
+    let known = control.show(&run.id).await.unwrap().state.length;
+    // A store that lost the last writes, behind which others wrote more at once than was lost.
+    let log = rig.memory.list(&keys::log(&run.id), None, false, 100).await.unwrap();
+    let events = log.iter().flat_map(|it| decode::<Vec<Logged>>(it).unwrap());
+    let mut events: Vec<Logged> = events.collect();
+    let last = events.last().cloned();
+    events.extend(last);
+    let (mut head, _) = control.store.head(&run.id).await.unwrap().unwrap();
+    head.length = known + 1;
+    rig.memory.write(log.into_iter().map(|it| delete(it.key)).collect()).await.unwrap();
+    let head = put(keys::head(&run.id), Expect::Anything, &head).unwrap();
+    let batch = put(keys::events(&run.id, 0), Expect::Absent, &events).unwrap();
+    rig.memory.write(vec![head, batch]).await.unwrap();
+    assert_eq!(control.show(&run.id).await.unwrap().state.length, known + 1);
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 use kiln_cas::records::{Expect, Records as _, SharedRecords, Write};
 
 use super::rig::{DECLARED, Rig};
+use crate::rollouts::control::store::{decode, delete, put};
 use crate::rollouts::control::{Control, ControlError, Driver, Rollout, keys, needed};
+use crate::rollouts::machine::Logged;
 use crate::rollouts::parts::Place;
 
 async fn damage(rig: &Rig, key: String) {
@@ -95,4 +97,25 @@ async fn a_rollout_whose_log_lacks_events_is_not_gone_on_with() {
         rig.records.inner.write(vec![write(Some(lost.value.clone()))]).await.unwrap();
         rig.elsewhere().show(&one.id).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_log_that_went_back_and_on_again_is_read_anew() {
+    let rig = Rig::new();
+    let one = rig.start(DECLARED, "app:1").await;
+    rig.drive_to_end(&one.id).await;
+    let known = rig.control.show(&one.id).await.unwrap().state.length;
+    // A store that lost the last writes, behind which others wrote more at once than was lost.
+    let log = rig.records.inner.list(&keys::log(&one.id), None, false, 100).await.unwrap();
+    let events = log.iter().flat_map(|it| decode::<Vec<Logged>>(it).unwrap());
+    let mut events: Vec<Logged> = events.collect();
+    let last = events.last().cloned();
+    events.extend(last);
+    let (mut head, _) = rig.control.store.head(&one.id).await.unwrap().unwrap();
+    head.length = known + 1;
+    rig.records.inner.write(log.into_iter().map(|it| delete(it.key)).collect()).await.unwrap();
+    let head = put(keys::head(&one.id), Expect::Anything, &head).unwrap();
+    let batch = put(keys::events(&one.id, 0), Expect::Absent, &events).unwrap();
+    rig.records.inner.write(vec![head, batch]).await.unwrap();
+    assert_eq!(rig.control.show(&one.id).await.unwrap().state.length, known + 1);
 }
