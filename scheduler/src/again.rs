@@ -27,7 +27,7 @@ const LOWEST_PRIORITY: i32 = i32::MAX;
 /// All shadow runs share the workers as one build.
 const SHADOW: &str = "shadow-runs";
 
-/// What is to run again, and how.
+/// The action that is to run again, and under which conditions.
 #[derive(Debug, Clone)]
 pub struct Again<'a> {
     pub instance: &'a str,
@@ -43,7 +43,7 @@ pub struct Again<'a> {
 /// Why an action did not run to an end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotRun {
-    /// It, or what it needs, is not in the store any more, or it is no action at all.
+    /// The action or one of its inputs is not in the store any more, or the digest names no action.
     #[error("it cannot run any more: {0}")]
     Gone(String),
     #[error("{0}")]
@@ -163,7 +163,7 @@ pub struct ShadowRuns {
     queued: Arc<AtomicUsize>,
 }
 
-/// What workers could take up now.
+/// How many slots workers have free at this moment, and how many actions wait for one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Room {
     /// Slots that have nothing to do.
@@ -205,7 +205,7 @@ impl ShadowRuns {
     }
 }
 
-/// What ended without a result did not run, unless its time was over.
+/// Answers an error where a run ended without a result, unless its time limit was what ended it.
 pub(crate) fn run_to_an_end(finished: &Finished) -> Result<(), NotRun> {
     match Code::from_i32(finished.code) {
         Code::Ok | Code::DeadlineExceeded => Ok(()),

@@ -20,7 +20,7 @@ pub enum Stage {
     Done(Arc<Finished>),
 }
 
-/// What the requests of one task see.
+/// The state of one task, as all requests that share it see it.
 #[derive(Debug, Clone)]
 pub struct Update {
     pub stage: Stage,
@@ -117,7 +117,7 @@ pub enum Report {
     /// Names of the leases that it runs.
     Heartbeat(Vec<String>),
     Draining,
-    /// It takes nothing until it says otherwise (`None`), for the reason given.
+    /// The worker takes no leases, for the reason given, until it says `None`.
     Paused(Option<Arc<str>>),
     Progress {
         lease: LeaseId,
@@ -144,7 +144,8 @@ pub enum Report {
         message: String,
         holds: Vec<String>,
     },
-    /// The same because the worker drains, which is no fault of anybody's.
+    /// The worker drains and gives the lease back without a result, which is no fault of the action
+    /// or the worker.
     Returned {
         lease: LeaseId,
         message: String,

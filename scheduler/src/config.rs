@@ -18,7 +18,7 @@ use crate::reports::{NoReports, TestReports};
 
 /// A part of a test that takes little longer than expected is not slow.
 const LEAST: Duration = Duration::from_secs(5);
-/// Between two looks whether a part is slow there is at least so much.
+/// The shortest time between two looks at whether a part is slow.
 const LOOK: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ pub struct Hedge {
     pub factor: f64,
     /// Such a part also takes at least so much longer than expected.
     pub least: Duration,
-    /// Between two looks there is at least so much.
+    /// The shortest time between two looks at whether a part is slow.
     pub look: Duration,
 }
 
@@ -80,7 +80,7 @@ impl Default for Hedge {
 #[derive(Debug, Clone)]
 pub struct BaseUrl(pub Arc<str>);
 
-/// What the scheduler works with.
+/// The stores and services that the scheduler works with.
 #[derive(Clone)]
 pub struct Parts {
     pub blobs: SharedBlobStore,
@@ -89,17 +89,17 @@ pub struct Parts {
     pub logs: LogStreams,
     pub events: Events,
     pub estimator: Arc<dyn DurationEstimator>,
-    /// What is known of shards of tests.
+    /// Estimates how long shards of tests run, from earlier runs.
     pub shards: Arc<dyn ShardEstimator>,
     /// Who may have actions run, run them, and act on operations.
     pub access: SharedAuthorizer,
     /// To which promises of outputs are attributed.
     pub invocations: Invocations,
-    /// What outputs count for.
+    /// The quotas that stored outputs are charged against.
     pub quotas: Arc<Quotas>,
-    /// Where it is remembered what cases tests have.
+    /// The records in which the cases of tests are remembered.
     pub records: SharedRecords,
-    /// What tests report.
+    /// Reads and combines the reports of test runners.
     pub reports: Arc<dyn TestReports>,
 }
 

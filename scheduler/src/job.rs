@@ -23,7 +23,7 @@ pub struct ActionFacts {
     pub do_not_cache: bool,
 }
 
-/// One client's request.
+/// One client's request to execute an action.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub metadata: reapi::RequestMetadata,
@@ -31,7 +31,7 @@ pub struct Request {
     pub metadata_bytes: Bytes,
     pub received_at: UnixNanos,
     pub skip_cache_lookup: bool,
-    /// Whose it is; `None`: nobody in particular.
+    /// The account that the request belongs to; `None`: nobody in particular.
     pub owner: Option<Arc<str>>,
     /// With whom it shares tools that stay between actions; `None`: it may use none.
     pub tools: Option<Arc<str>>,
@@ -39,16 +39,16 @@ pub struct Request {
     pub account: Arc<str>,
     /// How whoever asked reaches the server, for links; `None`: as the server is configured.
     pub base_url: Option<Arc<str>>,
-    /// Of a run of the hermeticity check, which nobody but the check hears of.
+    /// Set for a run of the hermeticity check, which nobody but the check hears of.
     pub rerun: Option<Rerun>,
-    /// Of one part of an action that was fanned out.
+    /// Set for one part of an action that was fanned out.
     pub shard: Option<Shard>,
 }
 
 /// Which part of an action a job is. Its result is of use for the whole alone, and is published nowhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
-    /// Counted from 1.
+    /// The part's number, counted from 1.
     pub number: u32,
     pub count: u32,
     /// The action that it is a part of, in the same digest function.
@@ -63,7 +63,7 @@ impl From<&Shard> for kiln_protos::events::Shard {
 }
 
 impl Request {
-    /// What links for whoever asked begin with.
+    /// The address with which links for whoever asked begin.
     pub fn links_from<'a>(&'a self, configured: &'a str) -> &'a str {
         self.base_url.as_deref().unwrap_or(configured)
     }
@@ -72,9 +72,9 @@ impl Request {
 /// An action that ran before runs again.
 #[derive(Debug, Clone)]
 pub struct Rerun {
-    /// Encoded `kiln.hermeticity.v1.Conditions`.
+    /// Encoded `kiln.hermeticity.v1.Conditions`: what is changed for this run; empty: nothing.
     pub conditions: Bytes,
-    /// The worker that should not get it where another one can.
+    /// The worker that should not get the job where another one can; empty: any may.
     pub avoid: Arc<str>,
 }
 
@@ -136,7 +136,8 @@ pub struct Run {
 #[derive(Debug, Clone)]
 pub enum Outcome {
     Response(Box<reapi::ExecuteResponse>),
-    /// As the worker wrote it; digests are of the action's own function.
+    /// Inputs that the store does not have, as the worker named them; digests are of the action's
+    /// own function.
     MissingInputs {
         message: String,
         missing: Vec<kiln_protos::worker::Digest>,
@@ -159,7 +160,7 @@ pub struct Finished {
     pub timeline: kiln_protos::events::Timeline,
     pub worker: Arc<str>,
     pub attempts: u32,
-    /// It was cancelled, or nobody waited for it any more.
+    /// The action was cancelled, or nobody waited for it any more.
     pub cancelled: bool,
 }
 
@@ -176,7 +177,7 @@ pub trait DurationEstimator: Send + Sync + 'static {
     fn expected_ms(&self, target: &str, mnemonic: &str) -> Option<u64>;
 }
 
-/// Knows nothing.
+/// An estimator that knows nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoEstimates;
 
@@ -186,19 +187,19 @@ impl DurationEstimator for NoEstimates {
     }
 }
 
-/// One shard of a test that its client shards.
+/// One of the shards into which a client divides a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TestShard<'a> {
     pub instance: &'a str,
     pub label: &'a str,
-    /// As the client calls it.
+    /// The configuration, as the client calls it.
     pub configuration: &'a str,
-    /// Counted from 0.
+    /// The shard's index, counted from 0.
     pub index: u32,
     pub count: u32,
 }
 
-/// What shards of tests took before.
+/// Estimates how long shards of tests run, from what they took before.
 pub trait ShardEstimator: Send + Sync + 'static {
     /// Milliseconds that a shard is expected to run. Answers at once: what is not at hand is not known.
     fn shard_ms(&self, shard: &TestShard<'_>) -> Option<u64>;

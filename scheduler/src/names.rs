@@ -20,7 +20,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::queue::{LeaseId, OperationId, TaskId};
 
-/// What lease names are made with. In bytes, as HMAC with SHA-256 wants it.
+/// The secret with which lease names are made, as the bytes that HMAC with SHA-256 wants.
 pub(crate) type Secret = [u8; 32];
 /// Bytes of the code in a lease's name: 128 bits cannot be guessed.
 const CODE: usize = 16;
@@ -35,7 +35,7 @@ pub(crate) struct Names {
     key: RwLock<(Secret, hmac::Key)>,
 }
 
-/// Drawn from the system's randomness.
+/// Draws a new secret from the system's randomness.
 pub(crate) fn draw_secret() -> Secret {
     let mut secret = [0; 32];
     SystemRandom::new().fill(&mut secret).expect("the system gives randomness");
@@ -54,7 +54,7 @@ impl Names {
         Self { epoch, key: RwLock::new(key(&draw_secret())) }
     }
 
-    /// Of the queue that all with this key share; they should share the secret as well.
+    /// The names of the queue that all with this key share; they should share the secret as well.
     pub fn shared(queue: &[u8], secret: &Secret) -> Self {
         let digest = DigestFunction::Sha256.digest(queue).hash;
         let first = digest.first_chunk().copied().unwrap_or_default();
@@ -96,7 +96,8 @@ impl Names {
         name
     }
 
-    /// Instance name and id.
+    /// Parses an operation's name into its instance name and id. `None`: it is not one of this
+    /// queue.
     pub fn parse_operation<'a>(&self, name: &'a str) -> Option<(&'a str, OperationId)> {
         let (front, id) = name.rsplit_once('/')?;
         let instance = match front.strip_suffix("operations")? {
@@ -130,7 +131,7 @@ impl Names {
         })
     }
 
-    /// `None`: not a lease that this queue gave out.
+    /// The id of a lease that this queue gave out; `None`: the name is of no such lease.
     fn parse_lease(&self, name: &str) -> Option<LeaseId> {
         let mut parts = name.split('-');
         self.check_epoch(parts.next()?)?;
@@ -140,7 +141,8 @@ impl Names {
         genuine.then_some(lease)
     }
 
-    /// Of stdout and stderr, for `ByteStream.Read`; all requests of a task share them.
+    /// Names of the streams of stdout and stderr, for `ByteStream.Read`; all requests of a task
+    /// share them.
     pub fn streams(&self, instance: &str, task: TaskId) -> [String; 2] {
         let base = self.join(instance, "logstreams", task.0);
         [format!("{base}/stdout"), format!("{base}/stderr")]
@@ -151,12 +153,12 @@ impl Names {
     }
 }
 
-/// What a session calls the leases of other queues that its worker has listed.
+/// The ids by which a session knows the leases of other queues that its worker has listed.
 #[derive(Debug, Default)]
 pub(crate) struct ForeignLeases(HashMap<LeaseId, String>);
 
 impl ForeignLeases {
-    /// All that the worker has now. Returns their ids.
+    /// Takes in the names of all leases that the worker has now. Returns their ids.
     pub fn list(&mut self, names: &Names, listed: Vec<String>) -> Vec<LeaseId> {
         self.0.clear();
         let id = |name: String| {
@@ -169,7 +171,7 @@ impl ForeignLeases {
         listed.into_iter().map(id).collect()
     }
 
-    /// What the worker calls the lease.
+    /// The name by which the worker knows the lease.
     pub fn name(&self, names: &Names, lease: LeaseId) -> String {
         self.0.get(&lease).cloned().unwrap_or_else(|| names.lease(lease))
     }

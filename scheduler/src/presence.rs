@@ -28,14 +28,14 @@ const BEFORE_DEADLINE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Connection(Arc<Signs>);
 
-/// Held while the connection is open.
+/// Marks a connection as open for as long as it lives.
 #[derive(Debug)]
 pub struct OpenConnection(Arc<Signs>);
 
-/// What is known of a connection's end.
+/// The state of a connection, as far as the server can tell.
 #[derive(Debug)]
 struct Signs {
-    /// Nothing more comes from the client: its end of the connection, or an error.
+    /// The client sends nothing more: it closed its end of the connection, or there was an error.
     silent: AtomicBool,
     state: AtomicU8,
 }
@@ -54,7 +54,8 @@ impl OpenConnection {
         Connection(self.0.clone())
     }
 
-    /// It has ended without an error or a time limit: one of the two sides has closed it in order.
+    /// Notes that the connection ended without an error or a time limit: one of the two sides
+    /// closed it in order.
     pub fn ended(self) {
         self.0.state.store(ENDED, Ordering::Release);
     }
@@ -85,7 +86,7 @@ impl Connection {
 
 /// The client's side of one stream.
 pub(crate) struct Client {
-    /// `None`: not known.
+    /// The connection that the call came over; `None`: not known.
     connection: Option<Connection>,
     deadline: Option<Instant>,
 }

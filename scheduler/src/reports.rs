@@ -19,7 +19,7 @@ pub trait TestReports: Send + Sync + 'static {
     /// this label alone. Errors: why it is refused, in words.
     fn cases(&self, report: &[u8], label: &str) -> Result<Vec<CaseTime>, String>;
 
-    /// One report with all that is in these, in their order. Errors as above.
+    /// Puts reports together into one, in their order. Errors: why one is refused, in words.
     fn put_together(&self, reports: &[Bytes]) -> Result<Bytes, String>;
 
     /// The places of these cases, cut into so many lists that take equally long.

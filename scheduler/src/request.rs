@@ -47,15 +47,15 @@ impl Inline {
     }
 }
 
-/// What is known of who asks.
+/// What the server knows of whoever sent a request.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
     /// See [`Request::owner`] and [`Request::tools`].
     pub owner: Option<Arc<str>>,
     pub tools: Option<Arc<str>>,
-    /// See [`Request::account`].
+    /// Whose storage is charged, as in [`Request::account`].
     pub account: Arc<str>,
-    /// See [`Request::base_url`].
+    /// How the caller reaches the server, as in [`Request::base_url`].
     pub base_url: Option<Arc<str>>,
 }
 
@@ -113,7 +113,7 @@ pub struct ReadAction {
     pub named: Option<buck2::Named>,
     /// The messages that were read: the Action, and the Command if it was.
     pub messages: Vec<Bytes>,
-    /// It may be run in parts.
+    /// How many shards the action asks for; `None`: it does not ask to be run in parts.
     pub shards: Option<fanout::Wish>,
 }
 
@@ -229,7 +229,7 @@ fn digest(
     Digest::from_wire(digest, function).map_err(|error| invalid(format!("{field}: {error}")))
 }
 
-/// Rounded up.
+/// The timeout in milliseconds, rounded up. Errors: it is longer than the server allows.
 fn timeout_ms(config: &SchedulerConfig, timeout: Duration) -> Result<u64, rpc::Status> {
     let ms = timeout.as_nanos().div_ceil(1_000_000);
     let max = config.max_timeout.as_millis();
@@ -244,7 +244,8 @@ fn timeout_ms(config: &SchedulerConfig, timeout: Duration) -> Result<u64, rpc::S
     Ok(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
-/// What a worker has to offer, and the wish to be run in parts, which is for the scheduler alone.
+/// The requirement that a worker must meet, and the wish to be run in parts, which is for the
+/// scheduler alone.
 fn requirement(
     platform: reapi::Platform,
 ) -> Result<(Requirement, Option<fanout::Wish>), rpc::Status> {

@@ -30,8 +30,8 @@ impl Scheduler {
         Self { core: Arc::new(Core::new(config, parts, Arc::new(queue), completion)) }
     }
 
-    /// One frontend of the queue in Redis at `server`, which any number of them share. Errors: Redis
-    /// does not answer, or holds a queue of another version.
+    /// Starts a frontend of the queue in Redis at `server`, which any number of them share. Errors:
+    /// Redis does not answer, or holds a queue of another version.
     pub async fn join(
         config: SchedulerConfig,
         parts: Parts,

@@ -30,7 +30,7 @@ pub const MAX_PROPERTIES: usize = 1024;
 const MAX_LEASES: usize = 2 * MAX_SLOTS as usize;
 /// Characters of a worker's reason for taking nothing; the rest is cut off.
 const MAX_REASON: usize = 1024;
-/// Bytes.
+/// The longest worker id that is taken, in bytes.
 pub const MAX_WORKER_ID: usize = 256;
 /// How long a session may be open without a Hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,9 +68,9 @@ pub async fn handshake(
     Ok(hello)
 }
 
-/// What the queue calls a worker. A worker that shows a credential is known together with it: another
-/// credential's worker of the same id is another one, and takes over neither its seat nor its leases.
-/// Ids have no spaces, so that no id looks like one with a credential.
+/// The queue's name for a worker. A worker that shows a credential is known together with it:
+/// another credential's worker of the same id is another one, and takes over neither its seat nor
+/// its leases. Ids have no spaces, so that no id looks like one with a credential.
 pub fn known_as(worker_id: &str, credential: Option<&str>) -> String {
     match credential {
         Some(credential) => format!("{worker_id} ({credential})"),

@@ -28,7 +28,7 @@ pub fn expected_ms(
     of_shard().or_else(|| parts.estimator.expected_ms(target, mnemonic))
 }
 
-/// What the environment of a command says of its shard.
+/// The label and the shard that the environment of a command names.
 #[derive(Debug, PartialEq, Eq)]
 struct Said {
     label: String,

@@ -1,4 +1,4 @@
-//! What the services and the hermeticity check share.
+//! The core that the services and the hermeticity check share.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Core {
         }
     }
 
-    /// What of an action's messages goes with its leases.
+    /// The messages of an action that go with its leases, as far as there is room for them.
     pub fn lease_messages(&self, messages: &[Bytes]) -> LeaseMessages {
         LeaseMessages::keep(&self.message_room, messages)
     }

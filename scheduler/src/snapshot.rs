@@ -60,9 +60,9 @@ pub struct OperationView {
     pub target: String,
     pub mnemonic: String,
     pub invocation: String,
-    /// Since it was queued or, when it runs, leased.
+    /// Milliseconds since the task was queued or, when it runs, leased.
     pub for_ms: u64,
-    /// How long it waited until it was leased; 0 while it waits.
+    /// Milliseconds that the task waited until it was leased; 0 while it waits.
     #[serde(default)]
     pub waited_ms: u64,
     /// How long it is expected to run, learned from other targets of its mnemonic where it has
@@ -71,9 +71,9 @@ pub struct OperationView {
     pub worker: String,
     pub attempt: u32,
     pub waiters: usize,
-    /// What the action requires of its worker.
+    /// The platform properties that the action requires of its worker.
     pub properties: Vec<(String, String)>,
-    /// Under which `ByteStream.Read` answers with stdout and stderr while they grow.
+    /// Names under which `ByteStream.Read` answers with stdout and stderr while they grow.
     pub streams: [String; 2],
 }
 

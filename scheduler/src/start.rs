@@ -32,7 +32,7 @@ pub struct SchedulerOptions {
     pub hermeticity: HermeticityConfig,
 }
 
-/// What the services of this crate stand on.
+/// The stores and services that the services of this crate are built on.
 pub struct SchedulerParts {
     pub blobs: SharedBlobStore,
     /// Answers only complete results.
@@ -45,9 +45,9 @@ pub struct SchedulerParts {
     pub access: SharedAuthorizer,
     pub invocations: Invocations,
     pub quotas: Arc<Quotas>,
-    /// What is known of shards of tests.
+    /// Estimates how long shards of tests run, from earlier runs.
     pub shards: Arc<dyn ShardEstimator>,
-    /// What reads the reports of tests.
+    /// Reads and combines the reports of test runners.
     pub reports: Arc<dyn TestReports>,
 }
 

@@ -29,7 +29,7 @@ pub fn store_status(context: &str, error: &StoreError) -> Status {
     status(code, format!("{context}: {error}"))
 }
 
-/// Of a job that the queue does not take.
+/// The status that a client gets for a job that the queue does not take.
 pub fn refused(reason: &NotTaken) -> Status {
     let refusal = match reason {
         NotTaken::Refused(refusal) => refusal,

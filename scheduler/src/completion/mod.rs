@@ -31,7 +31,7 @@ use crate::job::{Finished, Job, Outcome, Request, Run};
 use crate::queue::Ending;
 use crate::status::{missing_blobs, status};
 
-/// Of a success whose outputs are over a quota.
+/// The exit code that a client reads where an action succeeded but its outputs are over a quota.
 const OVER_QUOTA_EXIT_CODE: i32 = 1;
 /// Bytes that are believed of one action: no worker collects more outputs.
 const MAX_STORED: u64 = 1 << 44;

@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::job::{ActionFacts, Finished, Request};
 
-/// One request's end.
+/// What is known at the end of one request, from which its event is made.
 pub struct Record<'a> {
     pub id: String,
     pub key: &'a kiln_cas::ActionKey,
@@ -16,14 +16,14 @@ pub struct Record<'a> {
     pub origin: Origin,
     pub expected_ms: u64,
     pub finished: &'a Finished,
-    /// It was put together of parts.
+    /// Set where the result was put together from parts that ran as jobs of their own.
     pub together: Option<Together>,
 }
 
-/// Of what a whole was put together.
+/// From how many parts a whole was put together, and how long they ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Together {
-    /// Parts.
+    /// The number of parts.
     pub count: u32,
     /// Nanoseconds that they ran, in sum.
     pub run_ns: u64,
@@ -73,7 +73,8 @@ impl Record<'_> {
     }
 }
 
-/// Of which whole it is a part, or of how many parts it is the whole.
+/// The event's shard: of which whole the request is a part, or of how many parts it is the whole.
+/// `None`: neither.
 fn shard(request: &Request, together: Option<Together>) -> Option<events::Shard> {
     let part = request.shard.as_ref().map(events::Shard::from);
     let whole =
@@ -81,7 +82,8 @@ fn shard(request: &Request, together: Option<Together>) -> Option<events::Shard>
     part.or_else(|| together.map(whole))
 }
 
-/// As the client calls it, where it calls no two things so.
+/// The action's mnemonic as the client names it, but for Bazel's tests, where one name stands for
+/// two kinds of actions that are told apart by their results.
 fn mnemonic(metadata: &reapi::RequestMetadata, finished: &Finished) -> String {
     let given = &metadata.action_mnemonic;
     let told_apart = || {

@@ -18,15 +18,15 @@ pub enum Ending {
     NoAnswer,
 }
 
-/// What a part's report says.
+/// Which cases a part ran and skipped, by its report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reported {
     pub ran: BTreeSet<CaseId>,
-    /// Named, but skipped.
+    /// Cases that the report names as skipped.
     pub skipped: BTreeSet<CaseId>,
 }
 
-/// What came back of a part.
+/// How one part ended, and what it reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Returned {
     pub ending: Ending,
@@ -41,7 +41,7 @@ pub struct Returned {
 pub enum Why {
     /// A runner that does not know of shards failed: perhaps for no other reason than being told of them.
     FailedWithoutShards,
-    /// It does not know of shards, and what it ran cannot be compared.
+    /// The runner does not know of shards, and what it ran cannot be compared.
     IgnoresShards,
     /// Some cases ran in two parts.
     Overlap,
@@ -65,7 +65,7 @@ impl Why {
     }
 }
 
-/// What is to be done now.
+/// What the caller has to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     Wait,
@@ -75,11 +75,11 @@ pub enum Next {
     Alone(usize),
     /// The whole is to run.
     Whole(Why),
-    /// What this part has for an answer is the answer.
+    /// The part of this index ended without a result; its answer is the answer of the whole test.
     NoAnswer(usize),
 }
 
-/// See the module.
+/// The state of a fan-out: which parts have come back, and which cases they ran.
 #[derive(Debug)]
 pub struct Course {
     returned: Vec<Option<Returned>>,

@@ -15,13 +15,13 @@ const SALT: &[u8] = b"kiln-shard";
 /// Which cases a part runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cases {
-    /// Those that the runner itself takes for this shard.
+    /// The cases that the runner itself takes for this shard.
     OfShard,
-    /// Those that this filter lets through.
+    /// The cases that this filter lets through, as the runner reads it.
     Filtered(String),
 }
 
-/// One part among `count`, counted from 0.
+/// One of `count` parts of a test; `index` is counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     pub index: u32,

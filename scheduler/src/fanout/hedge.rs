@@ -7,7 +7,7 @@
 use crate::config::Hedge;
 use crate::job::ActionFacts;
 
-/// One of so many parts may be run a second time at the same time; one always may.
+/// Copies that run at a time: one for every so many parts of a test, and at least one.
 const PARTS_FOR_A_COPY: usize = 4;
 
 /// Whether it may run twice at the same time.
@@ -46,7 +46,7 @@ impl Hedging {
         self.set(part, PartState::Over);
     }
 
-    /// It runs a second time.
+    /// Notes that a copy of this part runs beside it.
     pub fn copied(&mut self, part: usize) {
         self.set(part, PartState::Copied);
     }

@@ -142,7 +142,7 @@ impl FanOuts {
         waited.join(job)
     }
 
-    /// Of a test that is not run in parts it is learned what its cases are.
+    /// Submits a test that runs whole, and learns its cases when it has ended.
     async fn submit_whole(&self, job: Job, mut known: Known) -> Result<Ticket, NotTaken> {
         let ticket = self.tools.queue.submit(job).await?;
         let (tools, request) = (self.tools.clone(), ticket.id.request);

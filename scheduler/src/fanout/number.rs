@@ -30,7 +30,8 @@ pub fn choose(wished: Number, expected: &Expected) -> Option<u32> {
     (number >= 2).then_some(number)
 }
 
-/// No more than are free, than the longest case lets be of use, and than have enough to do.
+/// The number of shards that is worth it: limited by free slots, by the longest case and by how
+/// little work each would have. `None`: the test has not run yet.
 fn worthwhile(expected: &Expected) -> Option<u64> {
     let whole = expected.whole_ms?;
     let useful = match expected.longest_ms {

@@ -27,9 +27,9 @@ pub(super) struct Plan {
 /// The parts of a test.
 pub(super) struct Parts {
     pub parts: Vec<Part>,
-    /// Each has a list of its cases.
+    /// Each part has a list of its cases; else runners take the cases of their shards.
     pub is_told: bool,
-    /// What each is expected to take; 0: not known.
+    /// Milliseconds that each part is expected to take; 0: not known.
     pub expected_ms: Vec<u64>,
 }
 

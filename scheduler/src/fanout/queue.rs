@@ -12,14 +12,14 @@ use crate::job::Job;
 use crate::queue::{LeaseId, OperationId, TaskId, WorkerId};
 use crate::snapshot::Snapshot;
 
-/// See the module.
+/// A queue that also finds, lists and cancels fan-outs.
 pub(crate) struct WithFanOuts {
     pub queue: Arc<dyn Queue>,
     pub fan_outs: Arc<FanOuts>,
 }
 
 impl FanOuts {
-    /// Those after `after` that `matches` accepts, at most `limit`.
+    /// Lists at most `limit` operations of fan-outs after `after` that `matches` accepts.
     fn list(
         &self,
         after: Option<OperationId>,
@@ -35,7 +35,8 @@ impl FanOuts {
         later.filter(|state| matches(state)).take(limit).collect()
     }
 
-    /// Those that have ended are forgotten; the others cannot be.
+    /// Forgets a fan-out that has ended. Returns whether there is one of this name; one that runs
+    /// stays.
     fn forget(&self, name: &str) -> bool {
         let Some((waited, request)) = self.find(name) else { return false };
         if request == 0 && waited.is_over() {

@@ -26,7 +26,7 @@ use crate::journal::run_ns;
 use crate::queue;
 use crate::status::{refused, status};
 
-/// One fan-out.
+/// One fan-out while it runs.
 pub(super) struct FanOut {
     pub tools: Tools,
     pub waited: Arc<Waited>,
@@ -41,16 +41,16 @@ pub(super) struct FanOut {
     pub expected_ms: Vec<u64>,
 }
 
-/// How it went.
+/// How a fan-out ended.
 struct Over {
     finished: Arc<Finished>,
     together: Option<Together>,
-    /// The queue has told of it already.
+    /// The queue has recorded the end already, so that it is not recorded twice.
     is_recorded: bool,
 }
 
 impl FanOut {
-    /// Until there is an answer, nobody wants one any more, or the server ends.
+    /// Runs the fan-out until there is an answer, nobody wants one any more, or the server ends.
     pub async fn run(mut self, tickets: Vec<Ticket>) {
         let (waited, completion) = (self.waited.clone(), self.tools.completion.clone());
         let grace = self.grace;
@@ -266,7 +266,7 @@ impl FanOut {
     }
 }
 
-/// What the parts came to is lost to a fault of this server.
+/// The answer for a fan-out whose result was lost to a fault of this server.
 fn lost(waited: &Waited, completion: &Completion, panicked: &Panicked) -> Over {
     let operation = &waited.name;
     tracing::error!(%operation, error = %panicked, "the answer of a test in parts is lost");
@@ -285,7 +285,8 @@ fn failed(status: rpc::Status) -> reapi::ExecuteResponse {
     reapi::ExecuteResponse { status: Some(status), ..Default::default() }
 }
 
-/// What the parts amount to. A failure counts for more than a timeout, as it does for Bazel.
+/// The exit code and cause that the whole test has by its parts. A failure counts for more than a
+/// timeout, as it does for Bazel.
 struct Verdict {
     exit_code: i32,
     timed_out: bool,

@@ -22,7 +22,8 @@ const PARTS_OF_RUN: u32 = 8;
 /// The longest pause between two looks.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// The same job once more beside itself, at another worker where one can have it.
+/// A job that runs this part a second time beside itself, at another worker than `avoid` where one
+/// can have it.
 pub fn copy_of(job: &Job, avoid: &str) -> Job {
     let rerun = Rerun { conditions: Bytes::new(), avoid: avoid.into() };
     Job {

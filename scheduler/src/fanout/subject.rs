@@ -12,7 +12,7 @@ pub const MARK: &str = "KILN_SHARD";
 const OF_COVERAGE: [&str; 3] = ["COVERAGE_MANIFEST", "COVERAGE_DIR", "COVERAGE_OUTPUT_FILE"];
 /// Programs that make a report of a log: Bazel calls that action like the test itself.
 const WRITE_REPORTS: [&str; 3] = ["generate-xml", "generate_xml", "xml_writer"];
-/// What the platform property says of actions that a tool which stays may answer.
+/// The platform property of actions that persistent workers may answer.
 const PERSISTENT: &str = "persistentWorkerKey";
 /// Where the shard status file lies unless the client says so: beside the report.
 const STATUS_FILE: &str = "test.shard";
@@ -25,7 +25,7 @@ pub enum Unfit {
     Sharded,
     Coverage,
     PersistentWorker,
-    /// It makes the report of a test that has run.
+    /// The action does not run a test: it makes the report of one that has run.
     WritesReport,
     /// The client wants directories as messages of their own.
     DirectoriesApart,
@@ -34,13 +34,13 @@ pub enum Unfit {
 /// A test that can be run in parts. Paths are as the command declares its outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
-    /// As its environment names it.
+    /// The test's label, as the action's environment names it.
     pub label: String,
-    /// Where the runner writes its report, in JUnit's XML.
+    /// The path of the report that the runner writes, in JUnit's XML.
     pub report: String,
-    /// What a runner touches that knows of shards.
+    /// The path of the shard status file, which a runner that knows of shards touches.
     pub status: String,
-    /// The client wants that file as well.
+    /// The client wants the shard status file as an output as well.
     pub status_is_declared: bool,
     /// Texts with a line for each thing: those of all parts are put in a row.
     pub lists: Vec<String>,

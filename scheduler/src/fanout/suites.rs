@@ -21,7 +21,7 @@ const MAX_BYTES: usize = 256 << 10;
 /// Cases that are remembered of one test; one with more is not fanned out.
 pub const MAX_CASES: usize = 30_000;
 
-/// Which test it is, over all revisions of its sources.
+/// The key of a test, which stays the same over all revisions of its sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SuiteKey(String);
 
@@ -40,7 +40,7 @@ impl SuiteKey {
     }
 }
 
-/// What is known of a test; also its record.
+/// What is remembered of one test; also the message that its record holds.
 #[derive(Clone, PartialEq, Message)]
 pub struct Suite {
     /// The test's key: another one may have the same place.
@@ -52,7 +52,7 @@ pub struct Suite {
     /// Cases that the last full run had, or all parts of one together. Sorted.
     #[prost(fixed64, repeated, tag = "3")]
     ids: Vec<CaseId>,
-    /// The same with names and times, where they are not too many.
+    /// The same cases with names and times; empty where they are too many.
     #[prost(message, repeated, tag = "4")]
     timed: Vec<Timed>,
     /// Milliseconds that all of it took.
@@ -100,7 +100,8 @@ impl Suite {
         self.timed.iter().map(case).collect()
     }
 
-    /// Of a run of cases that its client names: all that is known is whether the runner ignores shards.
+    /// What a run of some cases, named by its client, tells of the whole test: only whether the
+    /// runner ignores shards.
     pub fn of_some_cases(self) -> Self {
         Self { ignores_with: self.ignores_with, ..Self::default() }
     }
@@ -110,7 +111,8 @@ impl Suite {
         self.timed.iter().map(|it| it.ms).max().filter(|longest| *longest > 0)
     }
 
-    /// What one of so many shards may take that its runner cuts: the longest case may be in any. 0: not known.
+    /// Milliseconds that one of `count` shards may take where the runner divides the cases: the
+    /// longest case may be in any. 0: not known.
     pub fn part_ms(&self, count: u32) -> u64 {
         (self.whole_ms / u64::from(count.max(1))).max(self.longest_ms().unwrap_or(0))
     }
@@ -144,7 +146,7 @@ impl Suite {
     }
 }
 
-/// The remembered tests.
+/// The records of all remembered tests.
 #[derive(Clone)]
 pub struct Suites {
     records: SharedRecords,
@@ -155,7 +157,8 @@ impl Suites {
         Self { records }
     }
 
-    /// What cannot be read is as if it were not known.
+    /// What is remembered of the test; an empty `Suite` where there is no record, or none that can
+    /// be read.
     pub async fn get(&self, key: &SuiteKey) -> Suite {
         let fresh = Suite { key: key.0.clone(), ..Suite::default() };
         match self.records.get(&key.record()).await {

@@ -28,7 +28,7 @@ const MAX_NAMES: usize = 4 << 20;
 const MAX_REPORT: u64 = 64 << 20;
 const NANOS_PER_MS: u64 = 1_000_000;
 
-/// See the module.
+/// The services and bounds that all fan-outs of a server share.
 #[derive(Clone)]
 pub(super) struct Tools {
     pub queue: Arc<dyn Queue>,
@@ -43,17 +43,18 @@ pub(super) struct Tools {
 pub(super) struct Known {
     pub subject: Subject,
     pub function: DigestFunction,
-    /// What it runs with: a runner that ignores shards is remembered for these.
+    /// A key for the inputs that the test runs with: that its runner ignores shards is remembered
+    /// for these alone.
     pub inputs: String,
     pub suite: Suite,
     /// `None`: nothing is to be learned, as of a test whose client names the cases.
     pub key: Option<SuiteKey>,
 }
 
-/// What came back of a part, or of the whole.
+/// How one part, or the whole test, ended, and what was read of its outputs.
 pub(super) struct Came {
     pub finished: Arc<Finished>,
-    /// `None`: there is none.
+    /// `None`: the run ended without a result.
     pub result: Option<reapi::ActionResult>,
     pub cases: Option<Vec<CaseTime>>,
     pub ending: Ending,

@@ -14,7 +14,7 @@ use crate::queue::{Ending, OperationId, TaskId};
 /// Requests that share one fan-out.
 const MAX_REQUESTS: usize = 10_000;
 
-/// See the module.
+/// One fan-out as its clients see it: an operation with its requests and updates.
 pub(super) struct Waited {
     pub id: TaskId,
     pub name: Arc<str>,
@@ -88,7 +88,7 @@ impl Waited {
         self.ticket(request)
     }
 
-    /// Of the request that came first.
+    /// The ticket of the request that came first.
     pub fn first_ticket(self: &Arc<Self>) -> Ticket {
         self.hold(0, self.job.request.owner.clone())
     }
@@ -140,7 +140,7 @@ impl Waited {
         matches!(self.updates.borrow().stage, Stage::Done(_))
     }
 
-    /// One of the parts runs.
+    /// Says to all who wait that a part has begun to run.
     pub fn executes(&self) {
         self.updates.send_if_modified(|update| {
             let waits = matches!(update.stage, Stage::Queued);
@@ -162,7 +162,7 @@ impl Waited {
         }
     }
 
-    /// One request is not wanted any more; with the last one all parts end.
+    /// Cancels one request; when the last one is cancelled, all parts end.
     pub fn cancel(&self, request: u32, completion: &Completion) {
         let asked = {
             let mut asked = self.asked();

@@ -12,7 +12,7 @@ pub const MAX_SHARDS: u32 = 64;
 /// How many shards are wished for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Number {
-    /// As many as are worth it.
+    /// As many shards as are worth it.
     Auto,
     Exactly(u32),
 }

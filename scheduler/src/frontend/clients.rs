@@ -79,7 +79,7 @@ impl<E: Engine> Inner<E> {
         });
     }
 
-    /// What came too early for who waits now.
+    /// Reacts to the news of a task that came before anybody here waited for it.
     fn take_early(&self, local: &mut Local, task: TaskId, after: &mut Vec<FollowUp>) {
         for early in local.early.take(Some(task), None) {
             self.react_to(local, early, None, after);

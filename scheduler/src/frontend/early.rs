@@ -13,15 +13,16 @@ use super::told::Told;
 /// News kept at most. Whatever is dropped for want of room, the engine is asked for again.
 const MAX_EARLY: usize = 1024;
 
-/// See the module.
+/// News that came too early, and the calls under way that may make known what it is about.
 #[derive(Default)]
 pub struct Early {
     /// Calls that have begun so far.
     begun: u64,
     under_way: BTreeSet<u64>,
-    /// With the number of calls that had begun when it came: it may matter to those alone.
+    /// News, each with the number of calls that had begun when it came: it may matter to those
+    /// alone.
     kept: VecDeque<(u64, Told)>,
-    /// The same of the latest that was dropped for want of room.
+    /// The number of calls that had begun when the latest news was dropped for want of room.
     dropped: u64,
 }
 
@@ -47,7 +48,8 @@ impl Early {
         self.dropped <= call
     }
 
-    /// What is known of every task for which a call is under way is to be asked for once more when that ends.
+    /// Has each call that is under way ask once more, when it ends, for what it made known: news
+    /// may have been missed.
     pub fn doubt(&mut self) {
         self.dropped = self.begun;
     }
@@ -64,7 +66,7 @@ impl Early {
         self.kept.push_back((self.begun, told));
     }
 
-    /// What came too early for `task` or `worker`, in order.
+    /// Takes the news that came too early for `task` or `worker`, in the order in which it came.
     pub fn take(&mut self, task: Option<TaskId>, worker: Option<WorkerId>) -> Vec<Told> {
         let wanted = |told: &Told| {
             let (its_task, its_worker) = subject(told);

@@ -31,11 +31,11 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// not block.
     fn doubt(&self);
 
-    /// Nothing more is told.
+    /// Ends the engine's work for this frontend: no more news comes from it.
     fn close(&self);
 }
 
-/// What a frontend tells or asks.
+/// An event that a frontend tells the engine, or a question that it asks.
 #[derive(Debug)]
 pub enum Call {
     /// Followed by `Accepted` or `Refused`.

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::Unavailable;
 
-/// What is left to do.
+/// The rest of a piece of work that had to wait.
 pub type Rest<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Does `work` as far as that goes without waiting, which is all of it where the queue is in this
@@ -21,7 +21,8 @@ pub fn begin<T>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Res
     }
 }
 
-/// The same; a task of its own does the rest, whoever goes away meanwhile.
+/// Does `work` as far as that goes without waiting; a task of its own does the rest, even when the
+/// caller goes away.
 pub fn go_on<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, JoinHandle<T>> {

@@ -1,4 +1,4 @@
-//! What a frontend works with.
+//! The state that all clones of one frontend share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use crate::names::Names;
 
 use super::local::Local;
 
-/// See the module.
+/// The state that all clones of one frontend share; `E` is its engine.
 pub struct Inner<E> {
     pub(crate) engine: E,
     pub(crate) names: Arc<Names>,

@@ -115,7 +115,8 @@ impl Watched {
         matches!(self.updates.borrow().stage, Stage::Done(_))
     }
 
-    /// What those who waited were told for good, as news.
+    /// The ends that those who wait for the task were told of already, as news for one who begins
+    /// to wait now.
     fn heard(&self, task: TaskId) -> Vec<Told> {
         let update = self.updates.borrow();
         let cancelled = update.cancelled.iter().map(|(request, _)| Told::RequestCancelled {
@@ -137,7 +138,7 @@ impl Watched {
 }
 
 impl Local {
-    /// One waits less. Returns whether the engine must know that.
+    /// Counts one waiter less for the task. Returns whether the engine must know that.
     pub fn let_go(&mut self, task: TaskId) -> bool {
         let Some(watched) = self.tasks.get_mut(&task) else { return false };
         watched.tickets -= 1;
@@ -177,7 +178,7 @@ impl Local {
         Some(session)
     }
 
-    /// Leases and publications.
+    /// The number of leases and publications of this frontend.
     pub fn busy(&self) -> usize {
         self.runs.len() + self.publishing.len()
     }
@@ -211,7 +212,8 @@ impl Local {
         (leases, news)
     }
 
-    /// What the engine should hear of each worker that spoke since it last did.
+    /// For each worker that spoke since the last call: its name in the queue and the leases that
+    /// the engine should hear of.
     pub fn take_heartbeats(&mut self) -> Vec<(WorkerId, Vec<LeaseId>)> {
         let runs = &self.runs;
         let beat = |(worker, session): (&WorkerId, &mut Session)| {
@@ -238,7 +240,7 @@ impl Local {
         }
     }
 
-    /// What is waited for here, and how often.
+    /// The tasks that clients wait for here, each with the number of its waiters.
     pub fn waits(&self) -> Vec<(TaskId, usize)> {
         let open = self.tasks.iter().filter(|(_, watched)| !watched.is_done());
         open.map(|(task, watched)| (*task, watched.tickets)).collect()

@@ -15,7 +15,7 @@ use super::inner::Inner;
 use super::local::{Local, Running};
 use super::told::{Assigned, Attempt, Step, TaskRecord, TaskStatus, Told};
 
-/// What the caller has at hand while it reacts to its own call.
+/// What the caller knows itself while it reacts to the engine's answer to its own call.
 #[derive(Default)]
 pub struct Own {
     /// What the worker has answered under a lease, and that lease.
@@ -24,7 +24,7 @@ pub struct Own {
     pub answer: Option<Arc<Finished>>,
 }
 
-/// What is done outside of the locks.
+/// Work that follows from news and is done after the locks are let go.
 pub enum FollowUp {
     Publish {
         task: TaskId,

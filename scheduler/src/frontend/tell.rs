@@ -35,8 +35,8 @@ impl<E: Engine> Inner<E> {
         self.tell(call, Own { answer: Some(answer), ..Own::default() }).await
     }
 
-    /// What a worker has answered under this lease is lost to a fault of this server, and that is the answer then.
-    /// Where the engine knows of another end, whoever waits hears that one.
+    /// Ends the task with an error where a worker's answer under this lease was lost to a fault of
+    /// this server. Where the engine knows of another end, whoever waits hears that one.
     pub(super) async fn lose_answer(self: &Arc<Self>, task: TaskId, lease: LeaseId, run: &Run) {
         let lose = async {
             let answer = Arc::new(self.completion.failed(run, &Ending::Published));

@@ -65,15 +65,15 @@ pub struct TaskRecord {
     pub requests: Vec<Arc<Request>>,
 }
 
-/// What a worker needs to run a task.
+/// The job and the first blobs that a worker needs to run a task.
 #[derive(Debug, Clone)]
 pub struct Assigned {
     pub job: Arc<Job>,
-    /// Blobs that it reads first.
+    /// Blobs that the worker reads first.
     pub blobs: Vec<Bytes>,
 }
 
-/// See the module.
+/// One piece of news from the engine: an answer to a call, or what another frontend's call led to.
 #[derive(Debug)]
 pub enum Told {
     Accepted {
@@ -173,7 +173,7 @@ pub enum Told {
     },
 }
 
-/// What people want to know of a worker, and no queue needs.
+/// Facts about a worker for people; the queue needs none of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkerInfo {
     pub host_name: String,
@@ -196,7 +196,7 @@ pub struct WorkerStatus {
 }
 
 impl Step {
-    /// Where the task has not ended.
+    /// The stage that clients see while the task has not ended.
     pub fn stage(self) -> Stage {
         match self {
             Self::Queued => Stage::Queued,

@@ -1,4 +1,4 @@
-//! What workers say to the queue.
+//! Workers' sessions and reports, as calls of the queue.
 
 use std::sync::Arc;
 
@@ -127,8 +127,8 @@ impl<E: Engine> Inner<E> {
         }
     }
 
-    /// What the worker runs. The engine may hear it with others' later, unless it differs from what
-    /// that believes.
+    /// Takes in the leases that a worker runs. The engine hears of them at once only where they
+    /// differ from what it believes, else later together with those of other workers.
     async fn heartbeat(self: &Arc<Self>, worker: WorkerId, listed: Vec<String>) {
         let leases = {
             let mut local = self.lock();

@@ -7,7 +7,8 @@ pub const AFTER: u64 = 512;
 const SHOWN_BEFORE: usize = 24;
 const SHOWN_AFTER: usize = 40;
 
-/// As the sandboxes of workers name them: usually, and for the hermeticity check.
+/// Working directories of actions, as sandboxes name them: the usual one, and that of the
+/// hermeticity check.
 const DIRECTORIES: [&str; 2] = ["/kiln/root", "/kiln/hermeticity/check/elsewhere"];
 const OTHER_HOST_NAME: &str = "kiln-hermeticity-check";
 const OTHER_USER: &str = "2345";
@@ -20,11 +21,11 @@ pub struct Finder {
     lines: u64,
 }
 
-/// The first difference.
+/// The place of the first difference; `offset` is in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub offset: u64,
-    /// From 1, were it text.
+    /// The line, counted from 1, as if the content were text.
     pub line: u64,
 }
 
@@ -43,9 +44,9 @@ impl Finder {
 #[derive(Debug, Clone, Copy)]
 pub struct Window<'a> {
     pub bytes: &'a [u8],
-    /// Where the difference is in `bytes`; at their end when the content ends there.
+    /// Index in `bytes` of the difference; their length where the content ends there.
     pub at: usize,
-    /// Where `bytes` begin in the content.
+    /// Offset of `bytes` in the whole content.
     pub start: u64,
 }
 
@@ -54,7 +55,7 @@ impl Window<'_> {
         !self.bytes.contains(&0)
     }
 
-    /// Escaped, for people.
+    /// The bytes around the difference, escaped for people to read.
     pub fn excerpt(&self) -> String {
         let at = self.at.min(self.bytes.len());
         let from = at.saturating_sub(SHOWN_BEFORE);
@@ -76,7 +77,7 @@ impl Window<'_> {
     }
 }
 
-/// What is known about a difference like this, most telling first.
+/// Likely causes of the difference, in words, the most telling first.
 pub fn hints(first: Window<'_>, again: Window<'_>) -> Vec<String> {
     let mut hints: Vec<&str> = Vec::new();
     hints.extend(container(first));

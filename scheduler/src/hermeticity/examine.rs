@@ -17,7 +17,7 @@ use crate::shared::Core;
 
 /// Differences of one action that are told one by one.
 const MAX_DIFFERENCES: usize = 20;
-/// Of each content so much is compared, in such pieces.
+/// Bytes of each content that are compared, at most; they are read in pieces.
 const MAX_COMPARED: u64 = 64 << 20;
 const PIECE: u64 = 1 << 20;
 /// Largest `Tree` that is looked into.

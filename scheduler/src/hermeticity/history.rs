@@ -11,11 +11,11 @@ use kiln_net::causes::chain;
 use kiln_protos::hermeticity::{Checked, Verdict};
 use prost::Message;
 
-/// What these checks were called when the first records were written.
+/// Prefix of the records' keys: the checks were called audits when the first records were written.
 const PREFIX: &str = "audit/x/";
-/// Checks kept.
+/// The number of checks that are kept.
 pub const MAX_KEPT: usize = 1_000;
-/// So many more may be there for a while: old ones are removed together.
+/// Checks that may be there beyond those kept: old ones are removed many at a time.
 const SLACK: u64 = 50;
 
 /// Counts since the process started.
@@ -27,7 +27,7 @@ pub struct HermeticityStats {
     pub not_checked: u64,
     /// Executions that the checks took.
     pub runs: u64,
-    /// Sampled, but too many waited already.
+    /// Executions that were sampled but not checked, because too many waited already.
     pub dropped: u64,
 }
 

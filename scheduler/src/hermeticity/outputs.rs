@@ -10,7 +10,7 @@ use prost::Message;
 /// Directories in directories of one output.
 const MAX_DEPTH: usize = 256;
 
-/// One output.
+/// One output of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Made {
     File {
@@ -24,7 +24,7 @@ pub enum Made {
     Directory,
 }
 
-/// By path.
+/// Outputs by their path.
 pub type Outputs = BTreeMap<String, Made>;
 
 /// All outputs that `result` names.
@@ -50,7 +50,7 @@ pub fn outputs(result: &reapi::ActionResult) -> Outputs {
     outputs
 }
 
-/// What `tree` has in it, below `path`.
+/// All entries of `tree` as outputs, with paths below `path`.
 pub fn within(path: &str, tree: &reapi::Tree, function: DigestFunction) -> Outputs {
     let children: HashMap<String, &reapi::Directory> = tree
         .children
@@ -89,7 +89,7 @@ fn add(
     }
 }
 
-/// In the order of paths.
+/// The outputs in which two runs differ, in the order of their paths.
 pub fn differences(first: &Outputs, again: &Outputs) -> Vec<Difference> {
     let mut found: Vec<Difference> = first
         .iter()

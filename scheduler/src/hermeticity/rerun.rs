@@ -16,7 +16,7 @@ use crate::shared::Core;
 const INVOCATION: &str = "hermeticity-check";
 const APPLIED: &str = "type.googleapis.com/kiln.hermeticity.v1.Applied";
 
-/// What can be another for an action.
+/// The conditions that can be changed when an action runs again.
 pub const CONDITIONS: [Condition; 8] = [
     Condition::HostName,
     Condition::ProcessIds,

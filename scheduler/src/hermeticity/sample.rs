@@ -21,7 +21,8 @@ use crate::journal::action_of;
 const MAX_WAITING: usize = 1_000;
 /// How often it is looked whether workers are idle, while something waits.
 const LOOK: Duration = Duration::from_secs(1);
-/// What a second that leaks needs in order to be another one.
+/// How long after an execution its check begins, at least: a time stamp in an output can only
+/// differ in another second.
 const AGE: Duration = Duration::from_secs(2);
 
 impl Checker {
@@ -73,7 +74,7 @@ fn is_wanted(execution: &Execution, rate: f64) -> bool {
         && action_of(execution).is_some_and(|action| is_sampled(&action, rate))
 }
 
-/// Nothing waits, and a slot would stay free for a build that comes next.
+/// Whether no action waits and a slot would stay free for a build that comes next.
 async fn is_idle(checker: &Checker) -> bool {
     let snapshot = checker.core().queue.snapshot().await;
     snapshot.is_ok_and(|snapshot| {

@@ -1,4 +1,4 @@
-//! Which executions are run again.
+//! Selects the executions that a hermeticity check runs again.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::journal::{Journal, MAX_PAGE, Page, Query, action_of};
 /// Executions that are looked through, newest first, for those of a pattern or a build.
 const MAX_LOOKED_THROUGH: usize = 50_000;
 
-/// What to look for.
+/// The executions to look for: those of an invocation, of a target, or of these actions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     Invocation(String),

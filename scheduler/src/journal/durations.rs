@@ -13,7 +13,8 @@ const ALPHA: f64 = 0.3;
 const MAX_MNEMONICS: usize = 1000;
 const NANOS_PER_MS: f64 = 1e6;
 
-/// What is known of one target and mnemonic; also its record.
+/// The run time that was learned for one target and mnemonic; also the message that its record
+/// holds.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Learned {
     #[prost(string, tag = "1")]
@@ -99,7 +100,7 @@ impl Durations {
         Some(mean.round().max(1.0) as u64)
     }
 
-    /// What is expected of it was learned from its own runs.
+    /// Whether an estimate for this target and mnemonic was learned from runs of its own.
     pub fn has_run(&self, target: &str, mnemonic: &str) -> bool {
         self.learned.contains_key(&(target.to_owned(), mnemonic.to_owned()))
     }

@@ -49,7 +49,7 @@ pub fn action_in(key: &str) -> Option<&str> {
     Some(key.strip_prefix("journal/action/")?.rsplit_once('/')?.0)
 }
 
-/// What [`action_in`] found.
+/// Parses the text that [`action_in`] found. `None`: it is no digest.
 pub fn parse_action(text: &str) -> Option<Digest> {
     let (function, rest) = match text.strip_prefix("blake3/") {
         Some(rest) => (DigestFunction::Blake3, rest),

@@ -6,7 +6,7 @@ use kiln_protos::events::{Begun, Execution};
 pub const MAX_STRING: usize = 1000;
 /// Longest status message kept, in bytes.
 pub const MAX_MESSAGE: usize = 4000;
-/// Platform properties kept.
+/// The number of platform properties kept.
 pub const MAX_PROPERTIES: usize = 64;
 /// Largest encoded `ActionResult` kept; the action cache may hold a larger one.
 pub const MAX_RESULT: usize = 64 << 10;
@@ -43,7 +43,7 @@ pub fn bounded(execution: &Execution) -> Execution {
     kept
 }
 
-/// The same of requests that have begun.
+/// The requests that have begun, with everything from outside cut to its bound.
 pub fn bounded_begun(begun: &Begun) -> Begun {
     let mut kept = begun.clone();
     for text in [

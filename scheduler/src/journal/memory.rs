@@ -34,7 +34,7 @@ pub(super) struct Memory {
     /// Times of the last runs by workers, newest at the back.
     pub runs: VecDeque<Timeline>,
     pub last_seq: u64,
-    /// Since the process started.
+    /// Counts of all requests since the process started.
     pub counts: Counts,
     pub lost_events: u64,
     pub dropped: u64,

@@ -51,20 +51,20 @@ const MAX_COMMANDS: usize = 16;
 #[derive(Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
-    /// Of each task, in the order in which events go through them.
+    /// The commands of each of the journal's tasks, in the order in which events go through these.
     commands: Vec<mpsc::Sender<Command>>,
 }
 
 /// Counters of one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournalStats {
-    /// Kept in records.
+    /// Executions that are in records.
     pub executions: u64,
     pub builds: u64,
-    /// Not written yet; in a fleet, not sent to it yet.
+    /// Executions that are not in records yet; in a fleet, those that are not sent to it yet.
     pub pending: usize,
     pub durations: usize,
-    /// Of all requests since the process started.
+    /// Counts of all requests since the process started.
     pub counts: Counts,
     /// Events that came faster than they could be taken in.
     pub lost_events: u64,
@@ -107,7 +107,7 @@ impl Journal {
         self.command(Command::Flush).await;
     }
 
-    /// The same; what is published later is not taken in any more.
+    /// Flushes and ends the journal's tasks; what is published later is not taken in any more.
     pub async fn shutdown(&self) {
         self.command(Command::Shutdown).await;
     }

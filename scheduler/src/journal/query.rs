@@ -25,12 +25,12 @@ const MAX_LIKE: usize = 200;
 /// Earlier runs looked through for one of the same target and mnemonic.
 const MAX_EARLIER: usize = 200;
 
-/// Which executions; the answer is always newest first.
+/// The executions that are asked for; the answer is always newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
     Recent,
     Action(Digest),
-    /// `mnemonic: None`: whichever.
+    /// Executions of a target; `mnemonic: None`: of any mnemonic.
     Target {
         target: String,
         mnemonic: Option<String>,
@@ -43,7 +43,7 @@ pub enum Query {
 pub struct Page {
     /// Only entries with a lower sequence number.
     pub before: Option<u64>,
-    /// At most [`MAX_PAGE`].
+    /// The number of entries, at most [`MAX_PAGE`].
     pub limit: usize,
 }
 
@@ -53,14 +53,14 @@ impl Page {
     }
 }
 
-/// Which run a later one is compared with.
+/// An earlier run that a later one can be compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct Earlier<'a> {
     pub target: &'a str,
     pub mnemonic: &'a str,
-    /// `None`: whichever.
+    /// The run's configuration; `None`: any.
     pub configuration: Option<&'a str>,
-    /// Not a run of this very action.
+    /// An action of which no run is wanted; `None`: any action will do.
     pub not_action: Option<&'a Digest>,
     /// Only runs with a lower sequence number.
     pub before: Option<u64>,

@@ -13,12 +13,12 @@ use super::summary::BuildSummary;
 /// Executions read at the start for the times of recent runs.
 const RESTORED_RUNS: usize = 1000;
 
-/// What the handles on a journal and its tasks share.
+/// The state that the handles on a journal share with its tasks.
 pub struct Inner {
     pub config: JournalConfig,
     pub records: SharedRecords,
     memory: Mutex<Memory>,
-    /// As of the last batch.
+    /// The counts in the records, as of the last batch.
     meta: Mutex<Meta>,
     /// When this process began, in nanoseconds since the Unix epoch: requests that an earlier
     /// one knew have no end. `None`: the queue outlives its processes.
@@ -48,7 +48,8 @@ impl Inner {
         Ok(Self { config, records, memory, meta, since: None })
     }
 
-    /// Nothing of the build has happened since this process began, which alone knows the queue.
+    /// Whether the build was last active before this process began, which alone knows the queue: it
+    /// cannot go on.
     pub fn is_of_before(&self, build: &BuildSummary) -> bool {
         self.since.is_some_and(|since| build.active_at < since)
     }

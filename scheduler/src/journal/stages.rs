@@ -52,7 +52,8 @@ impl Stage {
         (start > 0 && end >= start).then_some((start, end))
     }
 
-    /// The same of an execution that has finished: what no worker ever took waited in the queue to its end.
+    /// When the stage of a finished execution began and ended, as in `span`; where no worker ever
+    /// took the action, it waited in the queue to its end.
     pub fn span_of_finished(self, timeline: &Timeline) -> Option<(i64, i64)> {
         match (self, timeline.leased) {
             (Self::Queue, 0) => self.span(&Timeline { leased: timeline.finished, ..*timeline }),

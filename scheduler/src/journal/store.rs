@@ -41,7 +41,7 @@ pub(super) struct Unit {
 pub(super) struct Store {
     pub records: SharedRecords,
     pub meta: Meta,
-    /// What must be true of the record of [`Meta`] whenever it is written.
+    /// The state that the record of [`Meta`] must have whenever it is written.
     expect: Expect,
 }
 
@@ -166,7 +166,8 @@ impl Batch {
         Self { meta, writes: Vec::new(), keys: HashSet::new() }
     }
 
-    /// One place is left for [`Meta`]. An empty batch takes any unit: no unit is that large.
+    /// Whether the unit fits, with one place left for [`Meta`]. An empty batch takes any unit: no
+    /// unit is that large.
     fn has_room(&self, unit: &Unit) -> bool {
         self.writes.is_empty() || self.writes.len() + unit.writes.len() < MAX_BATCH
     }
@@ -235,7 +236,7 @@ pub fn action_of(execution: &Execution) -> Option<Digest> {
     digest_of(execution, execution.action.as_ref())
 }
 
-/// One of the execution's digests as a domain type.
+/// One of the execution's digests as a domain type; `None`: it is missing or malformed.
 pub fn digest_of(
     execution: &Execution,
     digest: Option<&kiln_protos::events::Digest>,

@@ -51,7 +51,7 @@ pub struct BuildSummary {
     /// Requests that the action cache did not answer: each waited, ran or joined a run.
     #[prost(uint64, tag = "13")]
     pub begun: u64,
-    /// Of these: will never end, because the server that knew them is gone.
+    /// Begun requests that will never end, because the server that knew them is gone.
     #[prost(uint64, tag = "14")]
     pub lost: u64,
     /// When a request of it last began or ended.
@@ -81,7 +81,7 @@ pub struct Counts {
     /// Joined to another request's execution.
     #[prost(uint64, tag = "3")]
     pub merged: u64,
-    /// Of all: answered with an error or a non-zero exit code.
+    /// Answered requests of all kinds whose answer is an error or a non-zero exit code.
     #[prost(uint64, tag = "4")]
     pub failed: u64,
     /// Nanoseconds that actions waited for a worker, in sum: to the end, where none took them.
@@ -110,7 +110,7 @@ impl Counts {
         self.answered() + self.cancelled
     }
 
-    /// The same, and what clients ran themselves.
+    /// All requests that have ended, and the actions that clients ran themselves.
     pub fn actions(&self) -> u64 {
         self.total() + self.ran_at_client()
     }
@@ -169,7 +169,7 @@ pub fn is_part(execution: &Execution) -> bool {
     execution.shard.as_ref().is_some_and(|shard| shard.number > 0)
 }
 
-/// What became of a request: what builds and the server count apart.
+/// How a request ended, as builds and the server count it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     Executed,
@@ -236,7 +236,7 @@ pub(super) struct ActiveBuild {
     pub dirty: bool,
     /// Place of its last execution in the journal.
     pub last_seq: u64,
-    /// Its records exist.
+    /// The build's records exist.
     pub stored: bool,
 }
 

@@ -25,8 +25,8 @@ use super::summary::ActiveBuild;
 pub(super) const PRUNE_STEPS: usize = 4;
 /// Learned durations written with one flush.
 const DURATIONS_PER_FLUSH: usize = 4096;
-/// Between two looks at what was published: being woken for each event costs those who publish
-/// more than all the rest of it.
+/// The time between two looks at what was published: being woken for each event costs those who
+/// publish more than all the rest of it.
 pub(super) const GATHER: Duration = Duration::from_millis(5);
 /// Wait after a failed write before the next try, at most.
 pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(30);
 pub(super) enum Command {
     /// Everything published before is to be durable (or lost, with an error in the log).
     Flush(oneshot::Sender<()>),
-    /// The same, and the task ends.
+    /// As `Flush`, and then the task ends.
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -100,7 +100,7 @@ impl Writer {
         }
     }
 
-    /// Nothing more will be published: only questions remain.
+    /// Answers commands after the last event: nothing more will be published.
     async fn answer_commands(&mut self) {
         self.drain().await;
         while let Some(command) = self.commands.recv().await {
@@ -123,7 +123,8 @@ impl Writer {
         self.flush().await;
     }
 
-    /// No more than the buffer holds: whoever publishes without end does not keep the rest waiting.
+    /// Takes what was published, at most as many events as the buffer holds, so that the rest of
+    /// the work gets its turn.
     async fn take_published(&mut self) {
         for _ in 0..EVENT_BUFFER {
             match self.begun.try_recv() {

@@ -1,6 +1,6 @@
 //! What the queue counts.
 
-/// What happened since the start.
+/// The number of events of each kind since the queue began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
     pub submitted: u64,

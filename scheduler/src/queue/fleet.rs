@@ -15,11 +15,11 @@ pub(super) struct Worker {
     pub name: Arc<str>,
     pub slots: u32,
     pub leases: BTreeSet<LeaseId>,
-    /// What it holds though it should not, and when it must have given that back: it takes up
-    /// slots until then.
+    /// Leases that the worker holds though it should not, and when it must have given each back:
+    /// they take up slots until then.
     pub strays: BTreeMap<LeaseId, Millis>,
     pub draining: bool,
-    /// Why it takes nothing for now.
+    /// Why the worker takes no leases for now; `None`: it takes some.
     pub paused: Option<Arc<str>>,
     pub last_seen: Millis,
     /// When the silence timer that is set fires.
@@ -47,7 +47,7 @@ pub(super) const MAX_LOOKED_AT: usize = 32;
 /// Workers whose reason is named where all have paused.
 const MAX_PAUSED_NAMED: usize = 3;
 
-/// `name: reason; …`.
+/// The paused workers as one text: `name: reason; …`.
 pub(crate) fn paused_in_words(reasons: &[(String, String)]) -> String {
     let each = reasons.iter().map(|(name, reason)| format!("{name}: {reason}"));
     each.collect::<Vec<_>>().join("; ")

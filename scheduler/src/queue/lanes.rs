@@ -17,7 +17,7 @@ pub(super) struct ClassId(u32);
 pub(super) struct Class {
     pub offer: Offer,
     pub lanes: BTreeSet<LaneId>,
-    /// Those of `lanes` in which tasks wait.
+    /// The lanes among `lanes` in which tasks wait.
     pub ready: BTreeSet<LaneId>,
     /// Workers with free slots, most free first.
     pub free: BTreeSet<(Reverse<u32>, WorkerId)>,

@@ -8,7 +8,7 @@ pub enum Refusal {
     QueueFull {
         limit: usize,
     },
-    /// So many actions of one instance or caller wait already.
+    /// As many actions of one instance or caller wait already as its quota allows.
     QuotaReached {
         of: Scope,
         limit: usize,
@@ -16,14 +16,14 @@ pub enum Refusal {
     Draining,
 }
 
-/// What a quota is for.
+/// Whether a quota is for an instance or for a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     Instance,
     Caller,
 }
 
-/// What one instance or caller may have at a time.
+/// The actions that one instance or caller may have at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     /// Actions that wait; beyond, `Submit` is refused.
@@ -41,9 +41,9 @@ impl Quota {
 pub struct Limits {
     /// Tasks that wait for a worker, at most; beyond, `Submit` is refused.
     pub max_queued: usize,
-    /// What each instance may have in the queue.
+    /// The quota of each instance.
     pub instance: Quota,
-    /// What each caller may have in the queue.
+    /// The quota of each caller.
     pub caller: Quota,
     /// Requests that share one task, at most; beyond, a task of its own is made.
     pub max_requests_per_task: usize,

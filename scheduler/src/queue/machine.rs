@@ -12,7 +12,7 @@ use super::quotas::Quotas;
 use super::ready::{InvocationId, LaneId, Ready};
 use super::types::{Effect, Event, LeaseId, TaskId, WorkerId};
 
-/// See the module.
+/// The queue's state machine, without I/O, clock or randomness.
 pub struct Machine {
     pub(super) limits: Limits,
     pub(super) now: Millis,
@@ -58,7 +58,7 @@ pub(super) struct Task {
     pub(super) returns: u32,
     pub(super) killed: Vec<Arc<str>>,
     pub(super) avoid: Option<WorkerId>,
-    /// Until then it does not go to the worker that it avoids.
+    /// The time until which the task does not go to the worker in `avoid`; `None`: it may.
     pub(super) elsewhere_until: Option<Millis>,
     pub(super) abandon_at: Option<Millis>,
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Values named in an explanation, at most.
 const MAX_NAMED: usize = 8;
 
-/// What Kiln's workers offer by themselves, whatever they are configured to.
+/// Platform properties that all of Kiln's workers offer, whatever they are configured to.
 const OF_EVERY_WORKER: [(&str, &[&str]); 7] = [
     ("container-image", &["", "none", "*"]),
     ("kiln-memory", &["*"]),

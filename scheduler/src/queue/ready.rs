@@ -21,7 +21,7 @@ pub(super) struct InvocationId(u64);
 /// Assumed of an action that nothing is known about.
 pub const UNKNOWN_EXPECTED_MS: u64 = 1_000;
 
-/// Where a task waits.
+/// The place in the queue where a task waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub lane: LaneId,
@@ -79,7 +79,7 @@ impl Ready {
         id
     }
 
-    /// One more reference to an invocation that has some.
+    /// Adds one reference to an invocation that has some already.
     pub fn refer_invocation_again(&mut self, id: InvocationId) {
         if let Some(invocation) = self.invocations.get_mut(&id) {
             invocation.references += 1;

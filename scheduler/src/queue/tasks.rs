@@ -134,7 +134,8 @@ impl Machine {
         }
     }
 
-    /// No worker serves the lane: its tasks fail unless one comes in time.
+    /// Sets the timer of a lane that no worker serves: its tasks fail unless a worker comes in
+    /// time.
     pub(super) fn expect_worker(&mut self, id: LaneId) {
         self.expect_no_worker(id);
         let grace = self.limits.unsatisfiable_grace;

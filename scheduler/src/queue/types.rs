@@ -7,7 +7,7 @@ use kiln_cas::ActionKey;
 use super::limits::{Millis, Refusal};
 use super::platform::{Offer, Requirement};
 
-/// One execution, which several requests may share.
+/// The id of one execution, which several requests may share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub u64);
 
@@ -16,11 +16,11 @@ pub struct TaskId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseId(pub u64);
 
-/// One session of a worker; a worker that reconnects gets a new one.
+/// The id of one session of a worker; a worker that reconnects gets a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u64);
 
-/// What a client holds: its request among those that share a task.
+/// The id of a client's operation: a task, and the index of its request among those that share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OperationId {
     pub task: TaskId,
@@ -56,14 +56,14 @@ pub struct Joined {
     pub name: Arc<str>,
     pub slots: u32,
     pub offer: Offer,
-    /// What it holds from an earlier session: it keeps what is still its own, and is told to
-    /// cancel the rest, which takes up slots until it has.
+    /// Leases that the worker holds from an earlier session: it keeps those that are still its own,
+    /// and is told to cancel the rest, which take up slots until it has.
     pub leases: Vec<LeaseId>,
-    /// Why it takes nothing for now.
+    /// Why the worker takes no leases for now; `None`: it takes some.
     pub paused: Option<Arc<str>>,
 }
 
-/// Which part of an action a worker is in.
+/// The phase of an action that a worker is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     FetchingInputs,
@@ -213,7 +213,7 @@ pub enum CancelReason {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
-    /// No message for the length of the heartbeat timeout.
+    /// The worker sent no message for the length of the heartbeat timeout.
     Silent,
     /// Another session came with the same name.
     Replaced,

@@ -27,8 +27,8 @@ impl Machine {
         }
     }
 
-    /// Where nobody else waits there is nothing to wait for: the task ends now, or the request
-    /// alone where the task goes on for others.
+    /// Takes away a waiter who does not want the answer any more. Where it was the last one, the
+    /// task ends now; where only its request has no waiter left, that request alone ends.
     pub(super) fn gave_up(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
         self.detach(id);
         let Some(task) = self.tasks.get(&id.task) else { return };

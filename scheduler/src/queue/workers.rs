@@ -132,7 +132,7 @@ impl Machine {
         self.lose_worker(id, &BTreeSet::new(), effects);
     }
 
-    /// The same, but for the leases `kept`.
+    /// Ends the worker's session; what it ran goes back to the queue, but for the leases `kept`.
     fn lose_worker(&mut self, id: WorkerId, kept: &BTreeSet<LeaseId>, effects: &mut Vec<Effect>) {
         let Some((worker, unserved)) = self.fleet.worker_leaves(id, self.now) else { return };
         if worker.leases.difference(kept).next().is_some() {

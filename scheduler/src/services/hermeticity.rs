@@ -1,4 +1,4 @@
-//! `kiln.hermeticity.v1.Hermeticity`.
+//! The gRPC service `kiln.hermeticity.v1.Hermeticity`.
 
 use std::pin::Pin;
 

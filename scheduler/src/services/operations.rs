@@ -1,4 +1,4 @@
-//! `google.longrunning.Operations`.
+//! The gRPC service `google.longrunning.Operations`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,12 +20,13 @@ use crate::shared::Core;
 /// Operations of one action that are ended together.
 const MAX_CANCELLED: usize = 100;
 
-/// What is to run.
+/// An action that the server itself wants executed, and the names under which it is recorded.
 #[derive(Debug, Clone)]
 pub struct OwnAction<'a> {
     pub instance: &'a str,
     pub action: Digest,
-    /// As a client's build has them.
+    /// The id of the invocation; this field and those up to `tool` are what a client's request
+    /// metadata would say.
     pub invocation: &'a str,
     pub correlated: &'a str,
     pub target: &'a str,
@@ -38,7 +39,7 @@ pub struct OwnAction<'a> {
 /// How an action ended, be it without a result.
 #[derive(Debug, Clone, Default)]
 pub struct OwnEnd {
-    /// `google.rpc.Code`
+    /// The end's `google.rpc.Code`.
     pub code: i32,
     pub message: String,
     pub exit_code: i32,
@@ -53,7 +54,7 @@ pub enum OwnRun {
     Goes(Box<Going>),
 }
 
-/// It waits or runs. Whoever drops this is as a client that may come back.
+/// An action that waits or runs. Dropping this counts as a client that may come back.
 pub struct Going {
     ticket: Ticket,
 }
@@ -99,7 +100,7 @@ impl OwnActions {
         Ok(!found.is_empty())
     }
 
-    /// Where an action's page is, below the server's address.
+    /// The path of an action's page, to be put behind the server's address.
     pub fn page(&self, instance: &str, action: &Digest) -> String {
         page(&ActionKey { instance: instance.into(), action: *action }, None)
     }

@@ -36,7 +36,8 @@ impl Scheduler {
             .max_encoding_message_size(limit)
     }
 
-    /// What operators do to workers, noted in the audit log of `records`.
+    /// The service by which operators act on workers; it notes their acts in the audit log of
+    /// `records`.
     pub fn admin_service(&self, records: SharedRecords) -> AdminServer<AdminService> {
         let audit = Arc::new(AuditLog::new(records));
         AdminServer::new(AdminService { core: self.core().clone(), audit })

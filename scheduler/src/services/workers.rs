@@ -1,4 +1,4 @@
-//! `kiln.worker.v1.Workers`.
+//! The gRPC service `kiln.worker.v1.Workers`.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -25,7 +25,7 @@ use crate::queue::{Event, Limits, Millis, OperationId};
 
 use tasks::Queued;
 
-/// See the module.
+/// The queue's state machine in this process, behind a lock.
 pub struct MemoryEngine {
     state: Mutex<EngineState>,
     started: Instant,
@@ -34,7 +34,8 @@ pub struct MemoryEngine {
 
 struct EngineState {
     queued: Queued,
-    /// What the timer task sleeps for.
+    /// The time on the machine's clock until which the timer task sleeps; the maximum: nothing is
+    /// due.
     armed: Millis,
 }
 
@@ -142,7 +143,8 @@ impl Engine for MemoryEngine {
         happened(frontend, event(id));
     }
 
-    /// What follows is carried out in the order of the calls: nothing is missed.
+    /// Does nothing: effects are carried out in the order of the calls here, so that no news is
+    /// missed.
     fn doubt(&self) {}
 
     fn close(&self) {

@@ -42,7 +42,7 @@ impl Asked {
     }
 }
 
-/// What the machine's effects are about.
+/// The job or the answer that comes with a call, for the effects that follow from it.
 #[derive(Default)]
 struct Input {
     job: Option<Arc<Job>>,

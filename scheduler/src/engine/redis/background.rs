@@ -57,7 +57,8 @@ fn heard(frontend: &Frontend, event: Event) {
     }
 }
 
-/// What is waited for and published here is to be compared with what the queue knows.
+/// Has the background task compare what this frontend waits for and publishes with what the queue
+/// knows, soon.
 fn compare_soon(frontend: &Frontend) {
     frontend.engine.lapsed.store(true, Ordering::Release);
     frontend.engine.wake.notify_one();
@@ -154,7 +155,8 @@ async fn flush_left(frontend: &Frontend) {
     }
 }
 
-/// What became of telling who left.
+/// Takes in the script's answer after it was told which waiters left; an error is logged, and leads
+/// to a comparison.
 fn told(frontend: &Frontend, told: Result<Heard, CallError>) {
     match told {
         Ok(heard) => answered(frontend, heard),

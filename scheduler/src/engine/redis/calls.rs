@@ -40,7 +40,7 @@ impl From<CallError> for Unavailable {
     }
 }
 
-/// What a call brought.
+/// What one call of the script brought back.
 #[derive(Default)]
 pub struct Heard {
     pub said: Said,
@@ -95,7 +95,8 @@ impl Calls {
         Ok(Heard { said: Parser { limits: &self.limits, now }.all(said)?, next })
     }
 
-    /// What another frontend's call published.
+    /// Reads a message that came over this frontend's channel because another frontend's call
+    /// concerned it.
     pub fn parse_message(&self, message: Bytes) -> Result<Said, Garbled> {
         Parser { limits: &self.limits, now: 0 }.all(message)
     }

@@ -29,7 +29,7 @@ const BEATS: f64 = 3.5;
 const PATIENCE: Duration = Duration::from_secs(120);
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// See the module.
+/// The script in Redis as the engine of one frontend.
 pub struct RedisEngine {
     pub(super) calls: Calls,
     pub(super) names: Arc<Names>,
@@ -54,7 +54,7 @@ pub struct RedisEngine {
 #[derive(Default)]
 pub(super) struct Left {
     pub(super) gone: Vec<OperationId>,
-    /// The same of those who do not want the answer any more.
+    /// Waiters that have left and do not want the answer any more.
     pub(super) gave_up: Vec<OperationId>,
 }
 

@@ -29,7 +29,7 @@ pub async fn gather(blobs: &dyn BlobStore, job: &Job) -> Vec<u8> {
     queue::Carried { blobs: gathered.found }.encode_to_vec()
 }
 
-/// What cannot be read is as if it were not there.
+/// The blobs of an encoded `kiln.queue.v1.Carried`; empty where it cannot be read.
 pub fn decode(bytes: &Bytes) -> Vec<Bytes> {
     queue::Carried::decode(bytes.clone()).unwrap_or_default().blobs
 }

@@ -146,14 +146,15 @@ pub fn encode_worker(info: WorkerInfo) -> Vec<u8> {
     queue::Worker { host_name, version, not_enforced }.encode_to_vec()
 }
 
-/// What cannot be read is shown as empty.
+/// What pages show of a worker, from an encoded `kiln.queue.v1.Worker`; all fields are empty where
+/// it cannot be read.
 pub fn decode_worker(bytes: &Bytes) -> WorkerInfo {
     let info = queue::Worker::decode(bytes.clone()).unwrap_or_default();
     let queue::Worker { host_name, version, not_enforced } = info;
     WorkerInfo { host_name, version, not_enforced }
 }
 
-/// What an action is known by among those in flight.
+/// The key by which the queue finds an action in flight: hash, size, digest function and instance.
 pub fn encode_key(key: &ActionKey) -> Vec<u8> {
     let mut bytes = key.action.hash.to_vec();
     bytes.extend_from_slice(&key.action.size.to_be_bytes());

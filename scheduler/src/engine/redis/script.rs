@@ -9,7 +9,7 @@ use crate::queue::{
 use super::payload::{encode_answer, encode_job, encode_key, encode_request};
 use super::wire::fields::{id, pairs};
 
-/// What takes keys and arguments.
+/// The name of the script's function that takes keys and arguments.
 pub const FUNCTION: &str = "run";
 
 /// The script but for the call of [`FUNCTION`], and its files, in the order in which they need each other.
@@ -72,7 +72,7 @@ pub fn preamble(now: Option<u64>, frontend: &str, limits: &Limits) -> Arguments 
     arguments
 }
 
-/// As the script can count. What is as large as this is no bound.
+/// A quota as a number that Lua can count to; larger limits count as no limit.
 fn quota(limit: usize) -> u64 {
     (limit as u64).min(NO_QUOTA)
 }
@@ -196,7 +196,8 @@ pub fn published(task: TaskId, lease: LeaseId, answer: &Finished) -> Arguments {
     insisting(published_encoded(task, lease, answer.size(), encode_answer(answer)))
 }
 
-/// Of what was published: it is told until an answer is heard, and each answer says what the first one did.
+/// Marks a `published` call as one that is repeated until an answer is heard: each answer says what
+/// the first one did.
 pub fn insisting(mut published: Arguments) -> Arguments {
     published.push(b"1".to_vec());
     published
@@ -263,22 +264,23 @@ pub fn left(event: &str, operations: &[OperationId]) -> Arguments {
     arguments
 }
 
-/// Those who gave up, in the `number`-th call of this frontend that may be told twice: each answer says what the first one
-/// did.
+/// The event that these waiters gave up, as this frontend's call of this `number`. It may be told
+/// twice: each answer says what the first one did.
 pub fn gave_up(operations: &[OperationId], number: u64) -> Arguments {
     let mut arguments = left("gave_up", operations);
     arguments.push(number.to_string().into_bytes());
     arguments
 }
 
-/// `look` or `publishes`.
+/// An event about several tasks; `event` is `look` or `publishes`.
 pub fn tasks(event: &str, tasks: &[TaskId]) -> Arguments {
     let mut arguments = vec![event.as_bytes().to_vec()];
     arguments.extend(tasks.iter().map(|task| id(task.0).into_bytes()));
     arguments
 }
 
-/// What this frontend waits for, with how many wait. `only`: for nothing else.
+/// The tasks that this frontend waits for, each with the number of its waiters. `only`: it waits
+/// for no others.
 pub fn waits(tasks: &[(TaskId, usize)], only: bool) -> Arguments {
     let mut arguments = vec![if only { b"waits_only".to_vec() } else { b"waits".to_vec() }];
     for (task, count) in tasks {

@@ -16,15 +16,17 @@ use crate::reports::TestReports;
 
 /// Bytes of all parts that are put together into one output, at most.
 const MAX_OUTPUT: u64 = 64 << 20;
-/// The same for what describes their directories, which takes many times as much in memory.
+/// Bytes of the `Tree` messages that are put together, at most: in memory they take many times as
+/// much.
 const MAX_TREES: u64 = 4 << 20;
-/// The same for what they printed; of more the beginning of each is kept.
+/// Bytes of what all parts printed that are put together, at most; of more, the beginning of each
+/// is kept.
 const MAX_LOG: u64 = 64 << 20;
 
 /// The result of one part.
 #[derive(Debug, Clone)]
 pub struct Piece {
-    /// Counted from 1.
+    /// The part's number, counted from 1.
     pub number: u32,
     pub result: reapi::ActionResult,
 }
@@ -33,13 +35,13 @@ pub struct Piece {
 #[derive(Debug, Default)]
 pub struct Merged {
     pub result: reapi::ActionResult,
-    /// What is not whole in it, in words. Empty: it is complete.
+    /// What is missing from the result or cut short, in words. Empty: it is complete.
     pub remarks: Vec<String>,
     /// Bytes that were stored for it.
     pub stored: u64,
 }
 
-/// What pieces are put together with.
+/// The stores and readers with which the results of parts are put together.
 pub struct Merger<'a> {
     pub blobs: &'a dyn BlobStore,
     pub reports: Arc<dyn TestReports>,
@@ -176,7 +178,8 @@ impl Merger<'_> {
         Ok(())
     }
 
-    /// Of links of one path the first one's.
+    /// Takes over the parts' symlinks; where several parts have one path, the first part's link
+    /// counts.
     fn links(&self, pieces: &[Piece], merged: &mut reapi::ActionResult) {
         type Links = fn(&reapi::ActionResult) -> &Vec<reapi::OutputSymlink>;
         let all = |links: Links| {
@@ -204,7 +207,8 @@ impl Merger<'_> {
         Ok(())
     }
 
-    /// What the parts printed, each behind a line that says which it is. `None`: nothing.
+    /// Puts one stream of all parts together, each part's behind a line with its number. `None`: no
+    /// part printed anything.
     async fn stream(
         &self,
         name: &str,

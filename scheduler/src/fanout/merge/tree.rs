@@ -10,7 +10,7 @@ use prost::Message;
 
 /// Entries of one merged directory; trees with more are not put together.
 const MAX_ENTRIES: usize = 100_000;
-/// Directories within directories.
+/// How deep directories may be nested.
 const MAX_DEPTH: usize = 64;
 
 const NO_TREE: TreeProblem = "they are no trees";
@@ -18,7 +18,7 @@ const NO_TREE: TreeProblem = "they are no trees";
 /// Why trees cannot be put together, in words.
 pub type TreeProblem = &'static str;
 
-/// What a directory holds by name.
+/// A directory's entries by name.
 #[derive(Debug, Default, PartialEq)]
 struct Folder(BTreeMap<String, Node>);
 
@@ -29,8 +29,8 @@ enum Node {
     Link(reapi::SymlinkNode),
 }
 
-/// One Tree message with what is in all. Of files of one path that differ the first
-/// keeps it, those of later trees get it below `shard-N/`.
+/// Makes one encoded Tree with the entries of all. Where files of one path differ, the first one
+/// keeps the path, and those of later trees get it below `shard-N/`.
 pub fn put_together(
     trees: &[(u32, Bytes)],
     function: DigestFunction,
@@ -54,7 +54,8 @@ pub fn put_together(
 }
 
 impl Folder {
-    /// What has another content here under its path goes `beside`.
+    /// Takes in the other folder's entries; those whose path has another content here go to
+    /// `beside`.
     fn take_in(&mut self, other: Self, beside: &mut Self) {
         for (name, node) in other.0 {
             match (self.0.get_mut(&name), node) {

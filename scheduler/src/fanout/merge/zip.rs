@@ -50,7 +50,7 @@ fn starts(bytes: &[u8], at: usize, signature: [u8; 4]) -> bool {
     at.checked_add(4).and_then(|end| bytes.get(at..end)) == Some(&signature)
 }
 
-/// Where the end of the directory begins.
+/// The offset of the record that ends the archive's central directory.
 fn end_of(archive: &[u8]) -> Option<usize> {
     let last = archive.len().checked_sub(END_BYTES)?;
     let first = last.saturating_sub(MAX_COMMENT);
@@ -110,8 +110,9 @@ fn local(archive: &[u8], start: usize, end: usize) -> Option<&[u8]> {
     (starts(local, 0, LOCAL) && local.len() >= LOCAL_BYTES).then_some(local)
 }
 
-/// One archive with the entries of all, of at most `limit` bytes. Of entries that have one name the first keeps it, those of later archives
-/// get it behind a directory `shard-N/`. Errors: which archive, and why.
+/// Makes one archive, of at most `limit` bytes, with the entries of all. Where entries have one
+/// name, the first one keeps it, and those of later archives get it below `shard-N/`. Errors: the
+/// number of the archive that cannot be taken in, and why.
 pub fn put_together(archives: &[(u32, &[u8])], limit: u64) -> Result<Vec<u8>, (u32, ZipError)> {
     let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
     let (mut out, mut directory, mut count) = (Vec::new(), Vec::new(), 0_usize);

@@ -39,7 +39,7 @@ impl Author {
         Ok(Self { store, counted: Memory::new(config) })
     }
 
-    /// What is written.
+    /// The counts of what is in the records.
     pub fn meta(&self) -> Meta {
         self.store.meta
     }

@@ -33,9 +33,9 @@ pub struct Sender {
     events: Receiver<Arc<Execution>>,
     begun: Receiver<Arc<Begun>>,
     commands: mpsc::Receiver<Command>,
-    /// Nothing more will be published.
+    /// Nothing more will be published to this sender.
     closed: bool,
-    /// Encoded, oldest first.
+    /// Encoded events that are not in the stream yet, oldest first.
     pending: VecDeque<(Kind, Bytes)>,
     /// What began since the last batch, added up by build and mnemonic.
     opened: HashMap<(String, String), Begun>,
@@ -122,7 +122,8 @@ impl Sender {
         }
     }
 
-    /// No more than the buffer holds: whoever publishes without end does not keep the rest waiting.
+    /// Takes what was published, at most as many events as the buffer holds, so that the rest of
+    /// the work gets its turn.
     fn take_published(&mut self) {
         for _ in 0..EVENT_BUFFER {
             match self.events.try_recv() {

@@ -25,7 +25,7 @@ const PING: Duration = Duration::from_secs(60);
 const PER_MILLI: u64 = 1_000_000;
 const TAG: &str = "journal";
 
-/// What an entry of the stream is: the name of its field.
+/// The kind of an entry of the stream, which is the name of its field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Finished,
@@ -48,11 +48,11 @@ pub struct Page {
     pub begun: Vec<(u64, Begun)>,
     /// Place of the last one; `None`: there is nothing more.
     pub last: Option<u64>,
-    /// There may be more.
+    /// There may be more entries after this page.
     pub full: bool,
 }
 
-/// What a writer says when it has written.
+/// The message by which a writer tells the other frontends what is in the records.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 struct Written {
     #[prost(uint64, tag = "1")]
@@ -61,16 +61,16 @@ struct Written {
     meta: Meta,
 }
 
-/// What is heard on the channels.
+/// News from the channels of the stream.
 #[derive(Debug, PartialEq)]
 pub enum News {
     /// Executions were added, the last of them at this place.
     Added(u64),
     /// Another frontend has written.
     Written(Meta),
-    /// Something may have been missed.
+    /// A message may have been missed, so the stream has to be read.
     Unknown,
-    /// Nothing that concerns this frontend.
+    /// The message does not concern this frontend.
     Own,
 }
 

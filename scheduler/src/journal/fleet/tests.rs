@@ -76,7 +76,7 @@ impl Frontend {
         self.runtime.block_on(ids(&self.journal, &Query::Recent))
     }
 
-    /// Nothing of this frontend goes on until the guard is dropped.
+    /// Stops all work of this frontend until the guard is dropped.
     fn pause(&self) -> mpsc::Sender<()> {
         let (resume, resumed) = mpsc::channel::<()>();
         let (stopped, stops) = mpsc::channel();
@@ -88,7 +88,7 @@ impl Frontend {
         resume
     }
 
-    /// As `kill -9` would.
+    /// Ends this frontend as `kill -9` would.
     fn kill(self) {
         self.runtime.shutdown_background();
     }

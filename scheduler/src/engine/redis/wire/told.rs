@@ -35,7 +35,8 @@ pub struct Said {
     /// This frontend is new to the queue, or was taken for lost: it is not known what it waits
     /// for.
     pub lapsed: bool,
-    /// What all frontends make names of leases with.
+    /// The secret with which all frontends of the queue make the names of leases; `None`: it was
+    /// not sent.
     pub secret: Option<[u8; 32]>,
 }
 
@@ -220,7 +221,8 @@ impl Fields<'_> {
         Ok((job, Attempt { queued_at, leased_at, worker: self.text()?.into(), number }))
     }
 
-    /// Leased, worker, number.
+    /// The attempt that the next fields tell of: when it was leased, by which worker, and its
+    /// number.
     fn later_attempt(&mut self) -> Result<Attempt, Garbled> {
         let (leased_at, worker) = (self.time()?, self.text()?.into());
         Ok(Attempt { queued_at: 0, leased_at, worker, number: self.number()? })
