@@ -22,7 +22,7 @@ use crate::shared::Core;
 use crate::snapshot::{Snapshot, WorkerView};
 use crate::status::refused;
 
-/// Everything else comes first.
+/// The priority of an action that runs again: everything else comes first.
 const LOWEST_PRIORITY: i32 = i32::MAX;
 /// All shadow runs share the workers as one build.
 const SHADOW: &str = "shadow-runs";
@@ -114,7 +114,8 @@ fn request(wanted: &Again<'_>, invocation: &str) -> Request {
 /// Whoever waited does not want the answer any more when this is dropped: the run ends at once.
 struct Waiting<'a> {
     ticket: Option<Ticket>,
-    /// Counted while it is in the queue.
+    /// The counter of runs in the queue, while this run counts there; `None`: it has left the
+    /// queue.
     queued: Option<&'a AtomicUsize>,
 }
 

@@ -64,9 +64,10 @@ pub struct Ticket {
     pub(crate) hold: Box<dyn Hold>,
 }
 
-/// Somebody waits while it lives.
+/// A client that waits for an operation, for as long as this lives.
 pub(crate) trait Hold: Send + Sync {
-    /// Who waited does not want the answer any more.
+    /// Lets go at once, because the client does not want the answer any more: it will not come
+    /// back.
     fn give_up(self: Box<Self>);
 }
 
@@ -114,7 +115,7 @@ pub(crate) async fn end_of(
 /// What a worker says about its leases.
 #[derive(Debug)]
 pub enum Report {
-    /// Names of the leases that it runs.
+    /// The names of all leases that the worker runs.
     Heartbeat(Vec<String>),
     Draining,
     /// The worker takes no leases, for the reason given, until it says `None`.

@@ -84,7 +84,7 @@ pub struct BaseUrl(pub Arc<str>);
 #[derive(Clone)]
 pub struct Parts {
     pub blobs: SharedBlobStore,
-    /// Answers only complete results.
+    /// The action cache, which answers only complete results.
     pub actions: SharedActionCache,
     pub logs: LogStreams,
     pub events: Events,
@@ -93,7 +93,7 @@ pub struct Parts {
     pub shards: Arc<dyn ShardEstimator>,
     /// Who may have actions run, run them, and act on operations.
     pub access: SharedAuthorizer,
-    /// To which promises of outputs are attributed.
+    /// The builds to which promises of outputs are attributed.
     pub invocations: Invocations,
     /// The quotas that stored outputs are charged against.
     pub quotas: Arc<Quotas>,

@@ -101,7 +101,7 @@ struct Kept {
 }
 
 impl LeaseMessages {
-    /// Most bytes of one action's messages.
+    /// Bytes of one action's messages that go with its leases, at most.
     pub const MOST_BYTES: usize = 16 << 10;
 
     /// `room`: bytes that the messages of all actions may still take, one permit each.
@@ -126,7 +126,7 @@ pub struct Run {
     pub operation: Arc<str>,
     pub job: Arc<Job>,
     pub queued_at: UnixNanos,
-    /// 0: no worker ever had it.
+    /// When a worker got the lease; 0: no worker ever had it.
     pub leased_at: UnixNanos,
     pub worker: Arc<str>,
     pub attempts: u32,
@@ -165,7 +165,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Bytes that count among the answers that are kept.
+    /// Bytes by which this answer counts among those that are kept.
     pub fn size(&self) -> usize {
         self.response.len() + self.result.len()
     }

@@ -187,7 +187,7 @@ impl Watched {
         Self { presence, client, ticket: Some(ticket) }
     }
 
-    /// `None`: the answer has been given.
+    /// The ticket of the request; `None`: the answer has been given.
     pub fn ticket(&mut self) -> Option<&mut Ticket> {
         self.ticket.as_mut()
     }

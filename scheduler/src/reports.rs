@@ -7,9 +7,9 @@ use bytes::Bytes;
 pub struct CaseTime {
     pub class: String,
     pub name: String,
-    /// `false`: it was skipped.
+    /// Whether the case ran; `false`: it was skipped.
     pub ran: bool,
-    /// Milliseconds; 0 where the report does not say.
+    /// Milliseconds that the case took; 0 where the report does not say.
     pub ms: u64,
 }
 

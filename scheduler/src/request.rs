@@ -1,4 +1,4 @@
-//! From an `ExecuteRequest` and its `Action` to domain types.
+//! Makes domain types of an `ExecuteRequest` and its `Action`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,8 @@ impl Inline {
 /// What the server knows of whoever sent a request.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
-    /// See [`Request::owner`] and [`Request::tools`].
+    /// The caller's account and the group that shares its tools, as in [`Request::owner`] and
+    /// [`Request::tools`].
     pub owner: Option<Arc<str>>,
     pub tools: Option<Arc<str>>,
     /// Whose storage is charged, as in [`Request::account`].

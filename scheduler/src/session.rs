@@ -130,7 +130,7 @@ async fn listen(
     }
 }
 
-/// `None`: a message that says nothing here.
+/// The report that a worker's message means; `None`: the message says nothing here.
 fn report(queue: &dyn Queue, kind: Kind) -> Option<Report> {
     Some(match kind {
         Kind::Hello(_) => return None,

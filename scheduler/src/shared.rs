@@ -21,7 +21,7 @@ const MESSAGE_ROOM: usize = 64 << 20;
 pub(crate) struct Core {
     pub config: SchedulerConfig,
     pub parts: Parts,
-    /// With the operations of fan-outs.
+    /// The queue, together with the operations of fan-outs.
     pub queue: Arc<dyn Queue>,
     pub fan_outs: Arc<FanOuts>,
     pub completion: Arc<Completion>,

@@ -12,7 +12,7 @@ pub const MAX_LISTED: usize = 200;
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Snapshot {
     pub workers: Vec<WorkerView>,
-    /// All that wait, of which `queued` lists the oldest.
+    /// The number of all tasks that wait, of which `queued` lists the oldest.
     pub queue_depth: usize,
     pub running_count: usize,
     pub slots: u64,
@@ -35,7 +35,7 @@ pub struct WorkerView {
     pub slots: u32,
     pub occupied: u32,
     pub draining: bool,
-    /// Why it takes nothing for now; `None`: it does.
+    /// Why the worker takes no leases for now; `None`: it takes some.
     #[serde(default)]
     pub paused: Option<String>,
     pub last_seen_ms: u64,
@@ -44,7 +44,7 @@ pub struct WorkerView {
 }
 
 impl WorkerView {
-    /// Slots in which it would take up something now.
+    /// The number of slots in which the worker would take up something now.
     pub fn free(&self) -> u32 {
         let takes = !self.draining && self.paused.is_none();
         if takes { self.slots.saturating_sub(self.occupied) } else { 0 }
@@ -89,7 +89,7 @@ pub struct PropertySetView {
 }
 
 impl PropertySetView {
-    /// Something waits that no worker can take.
+    /// Whether actions wait that no worker can take.
     pub fn waits_in_vain(&self) -> bool {
         !self.served && self.queued > 0
     }

@@ -91,7 +91,8 @@ pub fn invocation(request: &Request) -> &[u8] {
     request.metadata.tool_invocation_id.as_bytes()
 }
 
-/// Clients try again what is unavailable.
+/// The status UNAVAILABLE, which clients try again, for an action whose outputs were lost from the
+/// store.
 fn lost_outputs(count: usize, first: &Digest) -> Status {
     let message = format!(
         "outputs of the action are not in the store ({count}, among them {first}); execute it again"

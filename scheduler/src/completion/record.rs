@@ -25,7 +25,7 @@ pub struct Record<'a> {
 pub struct Together {
     /// The number of parts.
     pub count: u32,
-    /// Nanoseconds that they ran, in sum.
+    /// Nanoseconds that the parts ran, in sum.
     pub run_ns: u64,
 }
 

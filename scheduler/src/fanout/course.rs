@@ -36,7 +36,7 @@ pub struct Returned {
     pub reported: Option<Reported>,
 }
 
-/// Why the whole runs after all.
+/// Why the test runs once more as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// A runner that does not know of shards failed: perhaps for no other reason than being told of them.
@@ -69,11 +69,11 @@ impl Why {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     Wait,
-    /// All have come: they are to be put together.
+    /// All parts have come back: their results are to be put together.
     PutTogether,
     /// The runner ignores shards: this part was the whole run, and counts once.
     Alone(usize),
-    /// The whole is to run.
+    /// The test is to run once more as a whole.
     Whole(Why),
     /// The part of this index ended without a result; its answer is the answer of the whole test.
     NoAnswer(usize),

@@ -36,7 +36,7 @@ pub struct Derived {
     pub command: (Digest, Bytes),
 }
 
-/// The messages of the whole, decoded.
+/// The messages of the whole test, decoded.
 #[derive(Debug, Clone)]
 pub struct Whole {
     pub action: reapi::Action,
@@ -84,7 +84,7 @@ fn variables(subject: &Subject, part: &Part) -> Vec<(&'static str, String)> {
     }
 }
 
-/// REAPI wants them sorted by name.
+/// Sets environment variables; REAPI wants them sorted by name.
 fn set_all(command: &mut reapi::Command, variables: Vec<(&'static str, String)>) {
     let all = &mut command.environment_variables;
     all.retain(|variable| variables.iter().all(|(name, _)| *name != variable.name));
@@ -94,7 +94,7 @@ fn set_all(command: &mut reapi::Command, variables: Vec<(&'static str, String)>)
     all.sort_by(|one, other| one.name.cmp(&other.name));
 }
 
-/// Outputs are sorted as well.
+/// Declares one more output; REAPI wants outputs sorted as well.
 fn declare(command: &mut reapi::Command, path: &str) {
     #[allow(deprecated, reason = "older clients name files and directories apart")]
     let paths = match command.output_paths.is_empty() {

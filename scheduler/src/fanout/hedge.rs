@@ -10,7 +10,7 @@ use crate::job::ActionFacts;
 /// Copies that run at a time: one for every so many parts of a test, and at least one.
 const PARTS_FOR_A_COPY: usize = 4;
 
-/// Whether it may run twice at the same time.
+/// Whether an action may run twice at the same time.
 pub fn is_safe(facts: &ActionFacts) -> bool {
     let asks = |(name, value): &(String, String)| {
         let is_known =

@@ -14,7 +14,7 @@ pub struct Expected {
     pub longest_ms: Option<u64>,
     /// Cases of the last full run; 0: not known.
     pub cases: usize,
-    /// Slots that are free for it.
+    /// Slots that are free for the test.
     pub idle: u64,
 }
 

@@ -68,7 +68,7 @@ impl Plan {
         Some(Self { wish, whole: Whole { action, command }, known })
     }
 
-    /// `None`: it runs whole.
+    /// The parts of the test; `None`: it runs whole.
     pub async fn parts(&self, tools: &Tools, job: &Job) -> Option<Parts> {
         let suite = &self.known.suite;
         if suite.ignores_with == self.known.inputs || suite.has_too_many {

@@ -47,7 +47,7 @@ impl FanOuts {
         true
     }
 
-    /// Returns when none is left whose parts have ended.
+    /// Returns when no fan-out is left that has not ended.
     async fn settled(&self) {
         // The sender lives as long as `self`.
         let _ = self.open.subscribe().wait_for(|open| *open == 0).await;

@@ -35,7 +35,7 @@ pub(super) struct FanOut {
     pub is_told: bool,
     /// How long who lost the connection has to come back.
     pub grace: Duration,
-    /// When a part is slow.
+    /// The rule that says when a part is slow.
     pub hedge: Hedge,
     /// Milliseconds that each part is expected to take; 0: not known.
     pub expected_ms: Vec<u64>,

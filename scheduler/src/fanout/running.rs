@@ -15,7 +15,7 @@ use crate::config::Hedge;
 use crate::job::{ActionFacts, Finished, Job, Request, Rerun};
 use crate::snapshot::Snapshot;
 
-/// Everything else goes first.
+/// The priority of a copy of a part: everything else goes first.
 const LAST: i32 = i32::MAX;
 /// The pause between two looks is one of so many parts of the time that the test has run.
 const PARTS_OF_RUN: u32 = 8;
@@ -39,7 +39,7 @@ pub fn copy_of(job: &Job, avoid: &str) -> Job {
 pub struct End {
     copy: u64,
     pub part: usize,
-    /// `None`: the queue ends without that.
+    /// How the copy ended; `None`: the queue ended before it did.
     pub finished: Option<Arc<Finished>>,
 }
 
@@ -53,7 +53,7 @@ struct PartCopy {
 }
 
 impl PartCopy {
-    /// Milliseconds; `None`: no worker has it.
+    /// Milliseconds that a worker has had this copy; `None`: none has it.
     fn runs_for(&self) -> Option<u64> {
         let stage = self.ticket.updates.borrow().stage_of(self.ticket.id.request);
         let began = self.began.get().filter(|_| matches!(stage, Stage::Executing))?;

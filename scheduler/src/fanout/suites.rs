@@ -14,7 +14,7 @@ use super::course::CaseId;
 use crate::reports::CaseTime;
 
 const PREFIX: &str = "fanout";
-/// Places, each with one test.
+/// The number of places, each of which holds one test.
 const PLACES: u16 = 8192;
 /// Bytes of one record. Names of cases are left out where they are too many.
 const MAX_BYTES: usize = 256 << 10;
@@ -55,7 +55,7 @@ pub struct Suite {
     /// The same cases with names and times; empty where they are too many.
     #[prost(message, repeated, tag = "4")]
     timed: Vec<Timed>,
-    /// Milliseconds that all of it took.
+    /// Milliseconds that all cases took together.
     #[prost(uint64, tag = "5")]
     pub whole_ms: u64,
     #[prost(bool, tag = "6")]
@@ -106,7 +106,7 @@ impl Suite {
         Self { ignores_with: self.ignores_with, ..Self::default() }
     }
 
-    /// Milliseconds of the longest case.
+    /// Milliseconds of the longest case; `None`: not known.
     pub fn longest_ms(&self) -> Option<u64> {
         self.timed.iter().map(|it| it.ms).max().filter(|longest| *longest > 0)
     }
@@ -174,7 +174,8 @@ impl Suites {
         }
     }
 
-    /// The last one to write has the place.
+    /// Writes what is known of a test, in place of whatever had its place before; an error is
+    /// logged.
     pub async fn keep(&self, key: &SuiteKey, suite: &Suite) {
         let value = Some(suite.encode_to_vec().into());
         let write = Write { key: key.record(), expect: Expect::Anything, value };

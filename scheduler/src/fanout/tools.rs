@@ -90,7 +90,7 @@ impl Tools {
         self.completion.blobs()
     }
 
-    /// `None`: it cannot be had.
+    /// An encoded Command from the store; `None`: it cannot be had, or is too large.
     pub async fn command(&self, digest: &Digest) -> Option<Bytes> {
         let blob = self.blobs().read(digest, 0, None).await.ok()?;
         blob.collect(MAX_COMMAND_BYTES).await.ok()

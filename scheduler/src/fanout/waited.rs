@@ -32,7 +32,7 @@ pub(super) struct Waited {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Wanted {
     waiters: usize,
-    /// The last one who waited does not want it.
+    /// The last client that waited does not want the answer, and will not come back.
     gave_up: bool,
     /// All requests were cancelled.
     cancelled: bool,

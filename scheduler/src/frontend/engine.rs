@@ -57,7 +57,7 @@ pub enum Call {
     Completed { worker: WorkerId, lease: LeaseId, task: Option<TaskId> },
     /// The answer that came under this lease is durable.
     Published { task: TaskId, lease: LeaseId, answer: Arc<Finished> },
-    /// Whatever else happens to clients and workers.
+    /// Another event of clients and workers, as the state machine knows it.
     Event(Event),
     /// An operator drains the worker of this name. Followed by `Drain`, where there is one.
     DrainWorker(String),

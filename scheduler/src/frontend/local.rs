@@ -55,7 +55,7 @@ pub struct Session {
     pub strays: HashSet<LeaseId>,
     /// Answers of the worker that the engine is still to hear of.
     pub reports: Arc<watch::Sender<usize>>,
-    /// Dropped with the session, which tells its task.
+    /// Dropped with the session, which tells the session's task that the seat is taken away.
     pub _seat: oneshot::Sender<()>,
 }
 
@@ -69,7 +69,7 @@ pub struct Running {
     pub output: Option<Arc<OpenLogs>>,
     pub attempt: Attempt,
     pub since: Instant,
-    /// When the engine last heard that it goes on.
+    /// When the engine last heard that the lease goes on.
     pub extended: Instant,
 }
 
@@ -105,7 +105,7 @@ impl Watched {
         });
     }
 
-    /// A later attempt at the same task.
+    /// Takes in a later attempt at the same task.
     pub fn learn(&mut self, attempt: &Attempt) {
         let queued_at = self.attempt.queued_at;
         self.attempt = Attempt { queued_at, ..attempt.clone() };

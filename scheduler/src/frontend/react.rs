@@ -41,7 +41,7 @@ pub enum FollowUp {
     },
     /// The worker does not take its messages: it is lost.
     Lost(WorkerId),
-    /// A client that was counted as waiting does not.
+    /// A client that the engine counts as waiting waits no more.
     Detach(OperationId),
 }
 
@@ -119,7 +119,7 @@ impl<E> Inner<E> {
         }
     }
 
-    /// News for those who wait for a task.
+    /// Gives news of a task to the clients that wait for it here.
     fn waiting(&self, local: &mut Local, told: Told) {
         let task = match &told {
             Told::Leased { task, .. } | Told::Requeued { task, .. } | Told::Ended { task, .. } => {

@@ -17,7 +17,7 @@ use super::react::{FollowUp, Own};
 use super::told::Told;
 
 impl<E: Engine> Inner<E> {
-    /// Tells what happened, and reacts to what follows.
+    /// Makes a call of the engine and reacts to what follows.
     pub(super) async fn tell(self: &Arc<Self>, call: Call, own: Own) -> Result<(), Unavailable> {
         let after = self.engine.call(call, |told| self.react(told, own)).await?;
         self.follow_up(after);

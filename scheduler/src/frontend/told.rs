@@ -25,7 +25,7 @@ pub enum Step {
 pub struct Attempt {
     /// When the task came; 0 where that is not said again.
     pub queued_at: UnixNanos,
-    /// 0: no worker ever had it.
+    /// When a worker got the lease; 0: no worker ever had it.
     pub leased_at: UnixNanos,
     /// Name of the worker.
     pub worker: Arc<str>,
@@ -59,9 +59,9 @@ pub struct TaskStatus {
 pub struct TaskRecord {
     pub job: Arc<Job>,
     pub attempt: Attempt,
-    /// For each request whether it was cancelled.
+    /// For each request of the task, in order, whether it was cancelled.
     pub cancelled: Vec<bool>,
-    /// All but the first, which is in the job.
+    /// The requests of the task but for the first, which is in the job.
     pub requests: Vec<Arc<Request>>,
 }
 
@@ -103,7 +103,7 @@ pub enum Told {
     Adopted {
         worker: WorkerId,
         lease: LeaseId,
-        /// `None`: its result is not wanted any more.
+        /// The task that the lease is for; `None`: its result is not wanted any more.
         task: Option<(TaskId, Arc<Job>)>,
         attempt: Attempt,
     },
@@ -133,13 +133,13 @@ pub enum Told {
         id: OperationId,
         record: TaskRecord,
     },
-    /// To the one whose call ended the task.
+    /// The task has ended, as the frontend whose call ended it hears.
     Finished {
         task: TaskId,
         ending: Ending,
         record: TaskRecord,
     },
-    /// To the others who wait for it.
+    /// The task has ended, as the other frontends that wait for it hear.
     Ended {
         task: TaskId,
         ending: Ending,
@@ -191,7 +191,7 @@ pub struct WorkerStatus {
     pub last_seen_ms: u64,
     pub properties: Vec<(String, String)>,
     pub info: WorkerInfo,
-    /// Why it takes nothing for now.
+    /// Why the worker takes no leases for now; `None`: it takes some.
     pub paused: Option<String>,
 }
 
@@ -219,7 +219,7 @@ impl Attempt {
 }
 
 impl Told {
-    /// Whether it answers a question, and is no news.
+    /// Whether this answers a question of the frontend, and is no news.
     pub fn is_answer(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! The queue for people and metrics.
+//! The queue as pages for people and metrics show it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl<E: Engine> Inner<E> {
         Ok(snapshot)
     }
 
-    /// Only what ended here is known by its code.
+    /// Executions that ended at this frontend, counted by the name of their status code.
     fn completed_by_code(&self) -> BTreeMap<String, u64> {
         let local = self.lock();
         let name = |(code, n): (&i32, &u64)| (format!("{:?}", Code::from_i32(*code)), *n);

@@ -30,7 +30,8 @@ pub struct Place {
 }
 
 impl Finder {
-    /// Pieces of different lengths are the last ones.
+    /// Compares the next two pieces, which are of equal length unless they are the last. Returns
+    /// the first difference.
     pub fn feed(&mut self, first: &[u8], again: &[u8]) -> Option<Place> {
         let equal = first.iter().zip(again).take_while(|(a, b)| a == b).count();
         self.offset += equal as u64;
@@ -70,7 +71,8 @@ impl Window<'_> {
         near.windows(text.len()).any(|part| part == text.as_bytes())
     }
 
-    /// `count` bytes from `offset` before the difference on.
+    /// The `count` bytes that begin `offset` bytes before the difference; `None`: the window has
+    /// not all of them.
     fn back(&self, offset: usize, count: usize) -> Option<&[u8]> {
         let from = self.at.checked_sub(offset)?;
         self.bytes.get(from..from + count)
@@ -98,7 +100,7 @@ pub fn hints(first: Window<'_>, again: Window<'_>) -> Vec<String> {
     hints.into_iter().map(str::to_owned).collect()
 }
 
-/// By the format around the place.
+/// The likely cause of the difference, by the format of the file around it.
 fn container(window: Window<'_>) -> Option<&'static str> {
     let offset = window.start + window.at as u64;
     if window.start == 0 && window.bytes.starts_with(&[0x1f, 0x8b]) && (4..8).contains(&offset) {
@@ -150,7 +152,7 @@ fn elf(window: Window<'_>) -> Option<&'static str> {
     note.then_some("the build id of a program: it follows from another difference further on")
 }
 
-/// `12:34:56` or `2025-01-31` around the place.
+/// Whether there is a time or date like `12:34:56` or `2025-01-31` near the difference.
 fn has_time(window: Window<'_>) -> bool {
     let from = window.at.saturating_sub(10).min(window.bytes.len());
     let near = &window.bytes[from..(window.at + 10).min(window.bytes.len())];

@@ -207,7 +207,7 @@ impl Compare<'_> {
         Ok(None)
     }
 
-    /// Beyond the end there is nothing.
+    /// Up to `length` bytes of a content from `offset` on; beyond its end there are none.
     async fn piece(
         &self,
         digest: &Digest,

@@ -25,7 +25,7 @@ pub struct HermeticityStats {
     pub not_hermetic: u64,
     pub not_deterministic: u64,
     pub not_checked: u64,
-    /// Executions that the checks took.
+    /// The number of executions that all checks took.
     pub runs: u64,
     /// Executions that were sampled but not checked, because too many waited already.
     pub dropped: u64,

@@ -30,7 +30,7 @@ use history::History;
 
 /// Actions that one request has checked at the same time.
 const PARALLEL: usize = 4;
-/// Most actions of one request.
+/// The number of actions that one request may have checked, at most.
 pub const MAX_ACTIONS: usize = 10_000;
 
 /// Checks in the background.
@@ -72,7 +72,7 @@ impl Checker {
         Self { inner: Arc::new(Inner { core, journal, history: History::new(records) }) }
     }
 
-    /// What checks found, newest first, at most [`MAX_KEPT`].
+    /// The results of checks, newest first, at most [`MAX_KEPT`].
     pub async fn newest(&self, limit: usize) -> Result<Vec<Checked>, RecordsError> {
         self.inner.history.newest(limit).await
     }
@@ -85,7 +85,8 @@ impl Checker {
         &self.inner.core
     }
 
-    /// `max` at most of the part `rate` of what is wanted.
+    /// The executions to check: of those that are wanted the part `rate` (0 to 1), and at most
+    /// `max`.
     pub(crate) async fn plan(
         &self,
         instance: &str,

@@ -7,7 +7,7 @@ use kiln_protos::hermeticity::{Difference, difference::Kind};
 use kiln_protos::{events, reapi};
 use prost::Message;
 
-/// Directories in directories of one output.
+/// How deep directories of one output may be nested.
 const MAX_DEPTH: usize = 256;
 
 /// One output of an action.

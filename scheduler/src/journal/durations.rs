@@ -7,7 +7,7 @@ use kiln_protos::events::execution::Origin;
 
 use super::summary::{has_failed, is_part, run_ns};
 
-/// Weight of the newest run.
+/// Weight of the newest run in the mean, between 0 and 1.
 const ALPHA: f64 = 0.3;
 /// Mnemonics of which an average over all targets is kept.
 const MAX_MNEMONICS: usize = 1000;
@@ -40,7 +40,7 @@ pub(super) struct Durations {
     learned: HashMap<Key, Learned>,
     by_age: BTreeMap<u64, Key>,
     by_mnemonic: HashMap<String, f64>,
-    /// To be written; `None`: to be deleted.
+    /// Changes that are not in the records yet; `None`: the record is to be deleted.
     changed: BTreeMap<Key, Option<Learned>>,
 }
 

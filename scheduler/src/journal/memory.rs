@@ -137,7 +137,7 @@ impl Memory {
         }
     }
 
-    /// Something waits to be written.
+    /// Whether something waits to be written.
     pub fn is_dirty(&self) -> bool {
         !self.pending.is_empty()
             || self.durations.has_changes()

@@ -20,7 +20,7 @@ use super::{Journal, keys};
 pub const MAX_PAGE: usize = 2000;
 /// Executions read at the same time: in a fleet each is a round trip to Redis.
 const READ_AT_ONCE: usize = 32;
-/// Records looked through for what begins like something.
+/// Records that are looked through for keys that begin like a text, at most.
 const MAX_LIKE: usize = 200;
 /// Earlier runs looked through for one of the same target and mnemonic.
 const MAX_EARLIER: usize = 200;

@@ -16,7 +16,7 @@ use super::summary::BuildSummary;
 
 /// Executions or builds deleted in one step.
 const PRUNE_STEP: usize = 150;
-/// Records read at once.
+/// Records that are read at once.
 const PAGE: usize = 500;
 
 /// Counts over all records; written with every batch that changes them.

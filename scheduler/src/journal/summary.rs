@@ -78,7 +78,7 @@ pub struct Counts {
     /// Answered from the action cache.
     #[prost(uint64, tag = "2")]
     pub hits: u64,
-    /// Joined to another request's execution.
+    /// Requests that joined another request's execution.
     #[prost(uint64, tag = "3")]
     pub merged: u64,
     /// Answered requests of all kinds whose answer is an error or a non-zero exit code.
@@ -96,7 +96,7 @@ pub struct Counts {
     /// Answered with an error without having been at a worker: none could take it, or none came.
     #[prost(uint64, tag = "8")]
     pub refused: u64,
-    /// Look-ups of results that found none.
+    /// Look-ups in the action cache that found no result.
     #[prost(uint64, tag = "9")]
     pub missed: u64,
     /// Requests to execute: each of them may have been looked up before.
@@ -318,7 +318,7 @@ impl ActiveBuild {
 }
 
 impl BuildSummary {
-    /// A request came at this time.
+    /// Notes that a request came at this time.
     fn came_at(&mut self, at: i64) {
         if self.first_at == 0 || (at > 0 && at < self.first_at) {
             self.first_at = at;

@@ -211,7 +211,7 @@ impl Writer {
         tracing::warn!(error, ?delay, "the journal could not be written; it will be tried again");
     }
 
-    /// Only what is durable leaves the memory.
+    /// Writes what is pending; only what is durable then leaves the memory.
     async fn write_pending(&mut self) -> Result<(), RecordsError> {
         let (sequences, units): (Vec<u64>, Vec<Unit>) = self
             .memory()

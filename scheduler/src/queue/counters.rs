@@ -24,7 +24,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// `None`: of another version.
+    /// The counter of this name; `None`: another version of Kiln counts it.
     pub fn by_name(&mut self, name: &str) -> Option<&mut u64> {
         Some(match name {
             "submitted" => &mut self.submitted,

@@ -28,7 +28,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Slots that it says are taken.
+    /// The number of slots that the worker's leases and strays take up.
     pub fn occupied(&self) -> u32 {
         (self.leases.len() + self.strays.len()) as u32
     }
@@ -256,7 +256,7 @@ impl Fleet {
         self.lanes.classes.get(&worker.class).map(|class| &class.offer)
     }
 
-    /// For tests: what is indexed twice agrees.
+    /// Checks, for tests, that all indexes over the workers agree.
     pub fn check(&self) {
         for (id, worker) in &self.workers {
             let class = &self.lanes.classes[&worker.class];

@@ -22,14 +22,14 @@ pub(super) struct Class {
     /// Workers with free slots, most free first.
     pub free: BTreeSet<(Reverse<u32>, WorkerId)>,
     pub members: usize,
-    /// Members that neither drain nor have paused.
+    /// The number of members that neither drain nor have paused.
     pub takers: usize,
 }
 
 pub(super) struct Lane {
     pub requirement: Requirement,
     pub classes: BTreeSet<ClassId>,
-    /// Its waiting tasks by the time since when.
+    /// The lane's waiting tasks, by the time since when they wait.
     pub waiting: BTreeSet<(Millis, TaskId)>,
     pub running: usize,
     /// When its last worker left; its tasks wait in vain since then.

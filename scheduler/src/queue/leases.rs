@@ -203,7 +203,7 @@ impl Machine {
         }
     }
 
-    /// The task may go to any worker.
+    /// Lets the task go to any worker from now on, also to the one that it avoided.
     pub(super) fn anywhere(&mut self, id: TaskId, effects: &mut Vec<Effect>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.elsewhere_until = None;

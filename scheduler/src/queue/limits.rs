@@ -57,12 +57,12 @@ pub struct Limits {
     pub lease_slack: Millis,
     /// How long a worker may take to give back a cancelled lease.
     pub cancel_timeout: Millis,
-    /// Runs after the first, at most.
+    /// The number of runs after the first that a failed task gets, at most.
     pub max_retries: u32,
     /// Runs that workers refused, or gave back because they drain, and that do not count; any
     /// more do.
     pub max_returns: u32,
-    /// Before the n-th run again after a failure: n times this.
+    /// Delay before a task that failed runs again: before the n-th time it is n times this.
     pub retry_delay: Millis,
     /// How long a task that failed on one worker waits for another that could run it.
     pub elsewhere_wait: Millis,

@@ -25,7 +25,7 @@ pub struct Machine {
     pub(super) freed: bool,
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     pub(super) timers: BTreeSet<(Millis, Timer)>,
-    /// Waiting tasks by the time since when.
+    /// Waiting tasks, by the time since when they wait.
     pub(super) waiting: BTreeSet<(Millis, TaskId)>,
     pub(super) delayed: usize,
     pub(super) publishing: usize,
@@ -73,7 +73,8 @@ pub(super) enum TaskState {
 
 /// Occupies a slot of its worker until the worker gives it back or is lost.
 pub(super) struct Lease {
-    /// `None`: revoked; its result is not wanted any more.
+    /// The task that the lease is for; `None`: the lease is revoked, and its result is not wanted
+    /// any more.
     pub(super) task: Option<TaskId>,
     pub(super) worker: WorkerId,
     pub(super) lane: LaneId,
@@ -81,7 +82,7 @@ pub(super) struct Lease {
     /// When it expires or, revoked, when the worker must have given it back.
     pub(super) deadline: Millis,
     pub(super) started: Millis,
-    /// Heartbeats in a row that did not list it.
+    /// Heartbeats of the worker in a row that did not list this lease.
     pub(super) omitted: u8,
     pub(super) attempt: u32,
 }

@@ -9,7 +9,7 @@ use super::limits::{Quota, Refusal, Scope};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Owner {
     pub instance: Arc<str>,
-    /// `None`: nobody in particular, who has no quota.
+    /// The account that asks; `None`: nobody in particular, who has no quota.
     pub caller: Option<Arc<str>>,
 }
 

@@ -18,7 +18,7 @@ pub(super) struct LaneId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct InvocationId(u64);
 
-/// Assumed of an action that nothing is known about.
+/// Milliseconds that an action is expected to run of which nothing is known.
 pub const UNKNOWN_EXPECTED_MS: u64 = 1_000;
 
 /// The place in the queue where a task waits.
@@ -52,7 +52,7 @@ struct Level {
 struct Invocation {
     name: Arc<str>,
     owner: Owner,
-    /// Tasks and leases that refer to it.
+    /// The number of tasks and leases that refer to this invocation.
     references: usize,
     running: u32,
     served: u64,

@@ -32,11 +32,11 @@ pub struct OperationId {
 pub struct Submit {
     pub key: ActionKey,
     pub requirement: Requirement,
-    /// REAPI: lower runs sooner.
+    /// The priority as in REAPI: lower numbers run sooner.
     pub priority: i32,
-    /// Shares of the workers are fair between invocations.
+    /// The name of the invocation; shares of the workers are fair between invocations.
     pub invocation: Arc<str>,
-    /// `None`: nothing is known about this action.
+    /// Milliseconds that the action is expected to run; `None`: nothing is known about it.
     pub expected_ms: Option<u64>,
     /// The action's own time limit, or the server's default.
     pub timeout_ms: Millis,
@@ -50,7 +50,7 @@ pub struct Submit {
 
 #[derive(Debug, Clone)]
 pub struct Joined {
-    /// Chosen by the engine, never used before.
+    /// The session's id, chosen by the engine and never used before.
     pub worker: WorkerId,
     /// A second session of the same name ends the first.
     pub name: Arc<str>,
@@ -85,7 +85,7 @@ pub enum Event {
     WorkerLeft {
         worker: WorkerId,
     },
-    /// `leases`: all that the worker runs.
+    /// A worker is alive; `leases` are all that it runs.
     Heartbeat {
         worker: WorkerId,
         leases: Vec<LeaseId>,
@@ -135,9 +135,9 @@ pub enum Event {
         task: TaskId,
         bytes: usize,
     },
-    /// Takes no new work and leases nothing more.
+    /// The queue takes no new work and leases nothing more.
     Drain,
-    /// Only time has passed.
+    /// Time has passed, and nothing else has happened.
     Tick,
 }
 
@@ -227,7 +227,7 @@ pub enum Ending {
     Published,
     Cancelled,
     NobodyWaits,
-    /// The reason in words.
+    /// No worker can run the task; the reason is in words.
     Unsatisfiable(String),
     /// All workers that could run it have paused. Their names and reasons, in words.
     WorkersPaused(String),

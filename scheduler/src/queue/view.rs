@@ -14,7 +14,7 @@ pub struct WorkerFigures<'a> {
     pub slots: u32,
     pub occupied: u32,
     pub draining: bool,
-    /// Why it takes nothing for now.
+    /// Why the worker takes no leases for now; `None`: it takes some.
     pub paused: Option<&'a Arc<str>>,
     pub last_seen: Millis,
     pub offer: Option<&'a Offer>,
@@ -29,7 +29,7 @@ pub struct LaneFigures<'a> {
 
 pub struct LeaseFigures {
     pub id: LeaseId,
-    /// `None`: cancelled, not yet given back.
+    /// The task that the lease is for; `None`: the lease was cancelled and is not given back yet.
     pub task: Option<TaskId>,
     pub worker: WorkerId,
     pub started: Millis,

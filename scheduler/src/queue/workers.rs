@@ -69,7 +69,7 @@ impl Machine {
         }
     }
 
-    /// `false`: it was no stray.
+    /// Takes a stray away from its worker, with its timer. `false`: the lease was no stray.
     pub(super) fn drop_stray(&mut self, worker: WorkerId, lease: LeaseId) -> bool {
         let Some(deadline) = self.fleet.remove_stray(worker, lease) else { return false };
         self.timers.remove(&(deadline, Timer::Stray(worker, lease)))

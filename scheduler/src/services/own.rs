@@ -32,7 +32,7 @@ pub struct OwnAction<'a> {
     pub target: &'a str,
     pub mnemonic: &'a str,
     pub tool: &'a str,
-    /// The account that it is for.
+    /// The account that the action runs for.
     pub owner: &'a str,
 }
 
@@ -48,7 +48,7 @@ pub struct OwnEnd {
     pub result: Bytes,
 }
 
-/// An action that was asked for.
+/// An action that the server asked for: it has ended already, or goes on.
 pub enum OwnRun {
     Ended(OwnEnd),
     Goes(Box<Going>),

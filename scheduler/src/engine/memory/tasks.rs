@@ -168,7 +168,7 @@ impl Queued {
         self.handle(now, event, Input::default(), told);
     }
 
-    /// `None`: nobody needs to know.
+    /// The news that follows from an effect of the machine; `None`: nobody needs to know of it.
     fn tell(&mut self, effect: Effect, input: &mut Input) -> Option<Told> {
         Some(match effect {
             Effect::Accepted { id, merged } => return self.accepted(id, merged, input.job.take()?),

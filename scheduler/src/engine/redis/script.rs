@@ -16,7 +16,7 @@ pub const FUNCTION: &str = "run";
 macro_rules! parts {
     ($($file:literal),* $(,)?) => {
         pub const DEFINITIONS: &str = concat!($(include_str!($file),)*);
-        /// With the name of each file.
+        /// The script's files, each as its name and its text.
         pub const PARTS: &[(&str, &str)] = &[$(($file, include_str!($file))),*];
     };
 }
@@ -218,7 +218,7 @@ pub fn published_encoded(task: TaskId, lease: LeaseId, bytes: usize, answer: Vec
     arguments
 }
 
-/// `attach`, `cancel` or `forget`.
+/// An event about one operation; `event` is `attach`, `cancel` or `forget`.
 pub fn about(event: &str, operation: OperationId) -> Arguments {
     let words = [event.to_owned(), id(operation.task.0), operation.request.to_string()];
     words.map(String::into_bytes).into()
@@ -254,7 +254,7 @@ pub fn beat(secret: &[u8; 32], workers: &[(WorkerId, Vec<LeaseId>)]) -> Argument
     arguments
 }
 
-/// `detach` or `gave_up`: once for each waiter.
+/// An event about waiters, who are named once each; `event` is `detach` or `gave_up`.
 pub fn left(event: &str, operations: &[OperationId]) -> Arguments {
     let mut arguments = vec![event.as_bytes().to_vec()];
     for operation in operations {

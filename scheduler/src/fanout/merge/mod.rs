@@ -31,13 +31,13 @@ pub struct Piece {
     pub result: reapi::ActionResult,
 }
 
-/// All pieces as one result, without its exit code.
+/// The results of all pieces as one, without an exit code.
 #[derive(Debug, Default)]
 pub struct Merged {
     pub result: reapi::ActionResult,
     /// What is missing from the result or cut short, in words. Empty: it is complete.
     pub remarks: Vec<String>,
-    /// Bytes that were stored for it.
+    /// Bytes that were stored for the merged result.
     pub stored: u64,
 }
 
@@ -120,7 +120,8 @@ impl Merger<'_> {
         Ok(())
     }
 
-    /// Errors: why it cannot be one, in words.
+    /// Makes one file of those that the parts wrote at this path. Errors: why that cannot be done,
+    /// in words.
     async fn joined(&self, path: &str, contents: Vec<(u32, Bytes)>) -> Result<Bytes, String> {
         let data = |(_, data): &(u32, Bytes)| data.clone();
         if path == self.subject.report {
@@ -244,7 +245,8 @@ impl Merger<'_> {
         self.write(all.into(), merged).await.map(Some)
     }
 
-    /// `None`: there is no room for it.
+    /// The content of a blob, whose size is taken from the bytes `left`. `None`: there is no room
+    /// for it.
     async fn read(
         &self,
         digest: Option<&reapi::Digest>,

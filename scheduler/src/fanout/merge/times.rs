@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kiln_protos::protobuf::Timestamp;
 use kiln_protos::reapi::ExecutedActionMetadata;
 
-/// Workers that are named one by one.
+/// Workers that are named one by one; the others are counted.
 const MAX_NAMED: usize = 8;
 
 /// From the first part's beginning to the last one's end, step by step: what whoever waited had to wait for.
@@ -34,7 +34,7 @@ fn order(time: &Timestamp) -> (i64, i32) {
     (time.seconds, time.nanos)
 }
 
-/// Each once, in order.
+/// The names of the workers as one text, each once, in alphabetical order.
 pub fn workers<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: BTreeSet<&str> = names.filter(|name| !name.is_empty()).collect();
     let more = names.len().saturating_sub(MAX_NAMED);

@@ -137,7 +137,7 @@ impl Folder {
 struct Writer {
     function: DigestFunction,
     seen: HashSet<Digest>,
-    /// Children before their parents, each once.
+    /// The directories written so far, children before their parents, each once.
     children: Vec<reapi::Directory>,
 }
 

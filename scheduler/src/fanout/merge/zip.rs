@@ -9,7 +9,7 @@ const END: [u8; 4] = *b"PK\x05\x06";
 const LOCAL_BYTES: usize = 30;
 const CENTRAL_BYTES: usize = 46;
 const END_BYTES: usize = 22;
-/// The end may have a comment behind it.
+/// Bytes of the comment that may follow the end record, at most.
 const MAX_COMMENT: usize = 65_535;
 /// Values that say that the true one is elsewhere, as in archives of over 4 GiB or 65,534 entries.
 const ELSEWHERE_16: usize = 0xffff;
@@ -27,10 +27,10 @@ pub enum ZipError {
 }
 
 struct ZipEntry<'a> {
-    /// The header in the directory.
+    /// The entry's header in the central directory.
     header: &'a [u8],
     name: &'a [u8],
-    /// Extra fields and comment.
+    /// The extra fields and the comment of the header.
     rest: &'a [u8],
     /// The local header, the name and extra fields behind it, the data and what describes it.
     local: &'a [u8],

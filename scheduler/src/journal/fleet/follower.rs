@@ -20,7 +20,8 @@ use crate::journal::writer::{Command, MAX_BACKOFF, PRUNE_STEPS, wait_until};
 /// When nothing was written for so long although something is there to write, another frontend
 /// begins to. If the first one is only slow, one of the two finds that it is no writer any more.
 pub const TAKE_OVER: Duration = Duration::from_secs(2);
-/// Frontends do not all begin at once.
+/// Milliseconds over which the frontends' attempts to take over are spread, so that not all begin
+/// at once.
 const SPREAD_MILLIS: u64 = 1000;
 /// How often a writer that is busy says so.
 const TELL_EVERY: Duration = Duration::from_millis(500);
@@ -112,7 +113,7 @@ impl Follower {
         }
     }
 
-    /// Another frontend has written.
+    /// Takes in that another frontend has written.
     fn hear(&mut self, meta: Meta) {
         if let Some(author) = &self.author {
             if meta.last_seq <= author.meta().last_seq {
@@ -167,7 +168,7 @@ impl Follower {
         self.gathered.get_or_insert(Instant::now() + time);
     }
 
-    /// Takes in what is new.
+    /// Takes in the entries that are new in the stream.
     async fn look(&mut self) {
         self.gathered = None;
         let result = self.advance().await;

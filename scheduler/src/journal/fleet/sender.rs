@@ -205,7 +205,7 @@ impl Sender {
         }
     }
 
-    /// How many of the pending go into one batch.
+    /// How many of the pending entries go into one batch.
     fn next_batch(&self) -> usize {
         let mut bytes = 0;
         let fits = self.pending.iter().take(self.inner.config.batch_count).take_while(|next| {

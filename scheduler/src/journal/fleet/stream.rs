@@ -75,7 +75,7 @@ pub enum News {
 }
 
 impl Page {
-    /// `None`: the fields are not those of an entry.
+    /// Takes in one entry of the stream; `None`: its fields are not those of an entry.
     fn take(&mut self, place: u64, fields: Vec<Vec<u8>>) -> Option<()> {
         let [field, value] = <[Vec<u8>; 2]>::try_from(fields).ok()?;
         let value = Bytes::from(value);

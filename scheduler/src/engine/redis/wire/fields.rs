@@ -1,4 +1,4 @@
-//! Fields with their lengths.
+//! The one encoding of what goes into the script and comes out: fields with their lengths.
 
 use bytes::Bytes;
 

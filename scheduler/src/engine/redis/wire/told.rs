@@ -109,7 +109,7 @@ impl Fields<'_> {
         Ok(OperationId { task: self.task()?, request: self.number()? })
     }
 
-    /// Redis counts in ms; 0: not yet.
+    /// A time, which Redis counts in milliseconds since the Unix epoch; 0: it has not come yet.
     fn time(&mut self) -> Result<UnixNanos, Garbled> {
         Ok(self.number::<i64>()?.saturating_mul(NANOS_PER_MILLI))
     }
@@ -125,7 +125,7 @@ impl Fields<'_> {
         })
     }
 
-    /// `None`: an empty one.
+    /// A job; `None`: the field is empty.
     fn job(&mut self) -> Result<Option<Arc<Job>>, Garbled> {
         let bytes = self.bytes()?;
         if bytes.is_empty() { Ok(None) } else { decode_job(&bytes).map(Arc::new).map(Some) }
@@ -144,7 +144,7 @@ impl Fields<'_> {
         if bytes.is_empty() { Ok(None) } else { decode_answer(&bytes).map(Arc::new).map(Some) }
     }
 
-    /// Queued, leased, worker, number.
+    /// An attempt, in four fields: when it was queued and leased, its worker, and its number.
     fn attempt(&mut self) -> Result<Attempt, Garbled> {
         Ok(Attempt {
             queued_at: self.time()?,
