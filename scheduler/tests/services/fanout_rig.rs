@@ -83,7 +83,7 @@ pub async fn run(kiln: &Kiln, action: &Digest) -> Client {
     try_run(kiln, request(action)).await.unwrap()
 }
 
-/// Not answered from the cache.
+/// Executes the action without asking the cache first.
 pub async fn run_again(kiln: &Kiln, action: &Digest) -> Client {
     let request = reapi::ExecuteRequest { skip_cache_lookup: true, ..request(action) };
     try_run(kiln, request).await.unwrap()
@@ -104,7 +104,7 @@ pub fn action_of(lease: &Lease) -> reapi::Digest {
     reapi::Digest { hash: action.hash, size_bytes: action.size_bytes }
 }
 
-/// What the environment of a lease's action says.
+/// The value of an environment variable in a lease's action; `None`: it is not set.
 pub async fn variable(kiln: &Kiln, lease: &Lease, name: &str) -> Option<String> {
     let action: reapi::Action = read(kiln, Some(&action_of(lease))).await;
     let command: reapi::Command = read(kiln, action.command_digest.as_ref()).await;

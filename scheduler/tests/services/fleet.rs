@@ -13,7 +13,7 @@ use tonic::Code;
 
 use crate::harness::{ActionSpec, Kiln, exited, request};
 
-/// Who is silent for so long is lost.
+/// How long a worker or frontend may be silent before it is taken for lost.
 pub const SILENCE: Duration = Duration::from_millis(1_400);
 
 pub fn quick() -> SchedulerConfig {

@@ -12,7 +12,7 @@ use kiln_scheduler::snapshot::MAX_LISTED;
 use crate::fanout_rig::{action_of, ended_after, parts, run, run_again, test_action};
 use crate::harness::{Kiln, Worker, failure};
 
-/// What takes longer than expected is slow at once.
+/// The settings with which a part is slow as soon as it takes longer than expected.
 pub fn soon(config: SchedulerConfig) -> SchedulerConfig {
     let hedge = Hedge { factor: 1.0, least: Duration::ZERO, look: Duration::from_millis(10) };
     SchedulerConfig { hedge, ..config }
@@ -32,7 +32,7 @@ pub async fn learned(kiln: &mut Kiln, worker: &mut Worker) -> Digest {
     action
 }
 
-/// What is told of a run of two parts: number, exit code, whether it was stopped.
+/// The events of a run of two parts: number, exit code, and whether it was stopped.
 pub async fn told(kiln: &mut Kiln) -> Vec<(u32, i32, bool)> {
     let mut told = Vec::new();
     for _ in 0..3 {

@@ -56,7 +56,7 @@ impl Marked {
         missed.filter_map(|mark| mark.function.as_deref()).collect()
     }
 
-    /// As `file:line`.
+    /// The branches to which the script never came, as `file:line`.
     pub fn branches_missed(&self) -> Vec<String> {
         self.missed().map(|mark| format!("{}:{}", mark.file, mark.line)).collect()
     }

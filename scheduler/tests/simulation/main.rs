@@ -22,7 +22,7 @@ use kiln_scheduler::queue::{Limits, Machine};
 use subject::Subject;
 use world::{World, limits, scarce};
 
-/// Of the queue in Redis.
+/// The number of frontends where the queue is in Redis.
 const FRONTENDS: usize = 8;
 
 fn number(name: &str) -> Option<u64> {

@@ -29,7 +29,7 @@ enum Step {
     Complete(usize),
     Fail(usize),
     Return(usize),
-    /// Whether it holds something else instead.
+    /// A worker refuses a lease; the second value says whether it holds something else instead.
     Refuse(usize, bool),
     Pause(usize, bool),
     Publish(usize),
@@ -39,7 +39,7 @@ enum Step {
     GiveUp(usize, u32),
     Cancel(usize, u32),
     Wait(Millis),
-    /// About something that does not exist.
+    /// An event about something that does not exist.
     Nonsense(u8),
 }
 

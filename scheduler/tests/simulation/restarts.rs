@@ -25,7 +25,7 @@ const HEARTBEAT: Millis = 1_000;
 type Held = (u64, LeaseId);
 
 trait Restarts: Subject {
-    /// Forgets everything.
+    /// Restarts the queue, which forgets everything.
     fn restart(&mut self);
 }
 
@@ -180,7 +180,8 @@ impl<S: Restarts> World<S> {
         self.plan(after, Deed::Restart);
     }
 
-    /// As the server's names of leases do: those of another life have ids of their own.
+    /// The id of a lease as the server's names give it: leases of another life have ids of their
+    /// own.
     fn id(&self, (life, lease): Held) -> LeaseId {
         if life == self.life {
             lease

@@ -10,7 +10,7 @@ use kiln_scheduler::queue::{
 use crate::shared::Shared;
 use crate::subject::{Subject, submitted};
 
-/// Milliseconds; nothing is due.
+/// The time of all events, in milliseconds; no timer is due then.
 const NOW: u64 = 1_000;
 
 fn handle(queue: &mut Shared, event: Event) -> Vec<Effect> {

@@ -27,7 +27,7 @@ fn a_job() -> Vec<u8> {
         .encode_to_vec()
 }
 
-/// The same as an effect of the state machine in memory; `None` for what that need not say.
+/// The same news as an effect of the state machine in memory; `None`: that one need not say it.
 fn effect(told: Told) -> Option<Effect> {
     Some(match told {
         Told::Accepted { id, joined, .. } => Effect::Accepted { id, merged: joined.is_some() },
@@ -55,7 +55,7 @@ fn effect(told: Told) -> Option<Effect> {
     })
 }
 
-/// As what the script is called: as a function where the server has these, or as a script.
+/// How the script is called: as a function where the server has these, else as a script.
 struct Called {
     command: &'static str,
     name: String,
@@ -90,14 +90,15 @@ impl Called {
 pub struct Shared {
     connection: redis::Connection,
     called: Called,
-    /// Where the script says where it came by.
+    /// The marks by which the script tells which functions and branches it came to; `None`: it has
+    /// none.
     marked: Option<Marked>,
     caller: String,
     limits: Limits,
     next_timer: Option<Millis>,
-    /// Of every task: the queue does not look at it.
+    /// The encoded job of every task: the queue does not look at it.
     job: Vec<u8>,
-    /// Under which lease a task is being published.
+    /// The lease under which each task is being published.
     publishing: HashMap<TaskId, LeaseId>,
     _server: RedisServer,
 }
@@ -122,7 +123,7 @@ impl Shared {
         })
     }
 
-    /// The same, with a script that says where it came by.
+    /// Starts a queue whose script is marked, so that it tells where it came by.
     fn marked(limits: Limits, marked: Marked) -> Option<Self> {
         let mut shared = Self::start(limits)?;
         shared.called = Called::script(&mut shared.connection, &marked.source);
@@ -195,7 +196,7 @@ impl Shared {
         effects
     }
 
-    /// The server has lost everything.
+    /// Empties the server, as if it had lost everything.
     pub fn forget_all(&mut self) {
         let _: () = redis::cmd("FLUSHALL").query(&mut self.connection).unwrap();
         self.next_timer = None;
@@ -317,7 +318,7 @@ impl Subject for Frontends {
     }
 }
 
-/// Both at once. What one does the other must do.
+/// The state machine and the script together: what one does the other must do.
 pub struct Both {
     machine: Machine,
     shared: Shared,
@@ -328,7 +329,7 @@ impl Both {
         Some(Self { machine: Machine::new(limits.clone()), shared: Shared::start(limits)? })
     }
 
-    /// With a script that says where it came by.
+    /// Starts both, with a script that is marked and tells where it came by.
     pub fn marked(limits: Limits, marked: Marked) -> Option<Self> {
         let shared = Shared::marked(limits.clone(), marked)?;
         Some(Self { machine: Machine::new(limits), shared })

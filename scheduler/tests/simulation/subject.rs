@@ -22,7 +22,7 @@ pub fn submitted(action: &[u8]) -> Event {
 }
 
 pub trait Subject {
-    /// As [`Machine::handle`].
+    /// Handles one event, as [`Machine::handle`] does.
     fn handle(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>);
 
     fn next_timer(&mut self) -> Option<Millis>;
@@ -39,7 +39,7 @@ pub trait Subject {
         0
     }
 
-    /// What follows is told by the frontend of this name.
+    /// Names the frontend that tells the events from now on.
     fn told_by(&mut self, _name: &str) {}
 
     /// The frontend that speaks next has made the answer under this lease durable.
@@ -50,7 +50,8 @@ pub trait Subject {
         false
     }
 
-    /// What the frontend that speaks waits for, and how often, and what it is publishing.
+    /// Compares what the frontend that speaks waits for, and how often, and what it is publishing,
+    /// with what the queue knows.
     fn compare(
         &mut self,
         _now: Millis,

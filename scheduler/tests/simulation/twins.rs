@@ -1,7 +1,7 @@
 //! Each function of the script stands in the file beside its twin of the state machine, under the
 //! same name and in the same order.
 
-/// Name, state machine, script.
+/// Lists of a file's name, its text in Rust and its text in Lua.
 macro_rules! twins {
     ($($name:literal),* $(,)?) => {
         [$((
@@ -16,7 +16,7 @@ const TWINS: [(&str, &str, &str); 9] = twins![
     "quotas", "ready", "lanes", "fleet", "tasks", "waiters", "workers", "leases", "dispatch",
 ];
 
-/// What the script does not need, or does in one line.
+/// Functions of the state machine that the script does not need, or does in one line.
 const MACHINE_ALONE: &[&str] = &[
     // Constructors, what others read, and checks.
     "new",
@@ -41,7 +41,7 @@ const MACHINE_ALONE: &[&str] = &[
     "dispatch/next_task",
 ];
 
-/// What the state machine has in its types.
+/// Functions of the script for what the state machine has in its types.
 const SCRIPT_ALONE: &[&str] = &[
     // Keys and fields.
     "owner_of",

@@ -11,7 +11,7 @@ pub struct Client {
     pub stream: Streaming<Operation>,
 }
 
-/// What an update says.
+/// The fields of one update of an operation.
 #[derive(Debug)]
 pub struct Update {
     pub name: String,

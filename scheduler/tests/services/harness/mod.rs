@@ -54,7 +54,7 @@ pub struct Kiln {
 #[derive(Debug, Clone, Default)]
 pub struct ActionSpec {
     pub platform: Vec<(&'static str, &'static str)>,
-    /// As Buck2 does: only the command has the platform.
+    /// Whether only the command has the platform, as Buck2 does it.
     pub platform_on_command: bool,
     pub timeout_s: Option<i64>,
     pub do_not_cache: bool,
@@ -73,7 +73,7 @@ impl Kiln {
         Self::with(SchedulerConfig::default()).await
     }
 
-    /// Over TCP.
+    /// Starts a server that is reached over TCP.
     pub async fn with(config: SchedulerConfig) -> Self {
         let mut parts = MemoryParts::new();
         if !crate::SHARED {
@@ -93,7 +93,7 @@ impl Kiln {
         self.beside_at(&url, config).await
     }
 
-    /// The same, reaching Redis at `url`.
+    /// Starts another frontend of the same queue that reaches Redis at `url`.
     pub async fn beside_at(&self, url: &str, config: SchedulerConfig) -> Self {
         let mut parts = self.parts.clone();
         let scheduler = parts.frontend(config, url).await;
@@ -136,8 +136,8 @@ impl Kiln {
         self.scheduler.snapshot().await.unwrap()
     }
 
-    /// In this process, over a pipe in memory, so that a paused clock goes on only when nothing
-    /// else does.
+    /// Starts a server in this process that is reached over a pipe in memory, so that a paused
+    /// clock goes on only when nothing else does.
     pub async fn in_memory(config: SchedulerConfig) -> Self {
         let (sender, receiver) = mpsc::channel::<std::io::Result<tokio::io::DuplexStream>>(8);
         let parts = MemoryParts::new();
@@ -337,7 +337,7 @@ pub fn request(action: &Digest) -> reapi::ExecuteRequest {
     }
 }
 
-/// With the metadata that Bazel sends.
+/// A request with the metadata that Bazel sends.
 pub fn labelled<T>(message: T) -> Request<T> {
     let metadata = reapi::RequestMetadata {
         tool_details: Some(reapi::ToolDetails {

@@ -1,4 +1,4 @@
-//! What is known of tests, as it is easy to write.
+//! Estimates and test reports in forms that are easy to write in tests.
 
 use bytes::Bytes;
 use kiln_scheduler::{CaseTime, ShardEstimator, TestReports, TestShard};

@@ -27,9 +27,9 @@ pub enum Failover {
     BeforePut,
     /// The next result is lost, right after whoever put it saw that nothing has failed.
     AfterPut,
-    /// The same, once somebody looks.
+    /// The result of this action is lost as soon as somebody looks for it.
     Due(ActionKey),
-    /// It does not, but whoever looks for failures after so many looks panics.
+    /// No failover happens, but whoever looks for failures after so many looks panics.
     FaultAfterLooks(u32),
 }
 

@@ -37,7 +37,7 @@ struct Session {
     draining: bool,
     paused: bool,
     leases: BTreeSet<LeaseId>,
-    /// What it holds though it should not.
+    /// Leases that the worker holds though it should not.
     strays: BTreeSet<LeaseId>,
 }
 
@@ -52,7 +52,7 @@ struct Lease {
     task: TaskId,
     worker: WorkerId,
     revoked: bool,
-    /// Heartbeats in a row that left it out.
+    /// Heartbeats in a row that left this lease out.
     omitted: u8,
 }
 
@@ -78,7 +78,7 @@ pub struct Model {
     caller_running: HashMap<Arc<str>, usize>,
     /// Dispatches that left a caller without room for more.
     pub at_quota: u64,
-    /// With the number of leases, revoked ones included.
+    /// For each task its invocation and the number of its leases, revoked ones included.
     invocation_of: HashMap<TaskId, (Arc<str>, u32)>,
     forgotten: HashSet<TaskId>,
     /// What the latest worker that listed its leases named: these may be cancelled whatever they
@@ -272,8 +272,8 @@ impl Model {
         self.invocation_of.get_mut(&id).expect("it was accepted").1 += 1;
     }
 
-    /// Nothing that this worker could run is more urgent, and no invocation with work of the
-    /// same urgency runs on fewer slots.
+    /// Checks that nothing that this worker could run is more urgent, and that no invocation with
+    /// work of the same urgency runs on fewer slots.
     fn check_order(&mut self, worker: WorkerId, id: TaskId) {
         self.fair_checks += 1;
         self.contested += u64::from(self.queued.len() > 1);

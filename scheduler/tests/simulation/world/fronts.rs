@@ -8,7 +8,8 @@ use kiln_scheduler::queue::{Effect, Event, LeaseId, Millis, OperationId, TaskId}
 use super::{Deed, HEARTBEAT, World};
 use crate::subject::Subject;
 
-/// Between two signs of life: 3.5 in the time after which a frontend is lost.
+/// Milliseconds between two signs of life of a frontend: 3.5 of these fit into the time after which
+/// it is lost.
 const BEAT: Millis = 3 * HEARTBEAT * 2 / 7;
 /// The longest time for which one is cut off. Longer, and what its clients wait for would be
 /// stopped before it is back, which is right, but not what the model expects.
@@ -18,11 +19,11 @@ const LONGEST_CUT: Millis = 4_000;
 pub struct Front {
     /// How often it was killed.
     life: u32,
-    /// Until then it is not there.
+    /// The time until which the frontend is not there, after it was killed.
     dead_until: Millis,
-    /// Until then it says nothing, and nobody hears it.
+    /// The time until which the frontend says nothing, and nobody hears it.
     cut_until: Millis,
-    /// What it is making durable.
+    /// Tasks whose answers the frontend is making durable, and under which leases.
     publishing: BTreeMap<TaskId, LeaseId>,
 }
 
@@ -44,7 +45,7 @@ impl<S: Subject> World<S> {
         (until > self.now).then(|| until - self.now)
     }
 
-    /// One that is there; 0 where there are none.
+    /// Some frontend that is there; 0 where there are none at all.
     pub fn some_front(&mut self) -> usize {
         if self.fronts.is_empty() {
             return 0;
@@ -58,7 +59,7 @@ impl<S: Subject> World<S> {
         format!("front-{front}-{}", self.fronts[front].life)
     }
 
-    /// Whatever is told next, this frontend tells it.
+    /// Has this frontend tell whatever is told next.
     pub fn speak(&mut self, front: usize) {
         if !self.fronts.is_empty() {
             assert_eq!(self.front_is_away(front), None, "a frontend speaks that is away");
@@ -145,7 +146,7 @@ impl<S: Subject> World<S> {
         if self.rng.permille(500) { self.kill_front(front) } else { self.cut_front(front) }
     }
 
-    /// It says nothing for a while; what its workers and clients say it says later.
+    /// Cuts the frontend off for a while; what its workers and clients say meanwhile it says later.
     fn cut_front(&mut self, front: usize) {
         let time = self.rng.between(500, LONGEST_CUT);
         self.fronts[front].cut_until = self.now + time;

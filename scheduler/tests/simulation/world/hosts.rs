@@ -8,7 +8,7 @@ use kiln_scheduler::queue::{Event, Joined, LeaseId, Millis, TaskId, WorkerId};
 use super::{Deed, HEARTBEAT, Host, World, pairs};
 use crate::subject::Subject;
 
-/// One task of so many outlasts every worker: each drains before it is done.
+/// Of so many tasks one outlasts every worker: each of these drains before it is done.
 const OUTLASTS: u64 = 3_000;
 
 const OFFERS: [&[(&str, &str)]; 5] = [

@@ -44,7 +44,7 @@ enum Deed {
     Move(usize),
     Misfortune,
     ClientLeaves(OperationId),
-    /// Its client does not want the answer any more.
+    /// The operation's client does not want the answer any more.
     ClientGivesUp(OperationId),
     ClientReturns(OperationId),
     ClientCancels(OperationId),
@@ -55,7 +55,7 @@ struct Host {
     offer: usize,
     session: Option<WorkerId>,
     paused_until: Millis,
-    /// Its session is there.
+    /// The frontend at which the host has its session.
     front: usize,
 }
 
@@ -75,7 +75,7 @@ pub struct World<S> {
     clients: BTreeMap<TaskId, BTreeMap<u32, usize>>,
     /// How often a frontend heard that it was taken for lost, or is new.
     pub lapses: u64,
-    /// The one that told the latest event.
+    /// The frontend that told the latest event.
     speaker: usize,
     next_worker: u64,
     recent: Vec<ActionKey>,
@@ -163,7 +163,7 @@ impl<S: Subject> World<S> {
         self.agenda.push(Reverse((self.now + after, self.planned, deed)));
     }
 
-    /// Until every action has ended.
+    /// Runs the world until every action has ended.
     pub fn run(&mut self) {
         let deadline = 600_000 + self.total * 20;
         while self.submitted < self.total || !self.model.tasks.is_empty() {
