@@ -76,8 +76,8 @@ impl Ticket {
         self.updates.borrow_and_update().stage_of(self.id.request)
     }
 
-    /// Its client does not want the answer any more. One that is merely gone may come back: for
-    /// it, the ticket is dropped.
+    /// Lets go of the operation at once, because its client does not want the answer any more. For
+    /// a client that is merely gone and may come back, the ticket is dropped instead.
     pub fn give_up(self) {
         self.hold.give_up();
     }

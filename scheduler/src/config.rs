@@ -34,7 +34,8 @@ pub struct SchedulerConfig {
     pub worker_heartbeat: Duration,
     /// Where the web pages are, without a slash at the end: `http://host:8980`. Empty: no links.
     pub base_url: String,
-    /// For requests that name no digest function, by instance; others: SHA-256.
+    /// The digest function of requests that name none, by instance; instances that are not listed:
+    /// SHA-256.
     pub default_functions: BTreeMap<String, DigestFunction>,
     /// Largest gRPC message that is taken, in bytes.
     pub max_message_bytes: usize,

@@ -33,11 +33,14 @@ pub struct Request {
     pub skip_cache_lookup: bool,
     /// The account that the request belongs to; `None`: nobody in particular.
     pub owner: Option<Arc<str>>,
-    /// With whom it shares tools that stay between actions; `None`: it may use none.
+    /// The group with which the request shares tools that stay between actions; `None`: it may use
+    /// none.
     pub tools: Option<Arc<str>>,
-    /// For whom what it stores counts ([`kiln_cas::services::Quotas`]); empty: for nobody.
+    /// The account by which stored outputs are counted ([`kiln_cas::services::Quotas`]); empty:
+    /// nobody's.
     pub account: Arc<str>,
-    /// How whoever asked reaches the server, for links; `None`: as the server is configured.
+    /// The address at which the client reaches the server, for links; `None`: as the server is
+    /// configured.
     pub base_url: Option<Arc<str>>,
     /// Set for a run of the hermeticity check, which nobody but the check hears of.
     pub rerun: Option<Rerun>,

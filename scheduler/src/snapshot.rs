@@ -65,8 +65,8 @@ pub struct OperationView {
     /// Milliseconds that the task waited until it was leased; 0 while it waits.
     #[serde(default)]
     pub waited_ms: u64,
-    /// How long it is expected to run, learned from other targets of its mnemonic where it has
-    /// not run itself.
+    /// Milliseconds that the action is expected to run, learned from other targets of its mnemonic
+    /// where it has not run itself; `None`: not known.
     pub expected_ms: Option<u64>,
     pub worker: String,
     pub attempt: u32,

@@ -183,7 +183,8 @@ impl Completion {
         }
     }
 
-    /// For whoever has to find out why: a link and, after a failure, a log.
+    /// Adds what helps people to find out why an action ended so: a link and, after a failure, a
+    /// log.
     async fn explain(&self, run: &Run, response: &mut reapi::ExecuteResponse) {
         let code = response.status.as_ref().map_or(0, |status| status.code);
         let exit_code = response.result.as_ref().map_or(0, |result| result.exit_code);
@@ -198,7 +199,8 @@ impl Completion {
         self.add_link(run, response);
     }
 
-    /// Some clients show the response's message, some only that of its status.
+    /// Appends the link to the response's message and to that of its error: some clients show only
+    /// one of these.
     fn add_link(&self, run: &Run, response: &mut reapi::ExecuteResponse) {
         let link = self.link(run);
         append_link(&mut response.message, &link);

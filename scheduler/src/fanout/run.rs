@@ -31,9 +31,9 @@ pub(super) struct FanOut {
     pub tools: Tools,
     pub waited: Arc<Waited>,
     pub known: Known,
-    /// Each part was told its cases; else each takes those of its shard.
+    /// Each part was told its cases; else each runs those of its shard.
     pub is_told: bool,
-    /// How long who lost the connection has to come back.
+    /// How long a client that lost its connection has to come back.
     pub grace: Duration,
     /// The rule that says when a part is slow.
     pub hedge: Hedge,

@@ -48,7 +48,7 @@ struct PartCopy {
     number: u64,
     part: usize,
     ticket: Ticket,
-    /// When it was heard first that a worker has it.
+    /// When it was first heard that a worker has this copy; empty: not yet.
     began: Arc<OnceLock<Instant>>,
 }
 
@@ -126,7 +126,7 @@ impl Drop for Running {
     }
 }
 
-/// When it is looked next whether a part is slow.
+/// Says when to look next whether a part is slow.
 pub struct Slow {
     pub hedging: Hedging,
     look: Duration,
@@ -174,7 +174,8 @@ impl Slow {
         tokio::time::sleep_until(next).await;
     }
 
-    /// Each look asks for the whole queue: who has waited for long may wait a little longer.
+    /// The pause until the next look. Each look asks for the whole queue, so it grows with the time
+    /// that the test has run.
     fn pause(&self, looked: Instant) -> Duration {
         let part = looked.duration_since(self.began) / PARTS_OF_RUN;
         self.look.max(part.min(MAX_PAUSE))

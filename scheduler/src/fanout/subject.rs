@@ -8,7 +8,8 @@ use kiln_protos::reapi;
 /// Marks the parts that this server makes, for whoever reads their commands later.
 pub const MARK: &str = "KILN_SHARD";
 
-/// Only set for tests whose coverage is measured: it is merged by Bazel, of whole runs.
+/// Variables that only tests have whose coverage is measured: Bazel merges the coverage of whole
+/// runs.
 const OF_COVERAGE: [&str; 3] = ["COVERAGE_MANIFEST", "COVERAGE_DIR", "COVERAGE_OUTPUT_FILE"];
 /// Programs that make a report of a log: Bazel calls that action like the test itself.
 const WRITE_REPORTS: [&str; 3] = ["generate-xml", "generate_xml", "xml_writer"];

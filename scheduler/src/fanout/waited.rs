@@ -73,7 +73,8 @@ impl Waited {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another request for the same action, where one answer may be for both.
+    /// Takes in another request for the same action. `None`: one answer may not be for both, or
+    /// there are too many requests.
     pub fn join(self: &Arc<Self>, job: &Job) -> Option<Ticket> {
         let mut asked = self.asked();
         let skips = job.request.skip_cache_lookup;

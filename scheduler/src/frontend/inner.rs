@@ -65,7 +65,8 @@ impl<E> Inner<E> {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Whatever a call makes known that was under way when the frontend was closed ends as all else did.
+    /// Ends what a call has made known that was under way when the frontend was closed, as all else
+    /// ended then.
     pub(super) fn end_if_closed(&self, local: &mut Local) {
         if self.is_closed() {
             local.sessions.clear();

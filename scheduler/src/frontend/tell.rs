@@ -48,7 +48,7 @@ impl<E: Engine> Inner<E> {
         }
     }
 
-    /// After a fault, with which news may have been lost: asks for all that somebody waits for here.
+    /// Asks for all that somebody waits for here, after a fault with which news may have been lost.
     pub async fn look_again(self: &Arc<Self>) {
         let waits = self.lock().waits();
         let mut failed = 0;

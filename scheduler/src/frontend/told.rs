@@ -23,13 +23,13 @@ pub enum Step {
 /// The latest run of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attempt {
-    /// When the task came; 0 where that is not said again.
+    /// When the task was queued; 0 where the engine does not say it again.
     pub queued_at: UnixNanos,
     /// When a worker got the lease; 0: no worker ever had it.
     pub leased_at: UnixNanos,
     /// Name of the worker.
     pub worker: Arc<str>,
-    /// Counts from 1; 0: no worker ever had it.
+    /// The attempt's number, counted from 1; 0: no worker ever had it.
     pub number: u32,
 }
 
@@ -38,7 +38,7 @@ pub struct Attempt {
 pub struct RequestStatus {
     pub owner: Option<Arc<str>>,
     pub cancelled: bool,
-    /// Its client said that it is not interested any more.
+    /// The client said that it is not interested in the operation any more.
     pub forgotten: bool,
 }
 

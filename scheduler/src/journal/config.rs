@@ -12,9 +12,9 @@ pub struct JournalConfig {
     pub max_stored_hits_per_build: u64,
     /// Pairs of target and mnemonic whose run time is remembered.
     pub max_durations: usize,
-    /// Written as soon as this many executions are pending ...
+    /// Pending executions are written as soon as there are this many of them.
     pub batch_count: usize,
-    /// ... or this long after the first of them.
+    /// Pending executions are written at the latest this long after the first of them came.
     pub batch_delay: Duration,
 }
 

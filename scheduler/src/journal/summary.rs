@@ -38,7 +38,7 @@ pub struct BuildSummary {
     pub last_at: i64,
     #[prost(message, required, tag = "9")]
     pub counts: Counts,
-    /// By mnemonic, at most [`MAX_MNEMONICS`] and one for all others.
+    /// The counts of each mnemonic, at most [`MAX_MNEMONICS`] and one for all others.
     #[prost(message, repeated, tag = "10")]
     pub mnemonics: Vec<MnemonicCounts>,
     /// Distinct targets; after a restart of the server amid the build, or when another frontend

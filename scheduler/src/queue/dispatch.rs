@@ -52,7 +52,8 @@ impl Machine {
         self.fleet.next_task(worker, &self.ready, &may_run, may)
     }
 
-    /// Whoever was held back by a quota, whatever its tasks require, may run more.
+    /// Leases more tasks after slots of a quota came free: whoever was held back by it, whatever
+    /// its tasks require, may run more.
     pub(super) fn dispatch_freed(&mut self, effects: &mut Vec<Effect>) {
         if !std::mem::take(&mut self.freed) {
             return;

@@ -189,7 +189,8 @@ impl Fleet {
         true
     }
 
-    /// When the worker had to have given it back; `None`: it was no stray.
+    /// Takes a stray away from its worker. Returns when it had to have been given back; `None`: it
+    /// was no stray.
     pub fn remove_stray(&mut self, id: WorkerId, lease: LeaseId) -> Option<Millis> {
         let deadline = *self.workers.get(&id)?.strays.get(&lease)?;
         self.change_slots(id, |worker| {

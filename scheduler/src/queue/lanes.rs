@@ -32,9 +32,9 @@ pub(super) struct Lane {
     /// The lane's waiting tasks, by the time since when they wait.
     pub waiting: BTreeSet<(Millis, TaskId)>,
     pub running: usize,
-    /// When its last worker left; its tasks wait in vain since then.
+    /// When the last worker for the lane left; its tasks wait in vain since then.
     pub unserved_since: Millis,
-    /// When it is looked at whether its tasks wait in vain.
+    /// When to look whether the lane's tasks wait in vain; `None`: no such timer is set.
     pub unsatisfiable_at: Option<Millis>,
     pub references: usize,
 }

@@ -153,8 +153,8 @@ impl Machine {
         Some(lease)
     }
 
-    /// After a run that says nothing about the action: again, or the end. `failed_on`: a
-    /// worker that still lives, and that another one is preferred to.
+    /// Has a task run again, or ends it, after a run that says nothing about the action.
+    /// `failed_on`: a worker that still lives, and that another one is preferred to.
     pub(super) fn run_again(
         &mut self,
         id: TaskId,
@@ -235,7 +235,7 @@ impl Machine {
         self.run_again(task, message, Some(worker), effects);
     }
 
-    /// From here on the lease's result is not wanted; its slot is still taken.
+    /// Cancels a lease: its result is not wanted from here on, but its slot is still taken.
     pub(super) fn revoke(&mut self, id: LeaseId, reason: CancelReason, effects: &mut Vec<Effect>) {
         let Some(lease) = self.leases.get_mut(&id) else { return };
         lease.task = None;

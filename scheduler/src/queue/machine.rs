@@ -45,7 +45,7 @@ pub(super) struct Task {
     pub(super) expected_ms: u64,
     pub(super) timeout_ms: Millis,
     pub(super) mergeable: bool,
-    /// Some request insists on a run of its own.
+    /// Whether some request insists on a run of its own.
     pub(super) skips_cache: bool,
     /// For each request whether it was cancelled.
     pub(super) cancelled: Vec<bool>,
@@ -79,7 +79,7 @@ pub(super) struct Lease {
     pub(super) worker: WorkerId,
     pub(super) lane: LaneId,
     pub(super) invocation: InvocationId,
-    /// When it expires or, revoked, when the worker must have given it back.
+    /// When the lease expires or, once it is revoked, when the worker must have given it back.
     pub(super) deadline: Millis,
     pub(super) started: Millis,
     /// Heartbeats of the worker in a row that did not list this lease.
@@ -164,7 +164,8 @@ impl Machine {
         self.dispatch_freed(effects);
     }
 
-    /// When `handle` must be called again, with [`Event::Tick`] if nothing else happens.
+    /// When `handle` must be called again, with [`Event::Tick`] if nothing else happens; `None`: no
+    /// timer is set.
     pub fn next_timer(&self) -> Option<Millis> {
         self.timers.first().map(|(at, _)| *at)
     }

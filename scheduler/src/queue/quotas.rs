@@ -80,7 +80,7 @@ impl Quotas {
         self.count_used(owner, |used| &mut used.running, runs);
     }
 
-    /// For tests: all that wait and that run, by instance.
+    /// The number of actions that wait and of slots that run some, over all instances, for tests.
     pub fn totals(&self) -> (usize, usize) {
         let instances = self.used.iter().filter(|((scope, _), _)| *scope == Scope::Instance);
         instances.fold((0, 0), |(queued, running), (_, used)| {

@@ -267,7 +267,8 @@ impl Machine {
         }
     }
 
-    /// There is one timer for all finished tasks, set to the oldest.
+    /// Forgets finished tasks whose time is over, and sets the one timer for the oldest of the
+    /// others.
     pub(super) fn forget_finished(&mut self, effects: &mut Vec<Effect>) {
         let ttl = self.limits.completed_ttl;
         while self.finished.front().is_some_and(|finished| finished.at + ttl <= self.now) {

@@ -35,7 +35,8 @@ impl OperationsService {
         state.ok_or_else(|| unknown_operation(name))
     }
 
-    /// Their own operations everybody may end; those of others, administrators.
+    /// Refuses callers who may not end the operation: everybody may end their own, administrators
+    /// those of others.
     fn check_may_end(&self, caller: &Extensions, state: &OperationState) -> Result<(), Status> {
         let name = self.core.parts.access.name(caller);
         let right = match name.is_some() && name == state.owner {

@@ -107,7 +107,7 @@ impl OwnActions {
 }
 
 impl Going {
-    /// Names of the logs in which its output can be read while it grows.
+    /// Names of the logs in which the action's output can be read while it grows.
     pub fn streams(&self) -> StreamNames {
         self.ticket.streams.clone()
     }

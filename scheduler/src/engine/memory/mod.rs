@@ -103,7 +103,8 @@ impl MemoryEngine {
         next.map(|next| self.started + Duration::from_millis(next))
     }
 
-    /// Whoever reacts holds the lock: what follows is carried out in the order of the calls.
+    /// Makes a call, and reacts to what it led to while the lock is held, so that what follows is
+    /// carried out in the order of the calls.
     fn turn<T>(&self, call: Call, react: impl FnOnce(Vec<Told>) -> T) -> T {
         let mut state = self.lock();
         let told = state.queued.take(self.now(), call);

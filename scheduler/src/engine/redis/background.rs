@@ -23,7 +23,7 @@ use super::script::{self, Arguments};
 const MAX_LOOKED_AT: usize = 500;
 /// Clients wait for nothing longer than this that the queue knows to have ended, whatever got lost.
 const COMPARED_EVERY: Duration = Duration::from_secs(60);
-/// Before Redis is asked again after it did not answer: it may be back at any moment.
+/// The pause before Redis is asked again after it did not answer: it may be back at any moment.
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
 
 type Frontend = Arc<Inner<RedisEngine>>;

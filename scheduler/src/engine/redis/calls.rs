@@ -74,12 +74,12 @@ impl Calls {
         format!("{}:f:{frontend}", String::from_utf8_lossy(&self.key))
     }
 
-    /// For an event that must not be told twice.
+    /// Calls the script with an event that must not be told twice.
     pub async fn once(&self, arguments: Arguments) -> Result<Heard, CallError> {
         self.call(&self.once, arguments).await
     }
 
-    /// For an event that may be told twice: it is, when its answer is lost.
+    /// Calls the script with an event that may be told twice: it is, when its answer is lost.
     pub async fn again(&self, arguments: Arguments) -> Result<Heard, CallError> {
         self.call(&self.again, arguments).await
     }

@@ -45,7 +45,7 @@ pub struct RedisEngine {
     /// The queue may know less of what is waited for here than it should, or this frontend less of what became
     /// of it.
     pub(super) doubted: AtomicBool,
-    /// How many calls were made that say what somebody does not want any more.
+    /// The number of calls so far that say that somebody does not want something any more.
     cancels: AtomicU64,
     /// Waiters that have left and of whom Redis does not know it yet.
     pub(super) left: Mutex<Left>,
@@ -143,8 +143,8 @@ impl RedisEngine {
         }
     }
 
-    /// When the queue could not be told, or its answer is lost, it may believe that something is published here
-    /// that is not.
+    /// Has a comparison follow where the queue could not be told, or its answer is lost: it may
+    /// believe that something is published here that is not.
     fn may_lapse(&self, told: Result<Heard, CallError>) -> Result<Heard, CallError> {
         if told.is_err() {
             self.lapsed.store(true, Ordering::Release);

@@ -110,8 +110,8 @@ pub fn submit_encoded(
     ]
 }
 
-/// Every event but `Submit`, `Published` and `Drain`, which need more or are nobody's business
-/// but the engine's.
+/// The arguments of an event. `None`: `Submit`, `Published` and `Drain`, which need more or are
+/// nobody's business but the engine's.
 pub fn event(event: &Event) -> Option<Arguments> {
     let mut arguments = Vec::new();
     let mut say = |argument: &str| arguments.push(argument.as_bytes().to_vec());
@@ -185,7 +185,8 @@ pub fn joined(joined: &Joined, info: Vec<u8>) -> Arguments {
     arguments
 }
 
-/// With the task, where it is known, it may be told twice.
+/// The event that a worker has completed a lease. With the task, where it is known, it may be told
+/// twice.
 pub fn completed(worker: WorkerId, lease: LeaseId, task: Option<TaskId>) -> Arguments {
     let task = task.map(|task| id(task.0)).unwrap_or_default();
     let words = ["completed".to_owned(), id(worker.0), id(lease.0), task];

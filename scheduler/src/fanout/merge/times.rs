@@ -8,7 +8,8 @@ use kiln_protos::reapi::ExecutedActionMetadata;
 /// Workers that are named one by one; the others are counted.
 const MAX_NAMED: usize = 8;
 
-/// From the first part's beginning to the last one's end, step by step: what whoever waited had to wait for.
+/// The times of the whole, step by step from the first part's beginning to the last one's end: what
+/// whoever waited had to wait for.
 pub fn metadata(parts: &[ExecutedActionMetadata]) -> ExecutedActionMetadata {
     let first = |time: fn(&ExecutedActionMetadata) -> Option<Timestamp>| {
         parts.iter().filter_map(time).min_by_key(order)

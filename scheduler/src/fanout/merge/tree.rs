@@ -152,7 +152,8 @@ impl Writer {
         reapi::Tree { root: Some(root), children }.encode_to_vec().into()
     }
 
-    /// Names are in order, as the canonical form wants them.
+    /// Makes the message of one folder and collects those below it. Names are in order, as the
+    /// canonical form wants them.
     fn directory(&mut self, folder: &Folder) -> reapi::Directory {
         let mut directory = reapi::Directory::default();
         for (name, node) in &folder.0 {

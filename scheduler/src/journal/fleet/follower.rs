@@ -26,9 +26,9 @@ const SPREAD_MILLIS: u64 = 1000;
 /// How often a writer that is busy says so.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
-/// How long after something was added the writer looks at it...
+/// How long after an entry was added the writer looks at the stream.
 const GATHER: Duration = Duration::from_millis(400);
-/// ...and one who only learns durations from it.
+/// How long after an entry was added a frontend looks that only learns durations from the stream.
 const GATHER_TO_LEARN: Duration = Duration::from_secs(1);
 
 pub struct Follower {
@@ -128,14 +128,15 @@ impl Follower {
         self.watch();
     }
 
-    /// Looks again later whether what is not written will be.
+    /// Sets the time to look again, where something is not written yet, whether another frontend
+    /// has written it.
     fn watch(&mut self) {
         if self.author.is_none() && self.due.is_none() && self.is_behind() {
             self.due = Some(self.later());
         }
     }
 
-    /// Something is not written, as far as is known here.
+    /// Whether something is not written yet, as far as is known here.
     fn is_behind(&self) -> bool {
         self.followed > self.inner.meta().last_seq
     }
@@ -162,7 +163,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Something was added: what others add at about the same time is looked at with it.
+    /// Sets the time to look at an entry that was added, together with those that others add at
+    /// about the same time.
     fn gather(&mut self) {
         let time = if self.author.is_some() { GATHER } else { GATHER_TO_LEARN };
         self.gathered.get_or_insert(Instant::now() + time);
