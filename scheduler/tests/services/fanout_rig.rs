@@ -122,7 +122,7 @@ pub async fn ended(
     ended_after(kiln, 5_000, exit_code, cases, touches).await
 }
 
-/// The same where each case took so many milliseconds.
+/// A runner's end as in `ended`, where each case took `ms` milliseconds.
 pub async fn ended_after(
     kiln: &Kiln,
     ms: u64,

@@ -61,7 +61,7 @@ struct Called {
     name: String,
 }
 
-/// Set, the script is called as one whatever the server has.
+/// The variable that, when set, has the script called as one whatever the server has.
 const AS_SCRIPT: &str = "KILN_SIM_SCRIPT";
 
 impl Called {

@@ -259,7 +259,8 @@ impl Kiln {
     }
 }
 
-/// All of these tests need it: without one, and where that is allowed, none of them runs.
+/// Starts Redis, which all of these tests need: without one, and where that is allowed, none of
+/// them runs.
 fn redis() -> RedisServer {
     RedisServer::start().unwrap_or_else(|| std::process::exit(0))
 }
@@ -305,7 +306,7 @@ impl MemoryParts {
         Scheduler::start(config, self.parts())
     }
 
-    /// With live output of its own, as in a process of its own.
+    /// A frontend with live output of its own, as if it were in a process of its own.
     async fn frontend(&mut self, config: SchedulerConfig, url: &str) -> Scheduler {
         let redis = Redis::connect(RedisConfig::from_url(url).unwrap()).await.unwrap();
         self.logs = LogStreams::join(redis.clone()).await.unwrap();

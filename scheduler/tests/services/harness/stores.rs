@@ -44,7 +44,7 @@ impl<T> Recorded<T> {
         *self.failover.lock().unwrap() = when;
     }
 
-    /// Every read and sync panics from now on, or does so no more.
+    /// Makes every read and sync panic from now on, or no more.
     pub fn is_at_fault(&self, is_at_fault: bool) {
         self.is_at_fault.store(is_at_fault, Ordering::Relaxed);
     }
@@ -55,7 +55,7 @@ impl<T> Recorded<T> {
         assert!(!self.is_at_fault.load(Ordering::Relaxed), "a fault that a test wants");
     }
 
-    /// Every read and sync takes so long from now on.
+    /// Makes every read and sync take so long from now on.
     pub fn delay(&self, delay: Duration) {
         *self.delay.lock().unwrap() = delay;
     }

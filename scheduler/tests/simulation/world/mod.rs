@@ -174,7 +174,7 @@ impl<S: Subject> World<S> {
         assert_eq!(self.machine.unfinished(), 0);
     }
 
-    /// Every host leaves, and what is kept for a while is forgotten.
+    /// Has every host leave, and lets time pass until what is kept for a while is forgotten.
     pub fn rest(&mut self) {
         for host in 0..self.hosts.len() {
             if let Some(worker) = self.hosts[host].session.take() {
