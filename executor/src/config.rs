@@ -14,7 +14,8 @@ use crate::persistent::PersistentConfig;
 use crate::sandbox::{Limits, RootFs, UpperDir};
 use crate::status::Observer;
 
-/// Longer than a restart of a server takes, and than a balancer needs to notice one.
+/// The default for how long running actions go on without a scheduler: longer than a restart of a
+/// server takes, and than a balancer needs to notice one.
 pub const DEFAULT_ABSENCE: Duration = Duration::from_secs(60);
 
 /// How much of the sandbox must be there.
@@ -36,8 +37,8 @@ pub struct WorkerConfig {
     pub slots: u32,
     /// Platform properties that this worker offers.
     pub properties: Vec<(String, String)>,
-    /// Input roots and temporary files; on the same file system as the store's blobs where
-    /// hard links are to work. One worker process per directory.
+    /// The directory for input roots and temporary files; on the same file system as the store's
+    /// blobs where hard links are to work. Only one worker process may use it.
     pub work_dir: PathBuf,
     pub sandbox: SandboxMode,
     /// Directories and files of this machine that no action may see, besides `work_dir`.
@@ -58,11 +59,12 @@ pub struct WorkerConfig {
     pub images: ImagesConfig,
     /// Tools that stay between actions.
     pub persistent: PersistentConfig,
-    /// Where an action's writes go.
+    /// Whether what an action writes is kept in memory or on disk.
     pub upper: UpperDir,
     /// How long running actions may go on after the shutdown was asked for.
     pub drain_timeout: Duration,
-    /// How long they may go on after the scheduler has asked the worker to drain; `None`: as long.
+    /// How long running actions may go on after the scheduler has asked the worker to drain;
+    /// `None`: for `drain_timeout`.
     pub asked_drain_timeout: Option<Duration>,
     /// How long running actions, and transfers of blobs, go on while no server is heard.
     pub absence: Duration,
@@ -102,8 +104,10 @@ impl WorkerConfig {
     }
 }
 
-/// One action cannot take the machine down: it gets its share of four fifths of the memory,
-/// but not less than 4 GiB where half the machine is more. Files that it writes count as well.
+/// The limits of an action where none are configured. `machine`: bytes of memory; `None`: unknown,
+/// and so no memory limit. One action cannot take the machine down: it gets its share of four
+/// fifths of the memory, but not less than 4 GiB where half the machine is more. Files that it
+/// writes count as well.
 fn default_limits(machine: Option<u64>, slots: u32) -> Limits {
     let memory = machine.map(|machine| {
         let share = machine / 5 * 4 / u64::from(slots);

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-/// Returns at `instant`; never where there is none.
+/// Returns at `instant`, or never where that is `None`.
 pub async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,

@@ -33,18 +33,19 @@ use crate::streams::{self, CHUNKS_WAITING, Streams};
 /// What all slots of a worker share.
 pub struct Executor {
     pub config: WorkerConfig,
-    /// The store, which serves `lease_blobs` first.
+    /// The store of blobs; it looks in `lease_blobs` before it asks the server's store.
     pub store: SharedBlobStore,
     pub lease_blobs: Arc<LeaseBlobs>,
     pub roots: InputRoots,
     pub images: Arc<Images>,
     pub tools: Tools,
-    /// The directory for output that outgrows memory.
+    /// The directory for stdout and stderr that are too long for memory.
     pub spool_dir: PathBuf,
 }
 
 impl Executor {
-    /// Every blob that the response names is in the store.
+    /// Runs the action of `lease` and answers its response; every blob that the response names is
+    /// in the store then. Errors: the action was not run, or its outcome could not be stored.
     pub async fn execute(
         &self,
         lease: &Lease,
@@ -134,8 +135,8 @@ impl Executor {
         }
     }
 
-    /// By a tool that stays, if there is one for it, or else by itself; with when it began. What an earlier action left
-    /// is removed before that.
+    /// Has the action done by a tool that stays, if there is one for it, or else by itself. Answers
+    /// when it began as well; what an earlier action left was removed before that.
     async fn run_command(
         &self,
         fetched: &Fetched,
@@ -174,6 +175,7 @@ impl Executor {
         Ok(Fetched { command, image, root, input_root })
     }
 
+    /// Reads the action's Command and gets its image, where it names one. In the answer
     /// `spec.lower` is still empty.
     async fn command(
         &self,
@@ -195,7 +197,8 @@ impl Executor {
         Ok((prepared, image))
     }
 
-    /// A message that came with the lease, or else the store's.
+    /// The bytes of a message: those that came with the lease, or else the store's. `what`: the
+    /// kind of message, for errors; `limit`: most bytes.
     async fn message(&self, digest: &Digest, what: &str, limit: u64) -> Result<Bytes, Failure> {
         if digest.is_empty_blob() {
             return Ok(Bytes::new());
@@ -209,7 +212,8 @@ impl Executor {
         }
     }
 
-    /// Names and stores what the action left; at last how many bytes the store lacked.
+    /// Names and stores what the action left. The last value of the answer is how many bytes the
+    /// store lacked.
     async fn conclude(
         &self,
         left: Left,
@@ -278,7 +282,8 @@ impl Executor {
     }
 }
 
-/// What an action left.
+/// What an action left when its command had ended: its ending and what it printed, under the
+/// timeout that it had.
 struct Left {
     finished: Finished,
     streams: Streams,
@@ -289,7 +294,7 @@ struct Left {
 struct Fetched {
     command: Prepared,
     image: Option<Arc<Image>>,
-    /// The digest of its input root.
+    /// The digest of the action's input root.
     root: Digest,
     input_root: Option<Arc<InputRoot>>,
 }
@@ -303,7 +308,8 @@ fn image_failure(problem: Problem) -> Failure {
     Failure::Answer { code, message: problem.to_string() }
 }
 
-/// Of two failures the more telling one; all that is missing is reported at once.
+/// Both results, or the more telling one of two failures; blobs that either misses are reported
+/// together.
 fn both<A, B>(a: Result<A, Failure>, b: Result<B, Failure>) -> Result<(A, B), Failure> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok((a, b)),

@@ -19,7 +19,7 @@ pub enum Failure {
     /// The action is malformed: running it again cannot help.
     #[error("{0}")]
     InvalidAction(String),
-    /// This worker could not run it, for this reason and what caused that; another one may be able to.
+    /// This worker could not run the action, for the reason inside; another worker may be able to.
     #[error(transparent)]
     Infrastructure(Box<dyn Error + Send + Sync>),
     #[error("the action was cancelled")]
@@ -59,7 +59,7 @@ impl Failure {
         Self::Infrastructure(Box::new(While { doing, source }))
     }
 
-    /// What failed and all that caused it, on one line.
+    /// The text of the failure and of all that caused it, on one line.
     pub fn in_full(&self) -> String {
         causes::chain(self)
     }

@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use crate::failure::Failure;
 
-/// Faults in a row, in whatever slots, after which the worker pauses.
+/// How many faults in a row, in whatever slots, make the worker pause.
 const MAX_FAULTS: u32 = 3;
 /// How long a pause lasts before its first trial; each one that follows waits twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// What the work directory's file system must have left for an action, in bytes and files.
+/// Bytes that must be free on the work directory's file system before an action is taken; the next
+/// constant says how many files.
 const MIN_BYTES: u64 = 32 << 20;
 const MIN_FILES: u64 = 1_000;
 /// Bytes that are written in a trial.
@@ -41,12 +42,12 @@ impl Health {
         Self { place: Place::new(work_dir), faults: 0, pauses: 0, paused: None }
     }
 
-    /// Why the worker takes nothing; `None`: it does.
+    /// Why the worker takes no leases now; `None`: it takes them.
     pub fn paused(&self) -> Option<&str> {
         self.paused.as_ref().map(|pause| pause.reason.as_str())
     }
 
-    /// When the worker should try itself.
+    /// When the worker is to try whether it works again; `None`: it is not paused.
     pub fn trial_at(&self) -> Option<Instant> {
         self.paused.as_ref().map(|pause| pause.trial_at)
     }
@@ -121,7 +122,8 @@ impl Health {
     }
 }
 
-/// The work directory, and which one it was at the start.
+/// The work directory, with the device and inode that it had at the start (`None`: these could not
+/// be read).
 #[derive(Debug, Clone)]
 struct Place {
     path: PathBuf,
@@ -159,7 +161,7 @@ impl Place {
     }
 }
 
-/// Device and inode.
+/// The device and inode of `path`; `None`: it cannot be looked at.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }

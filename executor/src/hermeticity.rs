@@ -8,14 +8,15 @@ use prost::Message;
 use crate::failure::Failure;
 use crate::sandbox::{Condition, Conditions, NotChanged};
 
-/// How [`Applied`] is named in the auxiliary metadata of a result.
+/// The type URL of [`Applied`] in the auxiliary metadata of a result.
 const APPLIED: &str = "type.googleapis.com/kiln.hermeticity.v1.Applied";
 
-/// What the lease of a hermeticity check asks for.
+/// The conditions that the lease of a hermeticity check asks to change.
 pub struct Rerun(Conditions);
 
 impl Rerun {
-    /// `None`: the lease is not of a hermeticity check.
+    /// Reads the conditions in `lease`; `None`: it is not the lease of a hermeticity check. Fails
+    /// where they cannot be decoded.
     pub fn of(lease: &Lease) -> Result<Option<Self>, Failure> {
         let Some(bytes) = &lease.conditions else { return Ok(None) };
         let message = hermeticity::Conditions::decode(bytes.clone()).map_err(|error| {
@@ -29,7 +30,7 @@ impl Rerun {
     }
 }
 
-/// For the scheduler: what was asked for and stayed as it was.
+/// The message that tells the scheduler which conditions could not be changed as it asked, and why.
 pub fn applied(not_changed: &[NotChanged]) -> Any {
     let not_changed = not_changed.iter().map(|(condition, reason)| hermeticity::NotChanged {
         condition: wire(*condition) as i32,
@@ -39,7 +40,7 @@ pub fn applied(not_changed: &[NotChanged]) -> Any {
     Any { type_url: APPLIED.to_owned(), value: applied.encode_to_vec() }
 }
 
-/// `None`: one that this worker does not know yet.
+/// The sandbox's condition for the scheduler's; `None`: this worker does not know it yet.
 fn condition(wire: hermeticity::Condition) -> Option<Condition> {
     Condition::ALL.into_iter().find(|condition| self::wire(*condition) == wire)
 }

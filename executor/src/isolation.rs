@@ -8,7 +8,8 @@ use prost::Message;
 use crate::command::Prepared;
 use crate::sandbox::{Capabilities, CommandSpec, RootFs};
 
-/// What is said of an action that ran. `capabilities`: of what it ran in. `by_tool`: a tool that stays answered.
+/// The message that says how the action `ran` was kept apart. `capabilities`: what its slot
+/// enforces; `None`: nothing. `by_tool`: a tool that stays answered for it.
 pub fn report(ran: &Prepared, capabilities: Option<&Capabilities>, by_tool: bool) -> Any {
     let image = ran.image.as_ref().map(|it| it.digest.clone()).unwrap_or_default();
     let enforced = capabilities.map_or_else(Vec::new, |it| enforced(&ran.spec, it, by_tool));
@@ -28,8 +29,9 @@ fn root(root: &RootFs) -> Root {
     }
 }
 
-/// Where there is no user namespace each slot has a user of its own. A tool that stays has done other work
-/// before, so that what it answers is not a process's own.
+/// The mechanisms that kept the action apart. Its user is among them even without a user namespace,
+/// since each slot has a user of its own then. Its processes are not where a tool answered, since
+/// that has done other work before.
 fn enforced(spec: &CommandSpec, capabilities: &Capabilities, by_tool: bool) -> Vec<Mechanism> {
     let all = [
         (Mechanism::Processes, !by_tool),

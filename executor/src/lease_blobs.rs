@@ -8,9 +8,9 @@ use bytes::Bytes;
 use kiln_cas::stores::Recent;
 use kiln_cas::{Blob, BlobStore, BlobWriter, Digest, DigestFunction, SharedBlobStore, StoreError};
 
-/// Most bytes that the blobs of all leases take.
+/// Most bytes that the blobs of all leases may take together.
 const MAX_BYTES: usize = 16 << 20;
-/// Bytes that each of them takes beside its content.
+/// Bytes that each blob is charged beside its content.
 const ITEM: usize = 128;
 
 /// Serves blobs that arrived with a lease without asking the store, and all others from it.

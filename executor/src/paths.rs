@@ -57,12 +57,12 @@ pub fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
-/// `directory/name`, or `name` alone in the root.
+/// Joins the two as `directory/name`, or answers `name` alone where `directory` is empty.
 pub fn join(directory: &str, name: &str) -> String {
     if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
 }
 
-/// Enough of a hostile string to recognise it in a message.
+/// The beginning of a string that may be hostile: enough to recognise it in a message.
 pub fn shorten(text: &str) -> String {
     const KEPT: usize = 200;
     match text.char_indices().nth(KEPT) {

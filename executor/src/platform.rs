@@ -28,7 +28,7 @@ const ROOT: &str = "kiln-root";
 const NETWORK: &str = "kiln-network";
 const MEMORY: &str = "kiln-memory";
 const IMAGE: &str = "container-image";
-/// For the scheduler alone (docs/sharding.md).
+/// The property that asks for shards. Only the scheduler reads it (docs/sharding.md).
 const SHARDS: &str = "kiln-shards";
 const SHARD_FILTER: &str = "kiln-shard-filter";
 /// Bazel sends these with `--experimental_remote_mark_tool_inputs`. The command is whole without: run
@@ -36,7 +36,7 @@ const SHARD_FILTER: &str = "kiln-shard-filter";
 const PERSISTENT: [&str; 3] = [PERSISTENT_KEY, PERSISTENT_PROTOCOL, TOOL_INPUTS];
 const PERSISTENT_KEY: &str = "persistentWorkerKey";
 const PERSISTENT_PROTOCOL: &str = "persistentWorkerProtocol";
-/// For clients that mark no inputs, as Bazel before version 5.
+/// The property that lists a tool's files, for clients that mark no inputs, as Bazel before 5.0.
 const TOOL_INPUTS: &str = "kiln-tool-inputs";
 
 /// The properties that a worker understands, for matching: `*` stands for any value. Which images a
@@ -96,7 +96,8 @@ pub fn check_own(properties: &[(String, String)], network: bool) -> Result<Optio
     Ok(own.root)
 }
 
-/// What an action asks of its surroundings; `None`: the worker's default.
+/// What an action asks of its surroundings in its platform properties. `None` in a field: the
+/// worker's default.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
     pub root: Option<RootFs>,
@@ -112,7 +113,8 @@ pub struct Persistent {
     /// The client's name for the tool (`persistentWorkerKey`).
     pub key: String,
     pub protocol: Option<String>,
-    /// Files and directories that are its own, beside those that are marked.
+    /// Paths of files and directories that belong to the tool, beside the inputs that the client
+    /// has marked.
     pub inputs: Vec<String>,
 }
 
@@ -172,19 +174,20 @@ impl Persistent {
         }
     }
 
-    /// Whether the file is named, or lies in a directory that is.
+    /// Whether `inputs` names the file at `path` or a directory above it.
     pub fn names(&self, path: &str) -> bool {
         self.inputs.iter().any(|named| leads_to(named, path))
     }
 
-    /// One of the named that is none of these files, and has none of them in it.
+    /// The first path in `inputs` that is none of `files` and no directory above any of them;
+    /// `None`: there is no such path.
     pub fn unmatched<'a>(&self, files: impl Iterator<Item = &'a str> + Clone) -> Option<&str> {
         let is_empty = |named: &&String| !files.clone().any(|file| leads_to(named, file));
         self.inputs.iter().find(is_empty).map(String::as_str)
     }
 }
 
-/// Whether the file is the one named, or lies in the directory that is.
+/// Whether `path` is `named` itself, or lies beneath it.
 fn leads_to(named: &str, path: &str) -> bool {
     path.strip_prefix(named).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -41,7 +41,7 @@ pub fn refused(lease_id: String, why: &Failure, holds: Vec<String>) -> WorkerMes
     message(worker_message::Kind::Completed(Completed { lease_id, outcome }))
 }
 
-/// The session that is open, if one is.
+/// Where messages of the open session go; `None`: no session is open.
 pub type Outlet = watch::Receiver<Option<mpsc::Sender<WorkerMessage>>>;
 
 /// Sends messages about one lease to the open session. What does not arrive there is sent again in
@@ -52,7 +52,7 @@ pub struct Reporter {
     /// Whether stdout and stderr are wanted while the action runs.
     live: bool,
     outlet: Outlet,
-    /// The last stage and when it began.
+    /// The number of the last stage that the action reached, and when it began.
     stage: Arc<(AtomicI64, AtomicI64)>,
 }
 

@@ -19,7 +19,7 @@ pub const INLINE_OUTPUT_BYTES: usize = 16 << 10;
 /// and the answer has an envelope.
 pub const MAX_RESULT_BYTES: usize = (4 << 20) - (128 << 10);
 
-/// google.rpc.Code
+/// Values of `google.rpc.Code` that responses carry.
 pub mod code {
     pub const OK: i32 = 0;
     pub const DEADLINE_EXCEEDED: i32 = 4;
@@ -27,7 +27,7 @@ pub mod code {
     pub const UNAVAILABLE: i32 = 14;
 }
 
-/// When each step began and ended.
+/// The times at which the steps of an action began and ended.
 #[derive(Debug, Clone)]
 pub struct Timeline {
     pub worker: String,
@@ -42,7 +42,7 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// All steps at `now`: each is overwritten when it happens.
+    /// A timeline with all steps at `now`: each is overwritten when it happens.
     pub fn begin(worker: &str, queued_at_nanos: i64, now: SystemTime) -> Self {
         let since = u64::try_from(queued_at_nanos).unwrap_or(0);
         let queued = match since {
@@ -98,16 +98,16 @@ fn timestamp(time: SystemTime) -> Timestamp {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub exit_code: i32,
-    /// `google.rpc.Code`: whatever an action does is its outcome (OK); its timeout alone is a status of
-    /// its own, as the specification has it.
+    /// The status as a `google.rpc.Code`: whatever an action does is its outcome (OK); its timeout
+    /// alone is a status of its own, as the specification has it.
     pub code: i32,
     /// Why it failed and what to do, where its own output cannot say so; empty where it can.
     pub reason: String,
 }
 
 impl Verdict {
-    /// `None`: cancelled, there is no response. `outputs`: why they cannot be taken as they are; an
-    /// action that ended well has failed then.
+    /// The verdict on an action that ended so; `None`: it was cancelled, and there is no response.
+    /// `outputs`: why these cannot be taken as they are; an action that ended well has failed then.
     pub fn of(ending: &Ending, timeout: Duration, outputs: Option<&OutputError>) -> Option<Self> {
         let (code, reason) = match ending {
             Ending::Exited(_) | Ending::Signalled(_) => (code::OK, String::new()),
@@ -154,7 +154,8 @@ fn stream_fields(stream: &Spooled) -> (Option<reapi::Digest>, Vec<u8>) {
     (Some(stream.digest.to_wire()), raw)
 }
 
-/// What is left of a result where the store has not taken its blobs: whatever of its logs needs none.
+/// The result of an action whose blobs the store has not taken: only those of its logs that are in
+/// the message itself.
 pub fn without_blobs(result: reapi::ActionResult) -> reapi::ActionResult {
     reapi::ActionResult {
         stdout_raw: result.stdout_raw,
@@ -222,7 +223,8 @@ pub fn timed_out_early(reason: String) -> reapi::ExecuteResponse {
     }
 }
 
-/// What is added to an action's stderr: several clients show nothing else of an action that failed.
+/// The line that says `reason` in an action's stderr: several clients show nothing else of an
+/// action that failed.
 pub fn note(reason: &str) -> String {
     format!("kiln: {reason}\n")
 }

@@ -17,8 +17,9 @@ pub trait Runner: Send + 'static {
         Ok(())
     }
 
-    /// A command that fails is `Ok`. Output goes to `output` as it comes; all of it has been sent
-    /// on return. After an error the runner is able to run the next command.
+    /// Runs `spec` to its end. A command that fails is `Ok`. Output goes to `output` as it comes;
+    /// all of it has been sent on return. After an error the runner is able to run the next
+    /// command.
     async fn run(
         &mut self,
         spec: &CommandSpec,
@@ -26,7 +27,7 @@ pub trait Runner: Send + 'static {
         cancel: CancellationToken,
     ) -> Result<Finished, Failure>;
 
-    /// What keeps a command apart here; `None`: nothing does.
+    /// What this runner enforces to keep a command apart; `None`: nothing.
     fn capabilities(&self) -> Option<&Capabilities> {
         None
     }
@@ -40,11 +41,13 @@ pub trait Runner: Send + 'static {
 pub trait Runners: Send + Sync + 'static {
     async fn start(&self, slot: u32) -> Result<Box<dyn Runner>, Failure>;
 
-    /// Where a tool of this number runs, if tools may stay between actions here.
+    /// The sandbox of the tool with this number, counted from 0; `None`: no tool may stay between
+    /// actions here.
     fn tool_slot(&self, _number: u32) -> Option<SlotConfig> {
         None
     }
 
-    /// What the runners cannot enforce, in words.
+    /// One sentence for each thing that the runners cannot enforce on this machine; empty: they
+    /// enforce everything.
     fn not_enforced(&self) -> Vec<String>;
 }

@@ -18,7 +18,7 @@ use crate::sandbox::{
 /// those of tools that stay.
 const FIRST_OUTER_ID: u32 = 61_000;
 
-/// What all slots have in common, and how many there are.
+/// Makes runners in the sandbox: the settings that all slots share, and the number of slots.
 pub struct SandboxRunners {
     template: SlotConfig,
     slots: u32,
@@ -74,7 +74,8 @@ impl Runners for SandboxRunners {
         }
     }
 
-    /// `None` where writes go to a disk: nothing bounds there what a tool keeps of one request after the other.
+    /// The sandbox of the tool with this number. `None` where writes go to a disk: nothing bounds
+    /// there what a tool keeps of one request after the other.
     fn tool_slot(&self, number: u32) -> Option<SlotConfig> {
         if self.template.upper == UpperDir::Disk {
             return None;

@@ -15,7 +15,7 @@ use crate::platform;
 use crate::report;
 use crate::work::{Outcome, Work};
 
-/// The interval until the scheduler's Welcome says another.
+/// The interval between heartbeats until the scheduler's Welcome says another.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(50);
 
@@ -33,11 +33,12 @@ pub struct Session<'a> {
     outgoing: mpsc::Sender<WorkerMessage>,
     /// Whether the scheduler has said something: a session may begin before its connection.
     heard: bool,
-    /// Why the worker takes nothing, as the scheduler knows it.
+    /// The reason for taking no leases that the scheduler was told last; `None`: as far as it
+    /// knows, the worker takes them.
     said_paused: Option<String>,
 }
 
-/// The other side does not listen any more.
+/// The error that the scheduler's side of the session does not listen any more.
 struct Gone;
 
 impl<'a> Session<'a> {
@@ -92,7 +93,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Sends Hello, and what has happened since the session before.
+    /// Sends Hello, and then what has happened since the session before.
     async fn begin(&mut self) -> Result<(), Gone> {
         self.work.look_for_room();
         let hello = hello(self.work);
@@ -150,7 +151,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Says whether the worker takes leases, where that is news.
+    /// Tells the scheduler whether the worker takes leases, where it was told otherwise last.
     async fn say_paused(&mut self) -> Result<(), Gone> {
         if self.work.paused() == self.said_paused.as_deref() {
             return Ok(());

@@ -10,17 +10,18 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use crate::outputs::Content;
 
-/// Bytes kept in memory.
+/// Most bytes of one stream that are kept in memory; a longer one goes to a file.
 pub const MEMORY_BYTES: usize = 1 << 20;
-/// Bytes copied at a time.
+/// Bytes that are copied at a time.
 const COPIED_BYTES: usize = 256 << 10;
 
-/// The first half of what is kept lies at its own offset. The other half is a ring behind it: what is
-/// written there last is the end of the stream.
+/// Keeps one output stream, up to a limit. The first half of what is kept lies at its own offset.
+/// The other half is a ring behind it: what is written there last is the end of the stream.
 pub struct Spool {
     directory: PathBuf,
     function: DigestFunction,
-    /// `None` once something was left out: what is kept is hashed at the end then.
+    /// The hash of the stream so far; `None` once something was left out: what is kept is hashed at
+    /// the end then.
     hasher: Option<Hasher>,
     size: u64,
     limit: u64,
@@ -34,8 +35,8 @@ pub struct Spooled {
 }
 
 impl Spool {
-    /// `directory`: for the file, which has no name there and is gone when this is dropped. `limit`: bytes
-    /// that are kept, the first and the last; `None`: all.
+    /// An empty spool. `directory`: for the file, which has no name there and is gone when this is
+    /// dropped. `limit`: bytes that are kept, the first and the last; `None`: all.
     pub fn new(directory: &Path, function: DigestFunction, limit: Option<u64>) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -48,12 +49,12 @@ impl Spool {
         }
     }
 
-    /// Bytes so far, with those that are not kept.
+    /// Bytes that were appended so far, with those that are not kept.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Bytes in the middle that are not kept.
+    /// Bytes in the middle of the stream that are not kept; 0: all are.
     pub fn left_out(&self) -> u64 {
         self.size.saturating_sub(self.limit)
     }
@@ -62,7 +63,8 @@ impl Spool {
         self.limit / 2
     }
 
-    /// Where the byte at `offset` of the stream lies, and how many bytes may follow it there.
+    /// The offset in what is kept at which byte `offset` of the stream lies, and how many bytes fit
+    /// there in one piece, this one included.
     fn place(&self, offset: u64) -> (u64, u64) {
         let (head, ring) = (self.head(), self.limit - self.head());
         match offset.checked_sub(head) {
@@ -90,8 +92,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Up to `limit` bytes from `offset` on; fewer where the stream ends, and none of its end once
-    /// something before that was left out.
+    /// Reads up to `limit` bytes of the stream from `offset` on; fewer where it ends, and none of
+    /// its end once something before that was left out.
     pub async fn read(&mut self, offset: u64, limit: usize) -> io::Result<Bytes> {
         let end = if self.left_out() == 0 { self.size } else { self.head() };
         let length = end.saturating_sub(offset).min(limit as u64) as usize;
@@ -137,12 +139,12 @@ impl Spool {
     }
 }
 
-/// Bytes in memory, or in a file when they are many.
+/// The bytes that a spool keeps: in memory, or in a file once there are more than `MEMORY_BYTES`.
 #[derive(Default)]
 struct Kept {
     memory: BytesMut,
     file: Option<tokio::fs::File>,
-    /// Where the file's next byte would go.
+    /// The offset at which the file's next byte would be written.
     position: u64,
 }
 
@@ -233,7 +235,8 @@ mod tests {
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
-    /// What is kept of `printed`, in pieces of these sizes.
+    /// The bytes that a spool of `limit` bytes keeps of `printed`, appended in pieces of `pieces`
+    /// bytes.
     async fn kept(printed: &[u8], pieces: usize, limit: u64) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
         let mut spool = Spool::new(directory.path(), DigestFunction::Blake3, Some(limit));

@@ -21,7 +21,8 @@ pub trait Observer: Debug + Send + Sync + 'static {
 pub struct WorkerStatus {
     pub worker_id: String,
     pub slots: u32,
-    /// What the sandbox lacks on this machine, in words.
+    /// One sentence for each thing that the sandbox cannot enforce on this machine; empty: it
+    /// enforces everything.
     pub not_enforced: Arc<[String]>,
     pub inputs: Arc<InputStats>,
     pub images: Arc<ImageStats>,
@@ -34,7 +35,7 @@ impl WorkerStatus {
         &self.condition
     }
 
-    /// Whether leases may come. The error says in words why none can.
+    /// Whether the scheduler may give this worker leases. The error says in words why it may not.
     pub fn ready(&self) -> Result<(), String> {
         let condition = self.condition();
         if condition.draining() {
@@ -65,13 +66,13 @@ pub struct Condition {
     running: AtomicU64,
     sessions: AtomicU64,
     failures: AtomicU64,
-    /// Why the last session ended, or came to nothing.
+    /// Why the last session ended, or could not be opened; empty: neither has happened yet.
     reason: Mutex<String>,
     paused: Mutex<Option<String>>,
 }
 
 impl Condition {
-    /// A scheduler has answered and is still there.
+    /// Whether a session is open in which the scheduler has answered.
     pub fn in_session(&self) -> bool {
         self.in_session.load(Relaxed)
     }
@@ -80,22 +81,22 @@ impl Condition {
         self.draining.load(Relaxed)
     }
 
-    /// Actions that occupy a slot.
+    /// How many actions occupy a slot now.
     pub fn running(&self) -> u64 {
         self.running.load(Relaxed)
     }
 
-    /// Sessions in which a scheduler answered.
+    /// How many sessions there were in which a scheduler answered.
     pub fn sessions(&self) -> u64 {
         self.sessions.load(Relaxed)
     }
 
-    /// Sessions that were lost, and attempts that came to none.
+    /// How many sessions were lost, and how many attempts to open one failed.
     pub fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
     }
 
-    /// Why the worker takes no actions for now; `None`: it does.
+    /// Why the worker takes no actions for now; `None`: it takes them.
     pub fn paused(&self) -> Option<String> {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

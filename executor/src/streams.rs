@@ -12,12 +12,12 @@ use crate::response;
 use crate::sandbox::OutputStream;
 use crate::spool::{Spool, Spooled};
 
-/// Chunks of output that wait to be kept; then the action waits.
+/// How many chunks of output may wait to be kept before the action has to wait.
 pub const CHUNKS_WAITING: usize = 16;
 /// Bytes that are sent at a time to a session that begins while the action runs.
 const AGAIN_BYTES: usize = 256 << 10;
 
-/// What an action has printed; more may be added.
+/// The stdout and stderr of an action, as far as it has printed them.
 pub struct Streams {
     stdout: Stream,
     stderr: Stream,
@@ -25,7 +25,7 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// A sentence on what was left out, where not all was kept.
+    /// A sentence on what was left out of the log; `None`: everything was kept.
     pub fn left_out(&self) -> Option<String> {
         let left_out = self.stdout.spool.left_out() + self.stderr.spool.left_out();
         (left_out > 0).then(|| {
@@ -43,7 +43,7 @@ impl Streams {
         self.stderr.take(text.into(), &self.reporter).await
     }
 
-    /// Completes stdout and stderr.
+    /// Ends both streams and answers what is kept of stdout and of stderr, in this order.
     pub async fn finish(self) -> io::Result<[Spooled; 2]> {
         Ok([self.stdout.spool.finish().await?, self.stderr.spool.finish().await?])
     }
@@ -87,7 +87,7 @@ pub async fn keep(
 struct Stream {
     kind: OutputStream,
     spool: Spool,
-    /// Bytes that were sent to the open session.
+    /// How many bytes of the stream were sent to the open session.
     said: u64,
     ends_line: bool,
 }

@@ -25,7 +25,7 @@ pub struct Unacknowledged {
 struct Kept {
     lease_id: String,
     message: WorkerMessage,
-    /// When the open session sent it.
+    /// When the open session sent the message; `None`: it has not.
     said: Option<Instant>,
     bytes: usize,
 }
@@ -71,13 +71,14 @@ impl Unacknowledged {
         *self = Self::default();
     }
 
-    /// The session is over, and nobody knows which of its messages have arrived.
+    /// Takes note that the session is over: since nobody knows which of its messages have arrived,
+    /// all results that are kept count as not sent.
     pub fn session_lost(&mut self, now: Instant) {
         self.forget_old(now);
         self.kept.iter_mut().for_each(|kept| kept.said = None);
     }
 
-    /// The messages with all results, to be sent now.
+    /// The messages with all results that are kept; they count as sent at `now`.
     pub fn say_again(&mut self, now: Instant) -> Vec<WorkerMessage> {
         self.kept.iter_mut().for_each(|kept| kept.said = Some(now));
         self.kept.iter().map(|kept| kept.message.clone()).collect()

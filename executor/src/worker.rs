@@ -74,7 +74,7 @@ pub async fn run(
 
 pub struct Worker {
     work: Work,
-    /// Held as long as the work directory is in use.
+    /// The lock on the work directory, held as long as this worker uses it.
     _lock: Flock<File>,
 }
 
@@ -160,7 +160,8 @@ impl Worker {
         self.work.is_pending()
     }
 
-    /// What the sandbox lacks on this machine, in words.
+    /// One sentence for each thing that the sandbox cannot enforce on this machine; empty: it
+    /// enforces everything.
     pub fn not_enforced(&self) -> Vec<String> {
         self.work.not_enforced()
     }
@@ -190,7 +191,8 @@ impl Worker {
     }
 }
 
-/// Before anything is made there: an action whose inputs have long paths could run nowhere below it.
+/// Fails where the path of the work directory is so long that an action whose inputs have long
+/// paths could not run below it. To be called before anything is made there.
 fn check_length(work_dir: &Path) -> Result<(), WorkerError> {
     match work_dir.as_os_str().len() {
         bytes if bytes > MAX_WORK_DIR => {

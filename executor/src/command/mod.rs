@@ -18,9 +18,9 @@ use crate::paths;
 use crate::platform::{self, Persistent, Wishes};
 use crate::sandbox::{CommandSpec, Conditions, Limits, RootFs};
 
-/// What an action that declares no PATH gets: Buck2 sends none.
+/// The PATH of an action that declares none: Buck2 sends none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Where neither the action nor the lease names a timeout.
+/// The timeout of an action where neither it nor its lease names one.
 const FALLBACK_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// A command ready to run once its input root is there.
@@ -28,14 +28,17 @@ const FALLBACK_TIMEOUT: Duration = Duration::from_secs(3_600);
 pub struct Prepared {
     pub spec: CommandSpec,
     pub outputs: OutputSpec,
-    /// To be had and [used](Self::use_image) before the command runs.
+    /// The image that has to be fetched and [used](Self::use_image) before the command runs;
+    /// `None`: it runs in none.
     pub image: Option<ImageReference>,
-    /// The tool that may do it, where one may stay between actions.
+    /// The tool that may do the action's work; `None`: the action asks for no tool that stays
+    /// between actions.
     pub persistent: Option<Persistent>,
 }
 
 impl Prepared {
-    /// The image's files as root, and what it sets in the environment where the action sets nothing.
+    /// Takes the image's files as root, and those of its environment variables that the action does
+    /// not set.
     pub fn use_image(&mut self, image: &Image) {
         self.spec.root = RootFs::Directory(image.root());
         let own: BTreeSet<Vec<u8>> =
@@ -48,7 +51,9 @@ impl Prepared {
     }
 }
 
-/// `spec.lower` is left empty. `default_timeout`: for actions that name none; zero: none either.
+/// Checks the command and makes of it what the sandbox is to run; `spec.lower` is left empty.
+/// `default_timeout`: for actions that name none; zero: there is no default, and the fallback
+/// counts.
 pub fn prepare(
     action: &Action,
     command: reapi::Command,
@@ -110,7 +115,7 @@ fn check_arguments(command: &reapi::Command) -> Result<(), Failure> {
     }
 }
 
-/// Name and value.
+/// An environment variable: its name and its value.
 type Variable = (Vec<u8>, Vec<u8>);
 
 fn add_path(environment: &mut Vec<Variable>) {
@@ -119,7 +124,8 @@ fn add_path(environment: &mut Vec<Variable>) {
     }
 }
 
-/// Exactly what is declared.
+/// The environment variables that the command declares, and no others. Fails where a name is empty,
+/// occurs twice or cannot be one.
 fn environment(command: &reapi::Command) -> Result<Vec<Variable>, Failure> {
     let mut variables = Vec::with_capacity(command.environment_variables.len() + 1);
     let mut names = BTreeSet::new();
@@ -147,7 +153,8 @@ fn chosen_timeout(of_action: Option<Duration>, default: Duration) -> Duration {
     of_action.unwrap_or(if default.is_zero() { FALLBACK_TIMEOUT } else { default })
 }
 
-/// An action may lower the worker's memory limit, not raise it.
+/// The limits of an action that asks for `memory` bytes: it may lower the worker's memory limit,
+/// not raise it.
 fn limits(of_worker: &Limits, memory: Option<u64>) -> Limits {
     let memory_bytes = match (of_worker.memory_bytes, memory) {
         (Some(worker), Some(action)) => Some(worker.min(action)),

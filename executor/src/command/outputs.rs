@@ -63,7 +63,8 @@ pub(super) fn directories(working_directory: &str, outputs: &OutputSpec) -> Vec<
     all.into_iter().filter(|path| !path.is_empty()).map(str::to_owned).collect()
 }
 
-/// Where the input root is `/`, an output that is among the inputs is a place to build in, as BuildStream's
+/// The paths in which the action may change inputs in place. There are none unless the input root
+/// is `/`: an output that is among the inputs is a place to build in there, as BuildStream's
 /// sources are. The whole root is not copied for that.
 pub(super) fn writable(root: &RootFs, outputs: &OutputSpec) -> Vec<String> {
     if *root != RootFs::Inputs {

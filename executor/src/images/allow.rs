@@ -6,19 +6,20 @@ use super::reference::{
     ImageReference, ImageSource, check_host, check_repository, is_host, layout_path,
 };
 
-/// Empty: no image is allowed.
+/// The rules that say which images actions may name; an empty list allows none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowList(Vec<Rule>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Rule {
     AnyRegistry,
-    /// An empty repository stands for all of the registry's.
+    /// Images in this repository and beneath it; an empty `repository` stands for all of the
+    /// registry's.
     Registry {
         host: String,
         repository: String,
     },
-    /// Layouts at this path and beneath it.
+    /// OCI image layouts in this directory of the machine and beneath it.
     Layouts(PathBuf),
 }
 

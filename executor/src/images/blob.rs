@@ -24,7 +24,7 @@ impl Sink {
         Ok(Self { path: path.to_owned(), file, expected, hasher, written: 0 })
     }
 
-    /// Forgets what was written.
+    /// Forgets what was written, so that the blob can be written from its beginning again.
     pub fn restart(&mut self) -> Result<(), Problem> {
         self.hasher = DigestFunction::Sha256.hasher();
         self.written = 0;
@@ -44,7 +44,8 @@ impl Sink {
         self.file.write_all(data).map_err(|error| self.local(error))
     }
 
-    /// Checks the whole.
+    /// Checks that all bytes have come and have the expected digest. Bytes that are missing are a
+    /// passing problem, other bytes are a final one.
     pub fn finish(&mut self) -> Result<(), Problem> {
         if self.written < self.expected.size {
             let (written, size) = (self.written, self.expected.size);

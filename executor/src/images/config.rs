@@ -1,20 +1,21 @@
-//! What a worker's settings say of images.
+//! A worker's settings for container images.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::allow::AllowList;
 
-/// What images a worker takes, and from where.
+/// Which images a worker takes, and from where.
 #[derive(Debug, Clone, Default)]
 pub struct ImagesConfig {
     /// Which images actions may name. Where it is empty, no action that names one is offered to be run.
     pub allow: AllowList,
     /// Registries that may be spoken to without TLS: `HOST` or `HOST:PORT`. Loopback always may.
     pub insecure: Vec<String>,
-    /// A docker `config.json` with credentials for registries.
+    /// The path of a docker `config.json` with credentials for registries; `None`: there are none.
     pub auth_file: Option<PathBuf>,
-    /// Authorities (PEM) that are trusted besides the system's.
+    /// The path of a PEM file with authorities that are trusted besides the system's; `None`: no
+    /// others.
     pub ca: Option<PathBuf>,
     pub limits: ImageLimits,
     pub timing: Timing,

@@ -40,7 +40,7 @@ pub struct Manifest {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
-    /// The digest of the compressed bytes.
+    /// The digest of the layer's bytes as they come from the registry, still compressed.
     pub blob: Digest,
     pub compression: Compression,
 }
@@ -141,7 +141,7 @@ fn layer(descriptor: &WireDescriptor) -> Result<Layer, Problem> {
     Ok(Layer { blob: blob(descriptor)?, compression })
 }
 
-/// This machine's platform in the words of images.
+/// This machine's platform as images name it: `os/architecture`.
 pub fn platform() -> String {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",

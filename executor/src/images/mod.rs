@@ -54,7 +54,8 @@ pub struct Images {
     puller: Puller,
     store: Store,
     stats: Arc<ImageStats>,
-    /// By digest; one that nobody waits for any more ends by itself.
+    /// The pulls that are under way, by the digest of the image; one that nobody waits for any more
+    /// ends by itself.
     pulls: Mutex<HashMap<String, WeakShared<PullFuture>>>,
 }
 
@@ -64,7 +65,8 @@ enum Found {
 }
 
 impl Images {
-    /// `directory` is this worker's alone. What an earlier one left unfinished there is removed.
+    /// Opens the images in `directory`, which is this worker's alone. What an earlier worker left
+    /// unfinished there is removed.
     pub fn open(
         directory: &Path,
         config: ImagesConfig,

@@ -7,10 +7,10 @@ pub enum Problem {
     /// Trying again does not help: the request, the image or the configuration has to change.
     #[error("{0}")]
     Final(String),
-    /// The registry may answer in a moment; it may have said when.
+    /// Trying again may help. `after`: how long the registry asked to wait; `None`: it did not say.
     #[error("{text}")]
     Passing { text: String, after: Option<Duration> },
-    /// This machine is at fault.
+    /// This machine is at fault, and another worker may be able to get the image.
     #[error("{0}")]
     Local(String),
 }

@@ -24,10 +24,10 @@ use super::registry::http::Http;
 use super::store::{Store, Unpacked};
 use super::unpack::{self, Budget, Tree, UnpackError};
 
-/// Layers of one image that are fetched at the same time.
+/// How many layers of one image are fetched at the same time.
 const FETCHES: usize = 3;
 const READ_BUFFER: usize = 256 << 10;
-/// What the sandbox puts its own files over.
+/// Directory and name of the files that the sandbox mounts its own over.
 const MOUNT_POINTS: [(&str, &str); 2] = [("etc", "hosts"), ("etc", "resolv.conf")];
 
 pub struct Puller {
@@ -39,9 +39,9 @@ pub struct Puller {
 /// An image that is on disk.
 pub struct Pulled {
     pub unpacked: Unpacked,
-    /// The directory in which it is now.
+    /// The directory in which the image is now.
     pub directory: PathBuf,
-    /// Bytes of all layers, compressed.
+    /// Bytes of all its layers together, compressed.
     pub fetched: u64,
 }
 
@@ -229,7 +229,8 @@ async fn unpack_layer(
     blocking(work).await
 }
 
-/// The token is cancelled with the guard: threads cannot be.
+/// A token that is cancelled when the guard is dropped: a thread that blocks cannot be cancelled
+/// otherwise.
 fn stop_when_dropped() -> (CancellationToken, DropGuard) {
     let stop = CancellationToken::new();
     (stop.clone(), stop.drop_guard())

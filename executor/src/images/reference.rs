@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use http::uri::Authority;
 
-/// What Docker takes for granted where a name has no registry.
+/// The registry of a name that has none, as Docker takes it.
 pub const DOCKER_HUB: &str = "docker.io";
 /// The namespace of Docker's own images.
 const OFFICIAL: &str = "library";
@@ -64,7 +64,7 @@ fn is_hex(byte: u8) -> bool {
 impl FromStr for ImageSource {
     type Err = ReferenceError;
 
-    /// What stands before the `@`.
+    /// Reads the part of a reference that stands before the `@`.
     fn from_str(name: &str) -> Result<Self, ReferenceError> {
         if let Some(path) = name.strip_prefix("oci:") {
             return layout_path(path).map(Self::Layout);

@@ -1,4 +1,4 @@
-//! What a worker did for its images.
+//! Counts what a worker did for its images.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,7 +11,7 @@ use super::pull::Pulled;
 pub struct ImageStats {
     hits: AtomicU64,
     pulled: AtomicU64,
-    /// The request, the image or the configuration has to change.
+    /// Pulls that failed for good: the request, the image or the configuration has to change.
     refused: AtomicU64,
     failed: AtomicU64,
     cancelled: AtomicU64,
@@ -21,7 +21,7 @@ pub struct ImageStats {
     stored_bytes: AtomicU64,
 }
 
-/// The figures of one moment.
+/// The figures about images at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ImageFigures {
     /// Actions whose image was on disk already.

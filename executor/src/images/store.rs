@@ -55,7 +55,7 @@ impl Image {
 pub struct Unpacked {
     pub staging: Arc<TempDir>,
     pub environment: Environment,
-    /// Bytes that it takes on disk.
+    /// Bytes that the image takes on disk.
     pub bytes: u64,
 }
 
@@ -116,12 +116,12 @@ impl Store {
         Ok(staging)
     }
 
-    /// Where the image's files go.
+    /// The directory in a staging place into which the image's files go.
     pub fn root_of(staging: &TempDir) -> PathBuf {
         staging.path().join(ROOT)
     }
 
-    /// Writes the last file of a complete image.
+    /// Writes the description of the image, which is the last file of a complete one.
     pub fn describe(
         staging: &TempDir,
         image: String,
@@ -143,7 +143,8 @@ impl Store {
         Ok(to)
     }
 
-    /// What [`publish`](Self::publish) made known to others on disk becomes known here.
+    /// Adds an image that [`publish`](Self::publish) has put into `directory` to those that this
+    /// process knows.
     pub fn add(&self, digest: String, directory: PathBuf, unpacked: Unpacked) -> Arc<Image> {
         let Unpacked { environment, bytes, .. } = unpacked;
         let used = Mutex::new(SystemTime::now());

@@ -21,10 +21,11 @@ use super::stats::InputStats;
 pub(super) struct Cache {
     directory: PathBuf,
     index: Mutex<Index>,
-    /// At most one deletion of what was evicted runs at a time.
+    /// The lock that lets at most one deletion of what was evicted run at a time.
     deleting: tokio::sync::Mutex<()>,
     pub(super) stats: Arc<InputStats>,
-    /// Bytes that are not hard links to blobs.
+    /// Bytes on disk that belong to the cache alone: without files that are hard links to blobs of
+    /// the store.
     own: Arc<AtomicU64>,
 }
 

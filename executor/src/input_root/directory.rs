@@ -8,7 +8,8 @@ use kiln_protos::reapi;
 /// The node property that Bazel gives to a tool's files with `--experimental_remote_mark_tool_inputs`.
 const TOOL_MARK: &str = "bazel_tool_input";
 
-/// Entries are sorted by name and no name occurs twice.
+/// The entries of a directory: each list is sorted by name, and no name occurs twice in all of
+/// them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Directory {
     pub files: Vec<File>,
@@ -21,7 +22,8 @@ pub struct File {
     pub name: Box<str>,
     pub digest: Digest,
     pub executable: bool,
-    /// It belongs to the tool that the action runs, as Bazel marks it.
+    /// Whether the client has marked the file as one of the tool that the action runs, as Bazel
+    /// does.
     pub tool: bool,
 }
 
@@ -31,7 +33,8 @@ pub struct Subdirectory {
     pub digest: Digest,
 }
 
-/// Any target is allowed, absolute ones included: it is text, resolved inside the sandbox only.
+/// A symlink among the inputs. Any target is allowed, absolute ones included: it is text, resolved
+/// inside the sandbox only.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Symlink {
     pub name: Box<str>,
@@ -50,9 +53,9 @@ pub enum DirectoryError {
 }
 
 impl Directory {
-    /// `function`: that of the directory's own digest, which its entries share.
-    /// Of the node properties only the mark of tools is heard of: every input has a fixed mode and
-    /// time.
+    /// Decodes and checks a Directory message. `function`: that of its own digest, which its
+    /// entries share. Of the node properties only the mark of tools is read: every input has a
+    /// fixed mode and time.
     pub fn decode(data: &[u8], function: DigestFunction) -> Result<Self, DirectoryError> {
         let message: reapi::Directory = counted::decode(data)
             .map_err(|error| DirectoryError::Undecodable(error.to_string()))?;
@@ -83,7 +86,7 @@ impl Directory {
         self.files.len() + self.directories.len() + self.symlinks.len()
     }
 
-    /// Roughly what it takes in memory, in bytes.
+    /// Roughly how many bytes of memory the directory takes.
     pub fn weight(&self) -> usize {
         let targets: usize = self.symlinks.iter().map(|symlink| symlink.target.len()).sum();
         64 + self.entries() * 96 + targets

@@ -21,7 +21,7 @@ use super::limits::FETCH_CONCURRENCY;
 use super::materialise::set_fixed_time;
 use crate::keyed_lock::KeyedLocks;
 
-/// From this size on a hard link is cheaper than a copy.
+/// Bytes of a file from which on a hard link is cheaper than a copy.
 const LINK_FROM_BYTES: u64 = 64 << 10;
 /// Mode of executable files, as umask 022 leaves them. An action writes to a copy of its own.
 const EXECUTABLE: u32 = 0o755;
@@ -178,7 +178,8 @@ impl<'a> Unfinished<'a> {
         Self { cache, id: Some(id), path: cache.file_path(id) }
     }
 
-    /// `linked`: it is a hard link to a blob of the store.
+    /// Hands the file over to the cache, which knows it as `key` from now on. `linked`: it is a
+    /// hard link to a blob of the store.
     fn keep(mut self, key: FileKey, linked: bool) {
         if let Some(id) = self.id.take() {
             self.cache.index().insert_file(key, id, linked);

@@ -20,7 +20,7 @@ pub(super) type Id = u64;
 const MAX_ROOTS: usize = 65_536;
 /// Bytes charged for an entry of a tree besides the contents of files.
 const ENTRY_BYTES: u64 = 128;
-/// File systems hand out whole blocks.
+/// Bytes charged for a directory: file systems hand out whole blocks.
 const BLOCK_BYTES: u64 = 4096;
 
 pub(super) struct Index {
@@ -28,9 +28,9 @@ pub(super) struct Index {
     files: HashMap<FileKey, FileEntry>,
     /// Trees by the key of their layer.
     trees: HashMap<Digest, TreeEntry>,
-    /// Which layers an input root has.
+    /// The keys of the layers of each input root, by the digest of its uppermost directory.
     roots: HashMap<Digest, Arc<[Digest]>>,
-    /// Unpinned trees by last use.
+    /// The keys of unpinned trees by their last use, the oldest first.
     idle: BTreeMap<u64, Digest>,
     garbage: Garbage,
     next: u64,
@@ -57,7 +57,7 @@ struct TreeEntry {
 /// What a tree takes on disk besides the contents of files.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TreeSize {
-    /// Files, directories and symlinks.
+    /// How many files, directories and symlinks the tree has.
     pub entries: usize,
     pub directories: usize,
 }
@@ -68,7 +68,7 @@ impl TreeSize {
     }
 }
 
-/// What is no longer part of the cache but still on disk.
+/// Trees and files that are no longer part of the cache but still on disk.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Garbage {
     pub trees: Vec<Id>,

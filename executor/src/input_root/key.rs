@@ -1,4 +1,4 @@
-//! What a file in the cache is known by.
+//! The key by which the cache knows a file.
 
 use kiln_cas::Digest;
 

@@ -1,16 +1,17 @@
-//! What one input root may be, and what the cache of them may hold.
+//! The limits of one input root, and of the cache that holds them.
 
 /// Directories and small files fetched at the same time for one input root.
 pub const FETCH_CONCURRENCY: usize = 64;
 
-/// What one input root may be.
+/// The limits of one input root; an action with a larger one is refused.
 #[derive(Debug, Clone)]
 pub struct InputLimits {
-    /// Files, directories and symlinks.
+    /// Most files, directories and symlinks together.
     pub entries: usize,
-    /// Bytes of all files together.
+    /// Most bytes of all files together.
     pub bytes: u64,
-    /// Bytes of all paths and of the targets of all links: a directory that occurs often is small in the store.
+    /// Most bytes of all paths and of the targets of all links: a directory that occurs often is
+    /// small in the store.
     pub text: u64,
 }
 
@@ -20,15 +21,16 @@ impl Default for InputLimits {
     }
 }
 
-/// What the local cache may hold; trees in use are kept beyond it.
+/// The limits of the local cache of input roots; trees in use are kept beyond them.
 #[derive(Debug, Clone)]
 pub struct CacheLimits {
     pub bytes: u64,
-    /// The same without hard links to blobs of the store.
+    /// Most bytes that belong to the cache alone: without files that are hard links to blobs of the
+    /// store.
     pub own_bytes: u64,
-    /// Entries of all trees together.
+    /// Most entries of all trees together.
     pub entries: usize,
-    /// Directories with at least so many entries are layers of their own.
+    /// How many entries make a directory a layer of its own.
     pub layer_entries: usize,
 }
 

@@ -16,7 +16,7 @@ pub struct InputFile {
     pub path: String,
     pub digest: Digest,
     pub executable: bool,
-    /// The client has marked it as one of the tool's own.
+    /// Whether the client has marked the file as one of the tool's own.
     pub tool: bool,
 }
 
@@ -30,9 +30,9 @@ pub struct InputSymlink {
 /// What is in an input root.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Sorted by path.
+    /// Sorted by path from the input root.
     pub files: Vec<InputFile>,
-    /// Sorted by path.
+    /// Sorted by path from the input root.
     pub symlinks: Vec<InputSymlink>,
     /// Names of all entries of the uppermost directory.
     pub uppermost: Vec<Box<str>>,

@@ -16,7 +16,7 @@ use crate::paths::MAX_PATH_BYTES;
 const MAX_DIRECTORY_BYTES: u64 = 16 << 20;
 /// Bytes of Directory messages that are read and decoded at a time, for all input roots: a few of the largest.
 const LOADING_BYTES: usize = 64 << 20;
-/// Levels of directories: no path of more could be short enough.
+/// Most levels of directories: no path of more could be short enough.
 const MAX_DEPTH: usize = MAX_PATH_BYTES / 2;
 /// Bytes of decoded directories kept for the next input roots.
 const CACHE_BYTES: usize = 32 << 20;
@@ -31,7 +31,7 @@ pub(super) struct LoadedTree {
 pub(super) struct DirectoryLoader {
     store: SharedBlobStore,
     cache: Mutex<TwoGenerations>,
-    /// A permit for each byte that may be under way.
+    /// The bytes that may still be fetched at the same time: one permit for each.
     loading: Semaphore,
 }
 
@@ -200,7 +200,7 @@ mod tests {
         assert!(matches!(error, InputError::TooManyEntries { limit: 10 }), "{error}");
     }
 
-    /// Knows how many bytes were read at a time.
+    /// A store that notes how many bytes were read from it at a time.
     #[derive(Default)]
     struct Watched {
         inner: MemoryBlobStore,

@@ -14,10 +14,11 @@ use super::key::FileKey;
 use super::limits::InputLimits;
 use crate::paths::{self, MAX_PATH_BYTES};
 
-/// Each layer makes every look-up a little slower; what would be more stays with its parent.
+/// Most layers of an input root, since each makes every look-up a little slower. A directory that
+/// would be one more stays with its parent.
 pub(super) const MAX_LAYERS: usize = 24;
 
-/// Parents come before children.
+/// The entries of one layer, with paths from the input root; parents come before children.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
     pub directories: Vec<String>,
@@ -31,7 +32,7 @@ impl Layer {
         self.directories.len() + self.files.len() + self.symlinks.len()
     }
 
-    /// Equal layers have equal keys.
+    /// A hash of all that is in the layer: equal layers have equal keys.
     pub fn key(&self) -> Digest {
         let mut hasher = DigestFunction::Blake3.hasher();
         let mut field = |kind: &[u8], text: &str| {
@@ -114,7 +115,8 @@ impl Weights<'_> {
         }
     }
 
-    /// Of a directory whose children have been weighed; those that are missing weigh nothing.
+    /// How many entries `directory` has, with those of children that are no layers of their own.
+    /// These must have been weighed; a child that is missing weighs nothing.
     fn weight(&self, directory: &Directory) -> usize {
         let children = directory.directories.iter();
         let weights = children.filter_map(|child| self.own.get(&child.digest).copied());
@@ -130,11 +132,11 @@ impl Weights<'_> {
 struct Expansion<'a> {
     limits: &'a InputLimits,
     layers: Vec<Layer>,
-    /// Entries of all layers.
+    /// How many entries all layers have together, so far.
     entries: usize,
-    /// Bytes of all files, each counted as often as it occurs.
+    /// Bytes of all files so far, each counted as often as it occurs.
     bytes: u64,
-    /// Bytes of paths and of targets of links.
+    /// Bytes of all paths and of the targets of all links, so far.
     text: u64,
 }
 

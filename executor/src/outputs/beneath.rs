@@ -12,13 +12,13 @@ use crate::paths;
 
 /// The kernel asks for another try when a rename elsewhere raced with a look-up of `..`.
 const TRIES: usize = 32;
-/// What its owner may do with a directory that is to be looked through.
+/// The mode that a directory needs for its owner to look through it.
 const OPEN: Mode = Mode::S_IRWXU;
 
-/// What `st_blocks` counts in.
+/// Bytes of the unit in which `st_blocks` counts.
 const BLOCK_BYTES: u64 = 512;
 
-/// What a directory entry is.
+/// The kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     File {
@@ -26,16 +26,17 @@ pub enum Kind {
         /// Bytes on the disk or in memory: fewer than `size` where the file has holes.
         allocated: u64,
         executable: bool,
-        /// `Some`: the file has other names as well.
+        /// The file's identity where it has other names as well; `None`: this is its only name.
         inode: Option<Inode>,
     },
     Directory,
     Symlink,
-    /// What it is, in words.
+    /// Anything else that no output can be (a pipe, a socket, a device): the text names it.
     Special(&'static str),
 }
 
-/// A file by whatever name; of another size it is not the same any more.
+/// The identity of a file, by whatever name it is found. With another size it counts as another
+/// file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Inode {
     device: u64,
@@ -48,7 +49,7 @@ pub enum Found {
     /// The directory that holds the last name, open for look-ups.
     Parent(OwnedFd),
     Nothing,
-    /// Through a symlink that leads out of the root, or in a circle.
+    /// The path goes through a symlink that leads out of the root, or in a circle.
     Outside,
 }
 
@@ -145,7 +146,8 @@ fn set_mode(entry: &impl AsRawFd, mode: Mode) -> io::Result<()> {
     Ok(fchmodat(AT_FDCWD, itself.as_str(), mode, FchmodatFlags::FollowSymlink)?)
 }
 
-/// What the entry is; `None`: there is none of this name.
+/// The kind of the entry `name` in `directory`, whose symlinks are not followed; `None`: there is
+/// no such entry.
 pub fn kind(directory: BorrowedFd<'_>, name: &str) -> io::Result<Option<Kind>> {
     let found = match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Err(Errno::EACCES) => {

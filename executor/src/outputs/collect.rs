@@ -76,7 +76,7 @@ struct Level {
     listing: Dir,
     /// The names in it that were not looked at yet.
     names: vec::IntoIter<String>,
-    /// What was found so far.
+    /// The Directory message with the entries that were found so far.
     message: reapi::Directory,
 }
 
@@ -91,7 +91,7 @@ struct Collector<'a> {
     named: HashSet<Digest>,
     /// Files that have several names: each is counted and hashed once.
     linked: HashMap<Inode, Digest>,
-    /// Bytes held in memory.
+    /// Bytes of files that are held in memory until they are stored.
     kept: u64,
     entries: usize,
     bytes: u64,

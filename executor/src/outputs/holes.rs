@@ -6,12 +6,12 @@ use std::io;
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 
-/// What lies next in a file.
+/// The next stretch of a file: a hole, or bytes that were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece {
-    /// So many bytes that read as zeros.
+    /// A hole of so many bytes, which read as zeros.
     Hole(u64),
-    /// So many bytes that are to be read.
+    /// So many bytes that were written and have to be read.
     Data(u64),
 }
 

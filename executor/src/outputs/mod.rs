@@ -19,27 +19,27 @@ use tokio_util::sync::CancellationToken;
 pub use collect::collect;
 pub use upload::upload;
 
-/// Levels of directories within one output directory.
+/// Most levels of directories within one output directory.
 pub const MAX_OUTPUT_DEPTH: usize = 512;
 
-/// Bytes of a path among outputs: what is longer Linux takes from nobody (`PATH_MAX`), so that the file could be
-/// neither read again here nor made by a client.
+/// Most bytes of a path among outputs: Linux takes no longer one from anybody (`PATH_MAX`), so that
+/// the file could be neither read again here nor made by a client.
 pub const MAX_OUTPUT_PATH: usize = 4_095;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputKind {
-    /// `output_paths`: whatever is there.
+    /// Declared in `output_paths`: a file, a directory or a symlink, whichever is there.
     Any,
-    /// `output_files`.
+    /// Declared in `output_files`: a file or a symlink; a directory is a fault.
     File,
-    /// `output_directories`.
+    /// Declared in `output_directories`: a directory or a symlink; a file is a fault.
     Directory,
 }
 
-/// One declared output.
+/// An output that the command declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// As the command names it: relative to its working directory. Repeated in the result.
+    /// The path as the command names it, relative to its working directory. The result repeats it.
     pub declared: String,
     /// The path of the output, relative to the input root.
     pub path: String,
@@ -53,18 +53,18 @@ pub struct OutputSpec {
     pub directories_apart: bool,
 }
 
-/// What all outputs of one action may be together.
+/// The limits of all outputs of one action together.
 #[derive(Debug, Clone)]
 pub struct OutputLimits {
     pub entries: usize,
-    /// Bytes of one file: the store takes no larger blob.
+    /// Most bytes of one file: the store takes no larger blob.
     pub blob: u64,
-    /// Bytes that the files hold.
+    /// Most bytes that the files hold, without holes.
     pub bytes: u64,
-    /// Bytes that were never written, and read as zeros: nothing limits them while the action runs, and in the
-    /// store and at the client they are bytes like others.
+    /// Most bytes of holes, which were never written and read as zeros: nothing limits them while
+    /// the action runs, and in the store and at the client they are bytes like others.
     pub hole_bytes: u64,
-    /// How long naming them may take. It is no part of the action's own time.
+    /// How long it may take to find and hash the outputs. That is no part of the action's own time.
     pub time: Duration,
 }
 
@@ -84,19 +84,19 @@ impl Default for OutputLimits {
 pub struct Collected {
     /// The output fields of an ActionResult; the rest is empty.
     pub result: reapi::ActionResult,
-    /// Each blob once, the empty one left out.
+    /// The blobs that `result` names, each once; the empty one is left out.
     pub blobs: Vec<(Digest, Content)>,
-    /// Where the files of [`Content::Beneath`] lie.
+    /// The directory beneath which the files of [`Content::Beneath`] lie.
     pub root: Arc<OwnedFd>,
-    /// The first that is wrong with what the action left; the rest is in `result` all the same, but
-    /// nothing is where the outputs are too much.
+    /// The first fault in what the action left; `None`: there is none. The other outputs are in
+    /// `result` all the same, but none is there where the outputs are too much.
     pub fault: Option<OutputError>,
 }
 
-/// Where the bytes of a blob are.
+/// The place in which the bytes of a blob are.
 pub enum Content {
     Memory(Bytes),
-    /// A file beneath the root.
+    /// The path of a file beneath the root of the outputs.
     Beneath(String),
     /// A file of the worker, read from its start.
     File(std::fs::File),
@@ -125,7 +125,7 @@ impl Patience {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// One output is not what it may be, by what the action did.
+    /// The action has left something at `path` that cannot be an output; `fault` says why.
     #[error("output {path:?} {fault}")]
     Unusable { path: String, fault: String },
     #[error("the outputs {0}")]

@@ -15,7 +15,7 @@ const CHILD_TAG: u8 = 2 << 3 | 2;
 pub struct TreeBuilder {
     function: DigestFunction,
     seen: HashSet<Digest>,
-    /// In the order in which they were completed: children before parents.
+    /// The encoded directories in the order in which they were completed: children before parents.
     directories: Vec<(Digest, Bytes)>,
 }
 
@@ -24,7 +24,7 @@ pub struct EncodedTree {
     /// The Tree message: parents before children, equal directories once, as
     /// `OutputDirectory.is_topologically_sorted` demands.
     pub tree: Bytes,
-    /// Every Directory message, the root's included.
+    /// Every Directory message, the root's included, with its digest.
     pub directories: Vec<(Digest, Bytes)>,
 }
 
@@ -46,7 +46,7 @@ impl TreeBuilder {
         digest
     }
 
-    /// `root` was added last.
+    /// Makes the Tree message. `root` is the digest of the directory that was added last.
     pub fn finish(self, root: Digest) -> EncodedTree {
         // Children are completed before their parents, so the reverse order is topological.
         let mut tree = BytesMut::new();

@@ -19,13 +19,15 @@ use super::{Content, beneath};
 
 /// Blobs written at the same time for one action.
 pub const UPLOAD_CONCURRENCY: usize = 32;
-/// So few and small blobs are written without asking which are there already.
+/// Up to so many blobs, of so few bytes together, are written without asking which are there
+/// already.
 const FEW_BLOBS: usize = 4;
 const FEW_BYTES: u64 = 64 << 10;
 /// Files up to this many bytes are read whole and sent together, so many bytes at a time.
 const WHOLE_BYTES: u64 = 256 << 10;
 const TOGETHER_BYTES: u64 = 2 << 20;
-/// Bytes of a large file read at a time, and pieces that wait for the store.
+/// Bytes of a large file that are read at a time; the next constant says how many such pieces wait
+/// for the store.
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNKS_AHEAD: usize = 2;
 static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
@@ -33,8 +35,8 @@ static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 const TRIES: u32 = 3;
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(3));
 
-/// When this returns `Ok`, every blob is in the store: how many bytes it lacked. `patience`: how long a large blob is sent
-/// again and again while the store is unavailable.
+/// Stores the blobs and answers how many bytes the store lacked; every blob is in the store then.
+/// `patience`: how long a large blob is sent again and again while the store is unavailable.
 pub async fn upload(
     store: &SharedBlobStore,
     root: &Arc<OwnedFd>,

@@ -4,23 +4,24 @@
 /// Tells a tool to stay, and to read requests from its stdin.
 const PERSISTENT_FLAG: &[u8] = b"--persistent_worker";
 
-/// Flag files may name further ones.
+/// How deep flag files may name each other.
 const MAX_DEPTH: usize = 16;
-/// Of all arguments together, once they are expanded.
+/// Most bytes of all arguments together, once flag files are expanded.
 const MAX_BYTES: usize = 16 << 20;
-/// What an argument takes beside its bytes, and counts for: empty ones are not for nothing.
+/// Bytes that each argument is charged beside its own, since empty ones take memory too.
 const OVERHEAD: usize = 64;
 const MAX_FILES: usize = 256;
 
-/// What of a command starts the tool, and what is asked of it.
+/// The arguments of a command: those that start the tool, and those that make up the request to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
     pub startup: Vec<Vec<u8>>,
-    /// Not expanded yet; at least one.
+    /// The arguments that name flag files, not expanded yet; at least one.
     pub flag_files: Vec<String>,
 }
 
-/// `None`: there is no flag file, or no program is left.
+/// Splits a command line; `None`: no argument names a flag file, or no program is left without
+/// them.
 pub fn split(arguments: &[Vec<u8>]) -> Option<Arguments> {
     let (mut startup, mut flag_files) = (Vec::new(), Vec::new());
     for argument in arguments {
@@ -36,7 +37,7 @@ pub fn split(arguments: &[Vec<u8>]) -> Option<Arguments> {
     Some(Arguments { startup, flag_files })
 }
 
-/// `@FILE`, `--flagfile=FILE` or `-flagfile=FILE`.
+/// Whether the argument names a flag file: `@FILE`, `--flagfile=FILE` or `-flagfile=FILE`.
 pub fn is_flag_file(argument: &str) -> bool {
     let named = ["--flagfile=", "-flagfile="].into_iter();
     at_file(argument).is_some()

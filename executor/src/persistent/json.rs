@@ -51,7 +51,7 @@ struct JsonResponse {
     was_cancelled: Option<bool>,
 }
 
-/// The mapping allows numbers as texts, and null.
+/// A number in protobuf's JSON mapping, which may be a text as well, or null.
 #[derive(Default)]
 struct Number(i32);
 

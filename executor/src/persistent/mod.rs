@@ -38,14 +38,14 @@ pub const MAX_TOOLS: u32 = 1024;
 pub struct PersistentConfig {
     /// Most tools at a time, those that work included. 0: every action runs by itself.
     pub tools: u32,
-    /// A tool that nobody asked for so long is ended.
+    /// How long a tool may wait for a request before it is ended.
     pub idle: Duration,
-    /// After so many requests a tool is ended, whatever it has leaked by then.
+    /// How many requests a tool may answer before it is ended, whatever it has leaked by then.
     pub requests: u32,
 }
 
 impl PersistentConfig {
-    /// A tool for each action that runs at a time.
+    /// Settings that allow a tool for each of `slots` actions that run at a time.
     pub fn of_slots(slots: u32) -> Self {
         Self { tools: slots.min(MAX_TOOLS), idle: Duration::from_secs(300), requests: 10_000 }
     }

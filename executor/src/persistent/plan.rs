@@ -20,7 +20,7 @@ const MAX_UPPERMOST: usize = 512;
 const MAX_NAMED: usize = 256;
 /// Names the directory in which Buck2 has an action put what it does not keep.
 const BUCK2_SCRATCH: &[u8] = b"BUCK_SCRATCH_PATH";
-/// Largest flag file.
+/// Most bytes of a flag file.
 const MAX_FLAG_FILE_BYTES: u64 = 16 << 20;
 
 /// Why an action that asks for a tool runs by itself.
@@ -33,15 +33,16 @@ pub enum Unfit {
     /// The input root is `/`.
     Root,
     WorkingDirectory,
-    /// An output in the uppermost directory, in which a tool cannot write.
+    /// An output lies in the uppermost directory, in which a tool cannot write.
     Outputs,
     Protocol,
     NoFlagFile,
     NoToolInputs,
-    /// `kiln-tool-inputs` names what is no file and no directory with one, or too much.
+    /// `kiln-tool-inputs` has too many paths, or one at which there is no file and no directory
+    /// with a file.
     ToolInputs,
     TooManyEntries,
-    /// Flag files that cannot be expanded.
+    /// The flag files cannot be expanded.
     FlagFiles,
     /// The input root cannot be listed any more.
     Inputs,
@@ -103,12 +104,12 @@ impl Unfit {
 /// A request to a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Tools of equal keys are equal.
+    /// The key of the tool: tools with equal keys can do each other's requests.
     pub key: Digest,
     pub protocol: Protocol,
     /// The tool's command line.
     pub startup: Vec<Vec<u8>>,
-    /// As the tool reads it.
+    /// The encoded request, as the tool reads it from its stdin.
     pub request: Bytes,
 }
 
@@ -116,15 +117,15 @@ pub struct Job {
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
     pub wish: &'a Persistent,
-    /// With the layers of its input root.
+    /// The action's command, with the layers of its input root in `lower`.
     pub spec: &'a CommandSpec,
     pub outputs: &'a OutputSpec,
     pub instance: &'a str,
-    /// Whose tools it may use; `None`: nobody's.
+    /// The name of those whose tools the action may use; `None`: it may use none.
     pub tools: Option<&'a str>,
 }
 
-/// What can be said of an action before its inputs are looked at.
+/// An action that may be done by a tool, as far as can be said before its inputs are looked at.
 pub struct Candidate {
     protocol: Protocol,
     arguments: Arguments,
@@ -196,7 +197,8 @@ impl Subject<'_> {
         all.len()
     }
 
-    /// From the layers on this machine, where each file of the input root lies in one.
+    /// The text of a flag file, from the layer on this machine in which it lies; `None`: it is too
+    /// large, cannot be read, or is not UTF-8.
     async fn read(&self, file: &InputFile) -> Option<String> {
         if file.digest.size > MAX_FLAG_FILE_BYTES {
             return None;
@@ -263,7 +265,7 @@ pub fn environment(spec: &CommandSpec) -> Vec<(Vec<u8>, Vec<u8>)> {
 struct Key(Hasher);
 
 impl Key {
-    /// No two lists of fields are the same bytes.
+    /// Adds a field to the hash, with lengths, so that no two lists of fields give the same bytes.
     fn field(&mut self, name: &[u8], value: &[u8]) {
         for part in [name, value] {
             self.0.update(&(part.len() as u64).to_le_bytes());

@@ -1,4 +1,4 @@
-//! Which tools are kept, and for whom. Holds no lock and waits for nothing.
+//! Decides which tools are kept, and for which actions. Holds no lock and waits for nothing.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,13 +8,14 @@ use tokio::time::Instant;
 
 /// How long a tool that never answered is not tried again.
 const UNRELIABLE_FOR: Duration = Duration::from_secs(600);
-/// Most tools of which that is remembered.
+/// Most tools of which the pool remembers that they are not to be tried again yet.
 const MAX_UNRELIABLE: usize = 256;
 
-/// `T`: a tool that waits. Its number is given back when it is gone.
+/// The tools that wait for requests, and the numbers that are free for others. `T`: a tool that
+/// waits; its number is to be freed when it is gone.
 #[derive(Debug)]
 pub struct Pool<T> {
-    /// The one that has waited longest first.
+    /// The tools that wait; the one that has waited longest comes first.
     idle: VecDeque<Idle<T>>,
     free: Vec<u32>,
     unreliable: VecDeque<(Digest, Instant)>,
@@ -28,7 +29,7 @@ struct Idle<T> {
     tool: T,
 }
 
-/// What an action may do that finds no tool of its own waiting.
+/// What an action may do that finds no tool waiting for it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Room<T> {
     /// Start a tool of this number.
@@ -69,7 +70,7 @@ impl<T> Pool<T> {
         self.free.push(number);
     }
 
-    /// Returns the tool where it is not to be kept.
+    /// Keeps the tool for its next request, or returns it where the pool is closed.
     pub fn keep(&mut self, key: Digest, tool: T, now: Instant) -> Option<T> {
         if self.closed {
             return Some(tool);
@@ -78,12 +79,12 @@ impl<T> Pool<T> {
         None
     }
 
-    /// When the first tool will have waited for so long.
+    /// When the first tool will have waited for `idle`; `None`: no tool waits.
     pub fn next_expiry(&self, idle: Duration) -> Option<Instant> {
         self.idle.front().map(|first| first.since + idle)
     }
 
-    /// Takes out the tools that have waited for so long.
+    /// Takes out the tools that have waited for `idle` at `now`.
     pub fn expire(&mut self, idle: Duration, now: Instant) -> Vec<T> {
         let waiting = self.idle.iter().position(|tool| tool.since + idle > now);
         let expired = waiting.unwrap_or(self.idle.len());
@@ -96,7 +97,7 @@ impl<T> Pool<T> {
         self.idle.drain(..).map(|tool| tool.tool).collect()
     }
 
-    /// A tool of this key has ended before it answered anything.
+    /// Takes note that a tool of this key has ended before it answered anything.
     pub fn failed(&mut self, key: Digest, now: Instant) {
         self.unreliable.retain(|(other, until)| *other != key && *until > now);
         if self.unreliable.len() == MAX_UNRELIABLE {
@@ -170,7 +171,7 @@ mod tests {
     }
 
     proptest! {
-        /// Of numbers, each is free, of one tool that waits, or of one that works.
+        /// Each number is either free, or that of exactly one tool, which waits or works.
         #[test]
         fn no_number_is_lost_or_given_twice(
             tools in 0_u32..4,

@@ -11,7 +11,8 @@ use super::json::{Scan, from_json};
 
 /// Most bytes of one response.
 pub const MAX_RESPONSE_BYTES: usize = 64 << 20;
-/// What a WorkResponse begins with: its exit code, its output or its number.
+/// The tags with which an encoded WorkResponse can begin: those of its exit code, its output and
+/// its number.
 const FIRST_BYTES: [u8; 3] = [0x08, 0x12, 0x18];
 /// Most bytes of the length before a response.
 const LONGEST_LENGTH: usize = 10;
@@ -20,14 +21,15 @@ const SHOWN_BYTES: usize = 200;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// Each message after its length.
+    /// Each message is encoded as protobuf and comes after its length, a varint.
     Protobuf,
-    /// One object after the other, in protobuf's own mapping.
+    /// Each message is a JSON object in protobuf's own mapping, one after the other.
     Json,
 }
 
 impl Protocol {
-    /// The value of `persistentWorkerProtocol`; none is as good as `proto`.
+    /// The protocol that `persistentWorkerProtocol` names; without a name it is protobuf. `None`:
+    /// an unknown name.
     pub fn named(name: Option<&str>) -> Option<Self> {
         match name {
             None | Some("" | "proto" | "protobuf") => Some(Self::Protobuf),
@@ -51,12 +53,12 @@ impl Protocol {
     }
 }
 
-/// Why what a tool printed is no response.
+/// The error that what a tool printed is no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{fault}; its stdout begins with {head:?}")]
 pub struct Malformed {
     pub fault: String,
-    /// What came first since the response before.
+    /// The beginning of what came after the response before, shortened.
     pub head: String,
 }
 
@@ -72,7 +74,7 @@ pub struct Responses {
 }
 
 impl Responses {
-    /// `limit`: most bytes of one.
+    /// A reader that has seen no byte yet. `limit`: most bytes of one response.
     pub fn new(protocol: Protocol, limit: usize) -> Self {
         Self { protocol, limit, buffer: Vec::new(), scan: Scan::default(), received: 0 }
     }
@@ -142,7 +144,8 @@ impl Responses {
         Ok(Some((response, end)))
     }
 
-    /// Where the first whole message is.
+    /// The start and the end of the first whole message in `buffer`; `None`: it has not come whole
+    /// yet. Fails with the reason why it cannot be a response.
     fn frame(&mut self) -> Result<Option<(usize, usize)>, String> {
         match self.protocol {
             Protocol::Protobuf => self.delimited(),

@@ -1,4 +1,4 @@
-//! What became of tools, and of actions that asked for one.
+//! Counts what became of tools, and of actions that asked for one.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -9,9 +9,9 @@ pub struct ToolStats {
     started: AtomicU64,
     requests: AtomicU64,
     reused: AtomicU64,
-    /// By the reason's place in [`End::ALL`].
+    /// How many tools ended for each reason, by its place in [`End::ALL`].
     ended: [AtomicU64; End::ALL.len()],
-    /// By the reason's place in [`Unfit::ALL`].
+    /// How many actions ran by themselves for each reason, by its place in [`Unfit::ALL`].
     unfit: [AtomicU64; Unfit::ALL.len()],
     running: AtomicI64,
 }
@@ -19,20 +19,21 @@ pub struct ToolStats {
 /// Why a tool has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// It ended by itself, or met a limit.
+    /// The tool ended by itself, or met a limit.
     Died,
-    /// What it printed was no response.
+    /// The tool printed something that was no response.
     Malformed,
-    /// It had files of its request open for writing when it had answered.
+    /// The tool still had files of its request open for writing when it had answered.
     StillWriting,
-    /// It had answered a request before it had read it to its end.
+    /// The tool answered a request before it had read it to its end.
     HalfRead,
-    /// An action's timeout or cancellation.
+    /// An action's timeout or cancellation ended the tool that it used.
     Killed,
     /// Another tool needed its place.
     Evicted,
     Idle,
-    /// It had answered as many requests as one may, or what it has left behind was in its way.
+    /// The tool had answered as many requests as one may, or what it had left behind was in its
+    /// way.
     WornOut,
     Shutdown,
 }
@@ -71,10 +72,10 @@ pub struct ToolFigures {
     pub started: u64,
     /// Requests that were answered.
     pub requests: u64,
-    /// Of these, requests to a tool that had answered one before.
+    /// How many of `requests` went to a tool that had answered one before.
     pub reused: u64,
     pub ended: [(&'static str, u64); End::ALL.len()],
-    /// Actions that asked for a tool and ran by themselves.
+    /// How many actions asked for a tool and ran by themselves, by the name of the reason.
     pub unfit: [(&'static str, u64); Unfit::ALL.len()],
     pub running: i64,
 }

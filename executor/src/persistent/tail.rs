@@ -1,4 +1,4 @@
-//! What a tool said last on its stderr.
+//! Keeps the end of what a tool prints on its stderr.
 
 use std::fmt::Write as _;
 

@@ -36,15 +36,16 @@ pub struct Tools {
     reaper: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// How an attempt to be answered ended, other than by an answer.
+/// Why an attempt to have a tool do an action gave no answer.
 enum Fault {
-    /// The action is to run by itself.
+    /// The action is to run by itself, for this reason; the text has details.
     Unfit(Unfit, String),
     Malformed(String),
 }
 
 impl Tools {
-    /// Must be called within a Tokio runtime.
+    /// Keeps tools as `config` says, and none where `runners` have no place for them. Must be
+    /// called within a Tokio runtime.
     pub fn new(config: PersistentConfig, runners: Arc<dyn Runners>) -> Self {
         let tools = if runners.tool_slot(0).is_some() { config.tools } else { 0 };
         let config = PersistentConfig { tools, ..config };

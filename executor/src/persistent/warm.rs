@@ -36,7 +36,7 @@ impl Shared {
     }
 }
 
-/// What has to stay on disk as long as the tool runs.
+/// The image and the input root that have to stay on disk as long as the tool runs.
 #[derive(Clone)]
 pub struct Kept {
     pub image: Option<Arc<Image>>,
@@ -48,13 +48,13 @@ pub(super) struct Warm {
     pub(super) tool: Option<Tool>,
     pub(super) key: Digest,
     pub(super) responses: Responses,
-    /// Most bytes it may print on its stderr while it does one request.
+    /// Most bytes that the tool may print on its stderr while it does one request.
     pub(super) noise: usize,
     pub(super) stderr: Tail,
     pub(super) answered: u32,
-    /// Why it is not to have another request.
+    /// Why the tool is not to have another request; `None`: it may have one.
     pub(super) unfit: Option<End>,
-    /// What is counted as the reason of its end.
+    /// The reason under which the tool's end is counted when this is dropped.
     pub(super) end: End,
     /// The image and the input root of the tool's first request: the tool may read its own files again.
     pub(super) _kept: Kept,
@@ -102,8 +102,9 @@ impl Warm {
 /// A tool's answer to an action.
 pub struct ToolAnswer {
     pub finished: Finished,
-    /// What it wrote may be read while this exists; then another request may have the tool, or
-    /// another tool its place.
+    /// The tool, lent until this is dropped; `None`: the action ran by itself. What the tool wrote
+    /// may be read until then; afterwards another request may have the tool, or another tool its
+    /// place.
     pub tool: Option<Lent>,
 }
 
@@ -142,7 +143,7 @@ pub(super) fn is_fit(warm: &mut Warm) -> bool {
     tool.is_alive() && silent && warm.responses.is_between()
 }
 
-/// Why there is no response.
+/// Why a tool gave no response.
 pub(super) enum Silence {
     Ended(String),
     Malformed(Malformed),

@@ -21,7 +21,7 @@ pub struct SessionDiagnostics(HashMap<String, Logged>);
 struct Logged {
     words: String,
     at: Instant,
-    /// How often the same was to be logged since.
+    /// How often the same reason came again since and was not logged.
     suppressed: u32,
 }
 
@@ -43,13 +43,14 @@ impl SessionDiagnostics {
         Some(suppressed)
     }
 
-    /// A session has begun since: the next reason is a new one.
+    /// Forgets what was logged, because a session has begun since: the next reason is a new one.
     pub fn forget(&mut self) {
         self.0.clear();
     }
 }
 
-/// `heard`: whether the scheduler has said something in this session.
+/// Says in words, with what to do, why a session with the scheduler at `url` ended so. `heard`:
+/// whether the scheduler has said something in this session.
 pub fn explain(status: &Status, url: &str, heard: bool) -> String {
     match status.code() {
         Code::Ok => "the server has ended the session: it stops, or wants a new one".to_owned(),

@@ -1,4 +1,4 @@
-//! What a slot enforces on this machine.
+//! Which of the sandbox's bounds a slot enforces on this machine.
 
 use super::cgroup::Kind;
 
@@ -23,7 +23,8 @@ impl Capabilities {
         !self.lacking.contains(&Kind::Cpu)
     }
 
-    /// What is not enforced, and why: one sentence each. Empty: everything is.
+    /// One sentence for each thing that is not enforced, with the reason; empty: everything is
+    /// enforced.
     pub fn not_enforced(&self) -> &[String] {
         &self.not_enforced
     }

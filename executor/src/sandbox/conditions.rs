@@ -1,21 +1,22 @@
-//! What an action should not depend on, and can be made another for it: the hermeticity check runs
-//! an action again under such changed conditions.
+//! Conditions on which an action should not depend: the hermeticity check changes them and runs the
+//! action again.
 
 use serde::{Deserialize, Serialize};
 
-/// One condition of a run.
+/// A condition under which an action runs, and which can be changed for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Condition {
     HostName,
     /// The numbers of the action's processes.
     ProcessIds,
-    /// Where the input root is.
+    /// The path of the input root, as the action sees it.
     Directory,
-    /// What `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` show; the kernel has no other wall clock for one process.
+    /// The time that `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` show; the kernel has no other wall
+    /// clock for one process.
     Clock,
-    /// The action has one processor only.
+    /// The processors on which the action may run: only one, where this is changed.
     Cpus,
-    /// In which order directories of inputs list their entries, and inode numbers.
+    /// The order in which directories of inputs list their entries, and the inode numbers of these.
     FileOrder,
     /// The modification times of the inputs.
     ModificationTimes,

@@ -15,7 +15,7 @@ pub enum UserNamespace {
     Never,
 }
 
-/// Where an action's writes go.
+/// Whether what an action writes is kept in memory or on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum UpperDir {
     /// Writes stay in memory: fast, and limited by `Limits::disk_bytes`; their pages count against the action's
@@ -26,14 +26,15 @@ pub enum UpperDir {
     Disk,
 }
 
-/// How a slot is set up. All paths are this machine's.
+/// The settings of a slot. All paths are this machine's.
 #[derive(Debug, Clone)]
 pub struct SlotConfig {
     /// A name that no other slot of the server has, of letters, digits, `-` and `_`. Its cgroups have it too.
     pub name: String,
     /// A directory of this slot alone on a disk; created if missing. Used with [`UpperDir::Disk`].
     pub scratch_dir: PathBuf,
-    /// Starts the zygote: a program whose `main` calls [`zygote_main`](super::zygote_main) first.
+    /// The command line that starts the zygote: a program whose `main` calls
+    /// [`zygote_main`](super::zygote_main) first.
     pub zygote_command: Vec<OsString>,
     pub user_namespace: UserNamespace,
     /// The user and group, outside of the sandbox, of the slot's actions when the server is

@@ -23,7 +23,7 @@ pub enum SandboxError {
     #[error("the command with its environment has {size} bytes; the sandbox takes at most {limit}")]
     CommandTooLarge { size: usize, limit: usize },
 
-    /// One that was to stay for further requests.
+    /// A tool that was to stay for further requests has ended; the text says how.
     #[error("the tool ended: {0}")]
     ToolEnded(String),
 

@@ -44,7 +44,7 @@ use std::time::Duration;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-/// What the root file system of an action is made of.
+/// The root file system of an action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RootFs {
     /// The machine's /usr, /bin, /lib* and a minimal /etc, read-only.
@@ -64,7 +64,8 @@ pub struct CommandSpec {
     pub arguments: Vec<Vec<u8>>,
     #[serde(with = "wire::octets::pairs")]
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Relative to the input root; it exists in `lower` or among `directories`.
+    /// The working directory, relative to the input root; it exists in `lower` or among
+    /// `directories`.
     pub working_directory: String,
     /// Read-only trees on this machine that make up the input root, uppermost first. Empty: no inputs.
     #[serde(with = "wire::octets::list")]
@@ -83,7 +84,7 @@ pub struct CommandSpec {
     pub conditions: Conditions,
 }
 
-/// `None`: no limit.
+/// The limits of one action; `None` in a field: no limit of this kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     pub memory_bytes: Option<u64>,
@@ -117,13 +118,13 @@ pub enum Ending {
     Signalled(i32),
     TimedOut,
     Cancelled,
-    /// It failed, and a limit is why: `limit` says which, what it was, and what to do. The exit code is its
-    /// own where it ended by itself.
+    /// The action failed because of a limit: `limit` says which, what it was, and what to do. The
+    /// exit code is the action's own where it ended by itself.
     OverLimit {
         limit: String,
         exit_code: i32,
     },
-    /// It ended well but is worth nothing; the text says why.
+    /// The action ended well, but its outcome cannot be used; the text says why.
     Unusable(String),
 }
 
@@ -135,12 +136,12 @@ pub const UNUSABLE_EXIT_CODE: i32 = 1;
 const SIGNAL_EXIT_CODE: i32 = 128;
 
 impl Ending {
-    /// It was killed for a limit.
+    /// The ending of an action that was killed for a limit, which the text names.
     pub(crate) fn killed(limit: String) -> Self {
         Self::OverLimit { limit, exit_code: SIGNAL_EXIT_CODE + libc::SIGKILL }
     }
 
-    /// The exit code that a shell would say.
+    /// The exit code that a shell would report for this ending.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Exited(code) | Self::OverLimit { exit_code: code, .. } => *code,
@@ -157,7 +158,7 @@ impl Ending {
 pub struct Finished {
     pub ending: Ending,
     pub usage: Usage,
-    /// Those of `CommandSpec::conditions` that stayed as usual.
+    /// The conditions of `CommandSpec::conditions` that stayed as usual, each with the reason.
     pub not_changed: Vec<NotChanged>,
     /// The input root with the action's changes, open for path lookups on this machine (`openat2` beneath
     /// it). Valid until the slot's next run.

@@ -1,4 +1,4 @@
-//! What this machine lets the sandbox enforce.
+//! Finds out what this machine lets the sandbox enforce.
 
 use std::time::Duration;
 
@@ -20,8 +20,9 @@ pub async fn probe(config: SlotConfig) -> Result<Capabilities, SandboxError> {
     tried.map(|()| capabilities)
 }
 
-/// Some of what an action needs is refused only when it is prepared: a container may hide parts
-/// of /proc, and then no other one can be mounted. The program need not be there.
+/// Runs an action to see whether the sandbox can prepare it; its program need not be there. Some of
+/// what it needs is refused only then: a container may hide parts of /proc, and then no other one
+/// can be mounted.
 async fn try_action(slot: &mut Slot) -> Result<(), SandboxError> {
     let spec = CommandSpec {
         arguments: vec![b"/probe".to_vec()],

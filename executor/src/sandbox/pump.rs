@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 
 use super::{FLOOD, OutputStream};
 
-/// What one read takes at most: a pipe's usual capacity.
+/// Most bytes that one read takes: a pipe's usual capacity.
 const CHUNK: usize = 64 << 10;
-/// What one read takes when the action has ended.
+/// Most bytes that one read takes when the action has ended.
 const REST: usize = 16 << 10;
-/// Chunks below this are copied out of the read buffer.
+/// Chunks of fewer bytes are copied out of the read buffer, so that they do not keep all of it.
 const COPIED: usize = CHUNK / 4;
 
 pub(super) struct Pump {
@@ -24,7 +24,7 @@ pub(super) struct Pump {
     waiting: Option<(OutputStream, Bytes)>,
     /// `None` once nobody listens: then output is read and thrown away, so the action can go on.
     output: Option<mpsc::Sender<(OutputStream, Bytes)>>,
-    /// Most bytes of both streams together.
+    /// Most bytes of both streams together; `None`: no limit.
     limit: Option<u64>,
     seen: u64,
 }

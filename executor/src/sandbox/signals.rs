@@ -1,4 +1,4 @@
-//! What this process makes of signals, whatever whoever started it has set.
+//! Sets how this process handles signals, whatever was set by whoever started it.
 #![allow(unsafe_code)] // sigaction is unsafe for what a handler may do
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};

@@ -52,7 +52,7 @@ impl Slot {
         Ok(slot)
     }
 
-    /// What this slot enforces.
+    /// The bounds that this slot enforces on its actions.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
@@ -252,7 +252,7 @@ fn finished(report: Report, stopped: Option<Ending>, root: OwnedFd) -> Finished 
 /// Why and how far a running action is being stopped.
 struct Stop {
     ending: Option<Ending>,
-    /// When the next step is taken.
+    /// When the next step towards the end of the action is taken.
     at: Instant,
     killed: bool,
     grace: Duration,

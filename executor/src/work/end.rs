@@ -9,18 +9,21 @@ use super::{Outcome, Work};
 use crate::deadline::until;
 
 impl Work {
-    /// Takes nothing more, because this process is to end. `false`: it drained before.
+    /// Takes no more leases, because this process is to end. Answers `false` where the worker
+    /// drained before.
     pub fn drain(&mut self) -> bool {
         self.drain_within(self.executor.config.drain_timeout)
     }
 
-    /// Takes nothing more, because the scheduler asks for it. `false`: it drained before.
+    /// Takes no more leases, because the scheduler asks for it. Answers `false` where the worker
+    /// drained before.
     pub fn drain_as_asked(&mut self) -> bool {
         let config = &self.executor.config;
         self.drain_within(config.asked_drain_timeout.unwrap_or(config.drain_timeout))
     }
 
-    /// What still runs after `within` is given back; who asks again can only make it sooner.
+    /// Takes no more leases, and gives back those that still run after `within`. A second call can
+    /// only make that sooner, and answers `false`.
     fn drain_within(&mut self, within: Duration) -> bool {
         let until = Instant::now() + within;
         if std::mem::replace(&mut self.draining, true) {
@@ -32,7 +35,7 @@ impl Work {
         true
     }
 
-    /// When [`Self::expire`] has something to do.
+    /// When [`Self::expire`] has something to do next; `None`: never, as things are.
     pub fn deadline(&self) -> Option<Instant> {
         self.drain_until.into_iter().chain(self.away_until).min()
     }
@@ -48,7 +51,7 @@ impl Work {
         }
     }
 
-    /// Between two sessions: waits for `wait`, or until a worker that drains has nothing left.
+    /// Waits between two sessions: for `wait`, or until a worker that drains has nothing left.
     pub async fn away(&mut self, wait: Duration, shutdown: &CancellationToken) {
         let over = Instant::now() + wait;
         let mut told = false;
@@ -76,7 +79,7 @@ impl Work {
         }
     }
 
-    /// Stops what still runs, so that another worker runs it.
+    /// Stops the actions that still run, so that another worker runs them.
     fn give_back(&mut self) {
         if !self.running.is_empty() {
             tracing::warn!(actions = self.running.len(), "given back: the drain time is over");
@@ -89,7 +92,7 @@ impl Work {
         self.running.values().for_each(|running| running.cancel.cancel());
     }
 
-    /// Stops what still runs, of which no scheduler will hear.
+    /// Stops the actions that still run; no scheduler will hear of them.
     fn abandon(&mut self) {
         self.unacknowledged.clear();
         self.running.values_mut().for_each(|running| running.abandoned = true);

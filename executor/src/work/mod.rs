@@ -31,9 +31,9 @@ struct Running {
     slot: u32,
     cancel: CancellationToken,
     reporter: Reporter,
-    /// No scheduler is told what becomes of it.
+    /// The action was stopped because no scheduler was heard, and none is told what becomes of it.
     abandoned: bool,
-    /// Stopped because the worker has no more time for it.
+    /// The action was stopped because the worker drains and has no more time for it.
     given_back: bool,
 }
 
@@ -42,12 +42,12 @@ const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 type TaskResult = (SlotPlace, Result<ExecuteResponse, Failure>);
 
-/// What became of a lease.
+/// The message that says what became of a lease.
 #[derive(Clone)]
 pub struct Outcome {
     pub lease_id: String,
     pub message: WorkerMessage,
-    /// Of use to the open session only: it is not kept for the next one.
+    /// The message is of use to the open session only, and is not kept for the next one.
     passing: bool,
 }
 
@@ -58,12 +58,12 @@ pub struct Work {
     tasks: JoinSet<TaskResult>,
     running: HashMap<Id, Running>,
     unacknowledged: Unacknowledged,
-    /// The session that is open.
+    /// Where messages of the open session go; `None`: no session is open.
     outlet: watch::Sender<Option<mpsc::Sender<WorkerMessage>>>,
     draining: bool,
-    /// When what still runs is cancelled because the worker drains.
+    /// When the actions that still run are given back because the worker drains; `None`: never.
     drain_until: Option<Instant>,
-    /// When what still runs is given up because no scheduler is heard.
+    /// When the actions that still run are given up because no scheduler is heard; `None`: never.
     away_until: Option<Instant>,
     condition: Arc<Condition>,
     health: Health,
@@ -100,12 +100,12 @@ impl Work {
         self.runners.not_enforced()
     }
 
-    /// Why the worker takes nothing for now.
+    /// Why the worker takes no leases for now; `None`: it takes them.
     pub fn paused(&self) -> Option<&str> {
         self.health.paused()
     }
 
-    /// Pauses where there is no room for an action.
+    /// Pauses the worker where its disk has no room for an action.
     pub fn look_for_room(&mut self) {
         self.health.look_for_room(Instant::now());
         self.show_health();
@@ -115,12 +115,13 @@ impl Work {
         self.condition.set_paused(self.health.paused());
     }
 
-    /// What is running, and what has ended so lately that the scheduler may not know.
+    /// The ids of leases that run, and of those that ended so lately that the scheduler may not
+    /// know it.
     pub fn lease_ids(&self) -> Vec<String> {
         self.running_ids().chain(self.unacknowledged.lease_ids()).map(str::to_owned).collect()
     }
 
-    /// The leases that take up a slot.
+    /// The ids of the leases that take up a slot.
     pub fn running_ids(&self) -> impl Iterator<Item = &str> {
         self.running.values().map(|running| running.reporter.lease_id.as_str())
     }
@@ -217,8 +218,8 @@ impl Work {
         listened_to.then_some(Outcome { lease_id, message, passing: true })
     }
 
-    /// From now on, what runs reports to this session; `Hello` has been sent. Returns what the
-    /// session has to say first.
+    /// Takes a session, in which `Hello` has been sent: what runs reports to it from now on.
+    /// Returns the messages that it has to send first.
     pub fn connect(&mut self, session: mpsc::Sender<WorkerMessage>) -> Vec<WorkerMessage> {
         self.outlet.send_replace(Some(session));
         let stages = self.running.values().filter_map(|running| running.reporter.stage());
@@ -226,13 +227,14 @@ impl Work {
         stages.into_iter().chain(self.unacknowledged.say_again(Instant::now())).collect()
     }
 
-    /// The scheduler has said something.
+    /// Takes note that the scheduler has said something.
     pub fn heard(&mut self) {
         self.condition.heard();
         self.away_until = None;
     }
 
-    /// The session is over.
+    /// Takes note that the session is over. What runs goes on until the scheduler has been away for
+    /// too long.
     pub fn disconnect(&mut self) {
         let now = Instant::now();
         self.outlet.send_replace(None);
@@ -257,7 +259,7 @@ impl Work {
         }
     }
 
-    /// When the worker should try itself.
+    /// When the worker is to try whether it works again; `None`: it is not paused.
     pub fn trial_at(&self) -> Option<Instant> {
         self.health.trial_at()
     }

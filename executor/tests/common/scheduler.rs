@@ -19,14 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::PlainRunners;
 
-/// A worker with plain runners, and this end of its session.
+/// A worker with plain runners, and the scheduler's end of its session.
 pub struct Scheduler {
     pub to_worker: mpsc::Sender<SchedulerMessage>,
     pub from_worker: mpsc::Receiver<WorkerMessage>,
     pub hello: Hello,
     pub shutdown: CancellationToken,
     pub session: JoinHandle<(Worker, SessionEnd)>,
-    /// Leases are never given twice.
+    /// How many actions were executed: each gets a lease id of its own by it.
     executed: usize,
 }
 

@@ -51,7 +51,7 @@ impl Item {
     }
 }
 
-/// The names go into the archive as they are, whatever they are.
+/// The archive of `items`. Their names go into it as they are, whatever they are.
 pub fn tar(items: &[Item]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     for item in items {
@@ -86,9 +86,10 @@ pub fn gzip(data: &[u8]) -> Vec<u8> {
 }
 
 pub struct TestImage {
-    /// Manifests too.
+    /// All blobs of the image, its manifests included, by the hexadecimal digits of their digests.
     pub blobs: Blobs,
-    /// Of the manifest.
+    /// The hexadecimal digits of the digest by which the image is named: its manifest's or its
+    /// index's.
     pub digest: String,
     pub layers: Vec<String>,
     pub config: String,
@@ -115,7 +116,7 @@ impl TestImage {
         Self::of_archives(packed.collect(), &["PATH=/image/bin:/bin", "OF_IMAGE=yes"])
     }
 
-    /// One layer, gzip.
+    /// An image of one layer, packed with gzip.
     pub fn simple(items: Vec<Item>) -> Self {
         Self::new(&[(Packing::Gzip, items)])
     }
@@ -160,7 +161,8 @@ impl TestImage {
         name
     }
 
-    /// An index with another machine's manifest, one of nobody's, and this one.
+    /// The image behind an index that names another machine's manifest, one of no machine, and the
+    /// image's own.
     pub fn indexed(mut self) -> Self {
         let entry = |architecture: &str, os: &str, data: &[u8]| {
             let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", data);
@@ -176,7 +178,7 @@ impl TestImage {
         self
     }
 
-    /// As an image layout.
+    /// Writes the image's blobs into `directory` as an OCI image layout.
     pub fn write_layout(&self, directory: &std::path::Path) {
         let blobs = directory.join("blobs/sha256");
         std::fs::create_dir_all(&blobs).unwrap();

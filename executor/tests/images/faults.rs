@@ -21,7 +21,7 @@ fn is_final(outcome: &Result<impl Sized, Problem>) -> bool {
     matches!(outcome, Err(Problem::Final(_)))
 }
 
-/// A house that knows `user:pass` for this registry.
+/// A store of images whose credentials for this registry are `user:pass`.
 fn with_login(registry: &TestRegistry) -> House {
     let auth = tempfile::NamedTempFile::new().unwrap();
     let text = format!(r#"{{"auths": {{"{}": {{"auth": "dXNlcjpwYXNz"}}}}}}"#, registry.address);

@@ -16,7 +16,7 @@ use kiln_executor::images::{
     AllowList, Image, ImageReference, Images, ImagesConfig, Problem, Timing,
 };
 
-/// Short enough for tests that wait for the end of patience.
+/// Time limits and pauses that are short enough for tests that wait for their end.
 pub fn timing() -> Timing {
     Timing {
         connect: Duration::from_secs(5),
@@ -48,7 +48,7 @@ impl House {
         Self { dir, images: Arc::new(images) }
     }
 
-    /// Allows every registry.
+    /// A store that allows images of every registry.
     pub fn open() -> Self {
         Self::new(config(&["*"]))
     }
@@ -58,7 +58,7 @@ impl House {
         self.images.get(&image).await
     }
 
-    /// What a failure left behind: nothing.
+    /// Asserts that failed pulls have left nothing behind.
     pub fn assert_clean(&self) {
         let unfinished = std::fs::read_dir(self.dir.path().join("unfinished")).unwrap();
         let left: Vec<_> = unfinished.flatten().map(|entry| entry.path()).collect();

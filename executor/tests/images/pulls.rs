@@ -1,4 +1,4 @@
-//! What comes of well-behaved registries and layouts.
+//! Images pulled from well-behaved registries and layouts.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
@@ -90,7 +90,8 @@ async fn a_layout_on_this_machine_will_do() {
     house.assert_clean();
 }
 
-/// Twenty requests, all of which are there before the registry answers the first time.
+/// The outcomes of twenty requests for the image, all made before the registry answers the first
+/// time.
 async fn together(house: &House, image: &TestImage, known: bool) -> Vec<Result<PathBuf, Problem>> {
     let gate = Arc::new(std::sync::Barrier::new(2));
     let (blobs, closed) = (image.blobs.clone(), gate.clone());

@@ -12,7 +12,7 @@ use crate::build::TestImage;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// With the query.
+    /// The path of the request, with its query.
     pub path: String,
     pub host: String,
     pub authorization: Option<String>,
@@ -25,9 +25,9 @@ pub struct RegistryResponse {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Ends the connection after so many bytes of the body.
+    /// After how many bytes of the body the connection ends; `None`: after all of them.
     pub cut: Option<usize>,
-    /// Says nothing more after so many bytes of the body.
+    /// After how many bytes of the body nothing more comes; `None`: all of it comes.
     pub stall: Option<usize>,
 }
 

@@ -20,7 +20,7 @@ fn program(variable: &str) -> Option<PathBuf> {
     None
 }
 
-/// Path -> what is there. Devices and the sandbox's own places are left out.
+/// What is beneath `root`, by its path. Devices and the sandbox's own places are left out.
 fn contents(root: &Path) -> BTreeMap<String, String> {
     fn visit(
         root: &Path,

@@ -139,7 +139,8 @@ async fn a_timeout_kills_the_tool_and_is_the_actions_own() {
     worker.stop().await;
 }
 
-/// On one thread: whoever does not let go of it keeps the clock from being looked at.
+/// The test runs on one thread: code that does not let go of it keeps the clock from being looked
+/// at.
 #[tokio::test]
 async fn a_flood_of_output_holds_up_no_timeout() {
     let mut worker = Fixture::with(1, |config| config.limits.output_bytes = None).await;

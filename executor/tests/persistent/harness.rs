@@ -134,7 +134,7 @@ impl Fixture {
         self.scheduler.execute(action).await.unwrap()
     }
 
-    /// Runs it, and it succeeds.
+    /// Runs the action, which has to succeed, and answers its result.
     pub async fn done(&mut self, asked: &Asked) -> Done {
         let response = self.run(asked).await;
         let status = response.status.unwrap();
@@ -185,7 +185,8 @@ impl Done {
         String::from_utf8_lossy(&self.0.stderr_raw).into_owned()
     }
 
-    /// Which process did it, and its how many-th request it was. 0: none that stays.
+    /// The token of the process that did the action, and which of its requests that was, counted
+    /// from 1; 0: a process that does not stay.
     pub fn by(&self) -> (String, u32) {
         let said = [&self.0.stdout_raw[..], &self.0.stderr_raw].concat();
         let said = String::from_utf8_lossy(&said).into_owned();

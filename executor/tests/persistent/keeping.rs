@@ -24,7 +24,7 @@ async fn the_tool_that_waits_longest_makes_room() {
     assert_eq!(worker.stop().await.figures().running, 0);
 }
 
-/// Whoever can make a tool do what it should not does so to nobody else.
+/// A caller who makes a tool do what it should not harms no other caller.
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_share_no_tool_and_who_may_use_none_gets_none() {
     let mut worker = Fixture::with(1, |config| config.persistent.tools = 3).await;

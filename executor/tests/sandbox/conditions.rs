@@ -5,7 +5,7 @@ use kiln_executor::sandbox::{CommandSpec, Condition, Conditions};
 use crate::both;
 use crate::harness::Fixture;
 
-/// The same command under another condition, and which conditions could not be changed.
+/// What `spec` prints under another condition, and whether that could be changed.
 async fn under(slot: &mut Fixture, spec: &CommandSpec, condition: Condition) -> (String, bool) {
     let conditions: Conditions = [condition].into_iter().collect();
     let ran = slot.run(&CommandSpec { conditions, ..spec.clone() }).await;

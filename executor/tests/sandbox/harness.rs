@@ -91,7 +91,7 @@ pub fn as_ordinary_user(name: &str, body: impl FnOnce()) {
 
 pub struct Fixture {
     slot: Slot,
-    /// Where a test puts inputs; beneath it lies `inputs`, a lower tree.
+    /// The directory of the test; in it lies `inputs`, the lower tree into which inputs are put.
     pub dir: TempDir,
 }
 

@@ -1,4 +1,4 @@
-//! What of the server no action sees, wherever it lies.
+//! The files of the server that no action may see, wherever they lie.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

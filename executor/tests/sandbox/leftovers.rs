@@ -49,7 +49,7 @@ fn a_stopped_slot_has_taken_its_cgroups_with_it() {
     });
 }
 
-/// Set for the process that is to be killed.
+/// The environment variable that is set for the process that is to be killed.
 const VICTIM: &str = "KILN_TEST_VICTIM";
 
 #[test]

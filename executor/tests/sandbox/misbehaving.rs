@@ -107,7 +107,8 @@ both! {
     }
 }
 
-/// Where a cgroup limits memory, files in /tmp count; elsewhere each process's data does.
+/// A command that takes memory until it is killed. Where a cgroup limits memory, files in /tmp
+/// count; elsewhere each process's data does.
 const HOG: &str = "python3 -c 'x = []\nwhile True: x.append(bytearray(1 << 20))'";
 
 #[test]
@@ -182,7 +183,7 @@ fn a_fork_bomb_is_named_where_a_cgroup_counts() {
     });
 }
 
-/// Of a slot, and so of the zygote that removes what an action left.
+/// Most open files of a slot's processes, and so of the zygote that removes what an action left.
 const OPEN_FILES: u64 = 1024;
 /// Levels of directories: more than a process can have open, and than a path of 4,096 bytes can name.
 const DEEP: usize = 3000;

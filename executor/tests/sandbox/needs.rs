@@ -8,7 +8,7 @@ use kiln_executor::sandbox::{Condition, Ending, RootFs};
 use crate::both;
 use crate::harness::Fixture;
 
-/// As the cache of inputs lays them out.
+/// Adds an input with the modes that the cache of inputs gives it and its directories.
 fn input(slot: &Fixture, path: &str, content: &str) {
     let file = slot.input(path, content);
     fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
@@ -303,12 +303,12 @@ fn elf32(code: &[u8]) -> Vec<u8> {
     file
 }
 
-/// write(1, "32", 2); exit(7), all by `int 0x80`.
+/// A program that does `write(1, "32", 2); exit(7)`, all by `int 0x80`.
 const HELLO: [u8; 37] = *b"\x6a\x00\x68\x33\x32\x00\x00\
     \xb8\x04\x00\x00\x00\xbb\x01\x00\x00\x00\x89\xe1\xba\x02\x00\x00\x00\xcd\x80\
     \x31\xc0\xb0\x01\xb3\x07\xcd\x80\x90\x90\x90";
 
-/// Makes the call and exits with what it returned, negated.
+/// A program that makes system call `number` and exits with what it returned, negated.
 fn fails_with(number: u32, arguments: [u32; 3]) -> Vec<u8> {
     let mut code = Vec::new();
     // mov eax, ebx, ecx, edx; int 0x80

@@ -165,7 +165,7 @@ fn declared_kinds_are_enforced() {
     assert_eq!(result.output_symlinks.len(), 1);
 }
 
-/// The names together have 300 times the bytes that outputs may have.
+/// Counted once for each name, the file would have 300 times the bytes that outputs may have.
 #[tokio::test]
 async fn a_file_of_many_names_is_counted_and_read_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -212,7 +212,8 @@ fn too_many_too_large_and_too_deep_outputs_are_refused() {
     }
 }
 
-/// Each level has fewer than there may be. The pipe, which is looked at first, would end the look-up otherwise.
+/// Each level has fewer names than there may be. The pipe, which is looked at first, would end the
+/// look-up otherwise.
 #[test]
 fn names_of_all_levels_are_counted_when_they_are_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -226,7 +227,8 @@ fn names_of_all_levels_are_counted_when_they_are_read() {
     assert!(error.contains("more than 1000 entries"), "{error}");
 }
 
-/// An action comes there step by step; nobody else does by a path.
+/// The path is longer than any that a system call takes: an action comes there step by step, and
+/// nobody does by the path.
 #[test]
 fn a_path_that_is_longer_than_any_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -265,7 +267,8 @@ async fn the_whole_root_can_be_an_output_and_unreadable_files_are_read() {
     fs::set_permissions(dir.path().join("closed"), Permissions::from_mode(0o700)).unwrap();
 }
 
-/// As root nothing is closed: run as an ordinary user this shows that the way is opened again.
+/// To root no directory is closed: run as an ordinary user, this shows that the way is opened
+/// again.
 #[tokio::test]
 async fn closed_directories_on_the_way_to_an_output_are_opened_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -351,7 +354,7 @@ proptest! {
     }
 }
 
-/// Found out before a byte of it is read.
+/// The size of the file is found to be too large before a byte of it is read.
 #[test]
 fn a_file_that_the_store_would_not_take_is_a_fault_of_the_action() {
     let dir = tempfile::tempdir().unwrap();

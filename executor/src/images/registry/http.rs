@@ -21,10 +21,10 @@ pub struct Http {
     timing: Timing,
 }
 
-/// What the operator says of hosts: `HOST` or `HOST:PORT`, lowercase.
+/// The hosts that the configuration names, each as `HOST` or `HOST:PORT` in lowercase.
 struct Hosts {
     insecure: Vec<String>,
-    /// Registries whose images are allowed.
+    /// Registries whose images the configuration allows.
     named: Vec<String>,
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::images::problem::Problem;
 use crate::images::reference::DOCKER_HUB;
 
-/// What `docker login` writes for Docker Hub.
+/// The key under which `docker login` writes the credentials for Docker Hub.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
 #[derive(Clone, PartialEq, Eq)]
@@ -53,7 +53,8 @@ struct WireAuth {
     password: Option<String>,
 }
 
-/// What `file` has for `host`. Read for every pull: credentials that are renewed in place count at once.
+/// The credentials in `file` for `host`; `None`: it has none. The file is read for every pull:
+/// credentials that are renewed in place count at once.
 pub fn find(file: &Path, host: &str) -> Result<Option<Login>, Problem> {
     let wire = read(file)?;
     let found = wire.auths.iter().find(|(key, _)| is_for(key, host));
@@ -76,7 +77,7 @@ pub fn find(file: &Path, host: &str) -> Result<Option<Login>, Problem> {
     }
 }
 
-/// Whether `file` can be read as one.
+/// Fails where `file` cannot be read as a docker `config.json`.
 pub fn check(file: &Path) -> Result<(), Problem> {
     read(file).map(drop)
 }

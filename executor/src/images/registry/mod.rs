@@ -34,7 +34,7 @@ use super::manifest::{MANIFEST_TYPES, MAX_MANIFEST_BYTES};
 use super::problem::Problem;
 use super::reference::DOCKER_HUB;
 
-/// Where Docker Hub's registry really is.
+/// The host that serves the registry of Docker Hub.
 const DOCKER_HUB_REGISTRY: &str = "registry-1.docker.io";
 const MAX_REDIRECTS: usize = 5;
 /// Largest answer with a token, in bytes.

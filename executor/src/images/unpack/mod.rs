@@ -37,10 +37,10 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// The layer is at fault.
+    /// The layer is at fault: no worker could unpack it.
     #[error("{0}")]
     Layer(String),
-    /// This machine is at fault.
+    /// This machine is at fault: another worker may be able to unpack the layer.
     #[error("{0}")]
     Local(String),
     #[error("nobody waits for the image any more")]
@@ -57,7 +57,7 @@ impl From<TreeError> for UnpackError {
     }
 }
 
-/// What is left of what an image may be.
+/// How much more the layers of one image may bring.
 #[derive(Debug, Clone)]
 pub struct Budget {
     /// How many entries all layers together may still have.

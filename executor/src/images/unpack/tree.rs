@@ -22,7 +22,8 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 const MAX_DEPTH: usize = 256;
 /// Modification time of all directories: 2000-01-01, which every program can take.
 const DIRECTORY_TIME: i64 = 946_684_800;
-/// Later times are clamped to it (the year 2242).
+/// The latest modification time, in seconds since 1970 (the year 2242); later ones are clamped to
+/// it.
 const LATEST: i64 = 1 << 33;
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
@@ -67,9 +68,10 @@ impl<T> Context<T> for nix::Result<T> {
 
 pub struct Tree {
     root: Arc<OwnedFd>,
-    /// The directory used last: entries come in order. Forgotten when anything is removed.
+    /// The directory that was used last, since entries come in order; `None`: none yet, or
+    /// something was removed since.
     last: Option<(PathBuf, Arc<OwnedFd>)>,
-    /// How many names lead to the root on this machine.
+    /// How many names the path of the image's root has on this machine.
     depth: usize,
 }
 

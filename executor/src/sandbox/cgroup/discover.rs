@@ -10,7 +10,8 @@ use super::set::{Controller, Kind, Version};
 const SERVER_LEAF: &str = "kiln-server";
 
 pub(super) struct Found {
-    /// `dir` is the directory in which the slots' cgroups are to be made.
+    /// The controllers that are there; the `dir` of each is the directory in which the slots'
+    /// cgroups are to be made.
     pub parents: Vec<Controller>,
     pub missing: Vec<(Kind, String)>,
 }

@@ -10,13 +10,13 @@ use crate::sandbox::Limits;
 
 /// The period of a cpu quota, microseconds.
 const CPU_PERIOD: u64 = 100_000;
-/// The zygote and an action's init are in the cgroup, too.
+/// Processes of the sandbox in a slot's cgroup: the zygote, and an action's init.
 const OWN_PROCESSES: u64 = 2;
-/// Memory that the zygote may want between two actions.
+/// Bytes of memory that the zygote may want between two actions.
 const RESERVE: u64 = 16 << 20;
-/// What the smallest process takes, with its page tables and what starts it.
+/// Bytes of memory that the smallest process takes, with its page tables and what starts it.
 pub(in crate::sandbox) const SMALLEST: u64 = 1 << 20;
-/// Large enough for any of the small files read here.
+/// Bytes that suffice for any of the small files that are read here.
 const SMALL_FILE: usize = 1024;
 
 pub(super) const fn limit_file(kind: Kind, version: Version) -> &'static str {
@@ -35,9 +35,10 @@ pub(in crate::sandbox) struct Cgroups {
     memory: Option<Memory>,
     pids: Option<Pids>,
     cpu: Option<Cpu>,
-    /// `cgroup.procs` of each distinct cgroup.
+    /// The file `cgroup.procs` of each distinct cgroup, which processes enter by it.
     entrances: Vec<File>,
-    /// `None` until the first action: the cgroups may carry another zygote's limits.
+    /// The limits that are set. `None` until the first action: the cgroups may carry another
+    /// zygote's.
     applied: Option<Limits>,
 }
 
@@ -130,7 +131,7 @@ impl Cgroups {
         }
     }
 
-    /// What was seen since the last look, or since the start.
+    /// What the cgroups saw since the last call of this, or since the start.
     pub(in crate::sandbox) fn look(&mut self) -> Seen {
         let seen = self.seen();
         if let Some(memory) = &mut self.memory {

@@ -21,7 +21,7 @@ pub(super) use set::{CgroupSet, Controller, Kind};
 #[derive(Debug, Default)]
 pub(super) struct Owned {
     pub set: CgroupSet,
-    /// What this machine does not allow, with a sentence each.
+    /// The controllers that this machine does not allow, each with a sentence that says why.
     pub missing: Vec<(Kind, String)>,
     locks: Vec<(PathBuf, File)>,
 }

@@ -1,4 +1,4 @@
-//! Which cgroups a slot has.
+//! The cgroups that a slot has, one for each controller.
 
 use std::path::PathBuf;
 

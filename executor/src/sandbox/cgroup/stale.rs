@@ -101,7 +101,7 @@ fn kill_all(dir: &Path, deadline: Instant) -> io::Result<()> {
     dying.iter().try_for_each(|process| wait(process, deadline))
 }
 
-/// Without those that are in another container, which show as 0.
+/// The processes in the cgroup `dir`, without those of another container, which show as 0.
 fn processes(dir: &Path) -> io::Result<Vec<Pid>> {
     let list = fs::read_to_string(dir.join("cgroup.procs"))?;
     let numbers = list.lines().filter_map(|line| line.parse().ok()).filter(|number| *number > 0);

@@ -111,7 +111,8 @@ impl Connection {
         }
     }
 
-    /// The next reply. May be given up and called again: nothing is lost.
+    /// Waits for the zygote's next reply and its descriptors. The future may be dropped and this
+    /// called again: nothing is lost.
     pub(super) async fn receive(&mut self) -> Result<(Reply, Vec<OwnedFd>), SandboxError> {
         loop {
             if let Some(frame) = self.inbox.next_frame()? {

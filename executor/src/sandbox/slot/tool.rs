@@ -16,12 +16,12 @@ use crate::sandbox::pump::read_now;
 use crate::sandbox::wire::{Reply, Report, Request};
 use crate::sandbox::{CommandSpec, Ending, SandboxError, SlotConfig, Withdrawal};
 
-/// What one read takes at most.
+/// Most bytes that one read takes.
 const CHUNK: usize = 64 << 10;
 /// How long the zygote may take to change what a tool sees.
 const PRESENT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a tool may be on its way to its end that reads nothing, or answers nothing, any more.
+/// How long a tool that has closed its stdin or its stdout may take to end.
 const CLOSED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A tool with a zygote of its own, which is killed when this is dropped, and the tool with it.
@@ -33,16 +33,17 @@ pub struct Tool {
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
     ended: Option<Ending>,
-    /// Since when it can be asked nothing more, or answer nothing.
+    /// When the tool was found to have closed its stdin or its stdout, so that it cannot be asked
+    /// or cannot answer; `None`: both are open.
     closed: Option<Instant>,
 }
 
-/// What a tool does while it is listened to.
+/// Something that a tool did while the worker listened to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToolEvent {
     Stdout(Bytes),
     Stderr(Bytes),
-    /// It has ended; all it printed before has been told.
+    /// The tool has ended; all that it printed before was in earlier events.
     Ended(Ending),
 }
 
@@ -157,12 +158,13 @@ impl Tool {
         }
     }
 
-    /// How many bytes it was sent and has not read yet.
+    /// How many bytes were sent to the tool's stdin that it has not read yet.
     pub fn unread(&self) -> usize {
         waiting_in(&self.stdin)
     }
 
-    /// What it has printed by now on its stdout, or the beginning of it. Waits for nothing.
+    /// Takes what the tool has printed by now on its stdout, or the beginning of it. Waits for
+    /// nothing.
     pub fn printed(&mut self) -> Bytes {
         let mut all = BytesMut::new();
         while let Some(pipe) = self.stdout.as_ref().filter(|_| all.len() < CHUNK) {
@@ -175,7 +177,7 @@ impl Tool {
         all.freeze()
     }
 
-    /// Whether it runs and can be asked, as far as has been heard.
+    /// Whether the tool runs and can be asked, as far as the zygote has said by now.
     pub fn is_alive(&mut self) -> bool {
         if self.ended.is_some() || self.closed.is_some() || self.stdout.is_none() {
             return false;
@@ -191,7 +193,7 @@ impl Tool {
         false
     }
 
-    /// Takes note that the zygote has killed it.
+    /// Takes note that the zygote has killed the tool, and makes an error of `why`.
     fn given_up(&mut self, why: String) -> SandboxError {
         self.ended = Some(Ending::Signalled(libc::SIGKILL));
         SandboxError::Prepare(why)
@@ -208,8 +210,8 @@ impl Tool {
             .or_else(|| rest(&self.stderr).map(ToolEvent::Stderr))
     }
 
-    /// Kills it and all that it has started, and returns when they are gone. After an error they are
-    /// being killed, and may be there for a while.
+    /// Kills the tool and all that it has started, and returns when they are gone. After an error
+    /// they are being killed, and may be there for a while.
     pub async fn stop(mut self) -> Result<(), SandboxError> {
         let killed = if self.ended.is_none() { self.kill().await } else { Ok(()) };
         self.slot.stop().await;
@@ -263,7 +265,8 @@ async fn read(pipe: &mut Option<pipe::Receiver>) -> Option<Bytes> {
     std::future::pending().await
 }
 
-/// Takes from `input` what was written. False when nobody reads any more.
+/// Writes the beginning of `input` to the pipe and takes it off. False: nobody reads the pipe any
+/// more.
 async fn write(pipe: &pipe::Sender, input: &mut Bytes) -> bool {
     let written = match pipe.writable().await {
         Ok(()) => pipe.try_write(input),

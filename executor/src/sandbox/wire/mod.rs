@@ -15,11 +15,12 @@ use super::cgroup::CgroupSet;
 use super::conditions::NotChanged;
 use super::{CommandSpec, SandboxError, UpperDir, UserNamespace};
 
-/// Arguments, environment and paths of one action together. The kernel itself takes 2 to 6 MiB.
+/// Most bytes of a message, and so of the arguments, environment and paths of one action together.
+/// The kernel itself takes 2 to 6 MiB.
 pub(super) const MAX_FRAME: usize = 32 << 20;
 pub(super) const LENGTH_BYTES: usize = 4;
 
-/// What the zygote needs to know once, before its first action.
+/// The settings that the zygote needs once, before its first action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ZygoteConfig {
     #[serde(with = "octets::path")]
@@ -37,7 +38,8 @@ pub(super) struct ZygoteConfig {
     pub cgroups: CgroupSet,
 }
 
-/// `Spec` is a reference where a command is sent and owned where one is received.
+/// What the server asks of the zygote. `Spec` is a reference where a command is sent and owned
+/// where one is received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Request<Spec> {
     Configure(ZygoteConfig),
@@ -50,11 +52,12 @@ pub(super) enum Request<Spec> {
     /// Start a tool that stays for further requests, with the input root of the first. It comes with three
     /// descriptors: its stdin, stdout and stderr.
     StartTool(Spec),
-    /// The tool that runs is to see this input root from now on.
+    /// Show the tool that runs this input root from now on.
     Present(Spec),
-    /// The tool is not to see its input root any more.
+    /// Take its input root out of the tool's sight.
     Withdraw,
-    /// What the last request has written has been read. This has no reply.
+    /// Throw away what the tool wrote for its last request, since that has been read. This has no
+    /// reply.
     Release,
 }
 
@@ -64,31 +67,34 @@ pub(super) enum Reply {
         user_namespace: bool,
         not_enforced: Vec<String>,
     },
-    /// What was run has ended. For an action this comes with one descriptor, the input root; for a tool with none.
+    /// The action or the tool has ended. For an action this comes with one descriptor, the input
+    /// root; for a tool with none.
     Done(Report),
     /// Nothing ran, or its end is unknown: the sandbox is at fault.
     Failed(String),
-    /// What earlier actions left is gone, as far as the next one has to wait for it. Comes after each end.
+    /// The zygote has removed what earlier actions left, as far as the next one has to wait for
+    /// that. Comes after each end.
     Tidied,
     /// The tool sees its input root, of which this brings a descriptor.
     Presented,
     Withdrawn(Withdrawal),
 }
 
-/// What the zygote receives.
+/// A request as the zygote receives it.
 pub(super) type Asked = Request<Box<CommandSpec>>;
 
-/// How a tool has left its input root.
+/// The state in which a tool was when its input root was taken from it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawal {
-    /// It has files of it open for writing, or mapped so: what it wrote changes until it is ended.
+    /// Whether the tool has files of the input root open for writing, or mapped so: what it wrote
+    /// may change until it is ended.
     pub still_writing: bool,
-    /// Says that what was written is all that may be, where it is.
+    /// A sentence that says that the request wrote as much as it may; `None`: it did not.
     pub over_limit: Option<String>,
-    /// Says what may have failed since the request before for what the tool has left behind: an
-    /// action by itself has all that its limits allow.
+    /// Says what the tool ran out of since the request before, maybe for what it has left behind
+    /// itself: an action by itself has all that its limits allow. `None`: nothing.
     pub hampered: Option<String>,
-    /// What it keeps of its own is near its limit.
+    /// Whether the files that the tool keeps from request to request are near their limit.
     pub worn: bool,
 }
 
@@ -98,7 +104,7 @@ pub(super) struct Report {
     pub user: Duration,
     pub system: Duration,
     pub peak_memory_bytes: u64,
-    /// Says which limit the action ran into, when one explains its end.
+    /// Says which limit the action ran into; `None`: no limit explains its end.
     pub over_limit: Option<String>,
     pub not_changed: Vec<NotChanged>,
 }
@@ -109,7 +115,7 @@ pub(super) enum Status {
     Signalled(i32),
 }
 
-/// The length of `message` and its bytes.
+/// The frame that carries `message`: its length, then its bytes.
 pub(super) fn frame(message: &impl Serialize) -> Result<Vec<u8>, SandboxError> {
     let mut buffer = Vec::with_capacity(256);
     buffer.extend_from_slice(&[0; LENGTH_BYTES]);
@@ -124,7 +130,7 @@ pub(super) fn frame(message: &impl Serialize) -> Result<Vec<u8>, SandboxError> {
     }
 }
 
-/// The message that `body` is, all of it.
+/// Decodes a message from `body`, all of which it has to take up.
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, SandboxError> {
     match postcard::take_from_bytes(body)? {
         (message, []) => Ok(message),
@@ -256,7 +262,7 @@ mod tests {
     }
 
     proptest! {
-        /// A zygote whose action got hold of it may say anything.
+        /// Whatever a zygote says, which an action may have got hold of, is a message or an error.
         #[test]
         fn any_bytes_are_a_message_or_an_error(bytes: Vec<u8>, kind in 0..8u8) {
             let bytes = [vec![kind], bytes].concat();

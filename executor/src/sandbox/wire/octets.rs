@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What can be sent as a string of bytes.
+/// A value that can be sent as a string of bytes.
 pub(in crate::sandbox) trait Octets {
     fn as_octets(&self) -> &[u8];
     fn from_octets(octets: Vec<u8>) -> Self;

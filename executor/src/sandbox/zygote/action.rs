@@ -34,11 +34,11 @@ use crate::sandbox::{CommandSpec, Conditions, Limits, NotChanged, UpperDir};
 /// the same user.
 const OWN_PROCESSES: u64 = 2;
 
-/// What to do about too little memory.
+/// The advice where an action had too little memory.
 const MORE_MEMORY: &str =
     "raise the property kiln-memory where the action names one, else workers.memory";
 
-/// What a slot's actions are made with, one after the other.
+/// All that a slot's zygote keeps to run its actions with, one after the other.
 #[derive(Debug)]
 pub(super) struct Workshop {
     pub identity: Identity,
@@ -48,9 +48,11 @@ pub(super) struct Workshop {
     pub upper: UpperDir,
     /// The mount namespace of the zygote.
     pub home: MountNamespace,
-    /// The last action's, kept until its report has been sent: the kernel takes its time to end it.
+    /// The mount namespace of the last action, kept until its report has been sent: the kernel
+    /// takes its time to end it.
     pub last: Option<MountNamespace>,
-    /// Where in the running tool's namespace the parts of its input root are mounted.
+    /// The paths in the running tool's namespace at which parts of its input root are mounted;
+    /// empty: it sees none.
     pub shown: Vec<PathBuf>,
     /// The user namespace that programs enter from the zygote's, if there is one.
     pub namespace: Option<OwnedFd>,
@@ -61,7 +63,7 @@ pub(super) struct Workshop {
     pub init_stack: Vec<u8>,
     pub program_stack: Vec<u8>,
     pub null: File,
-    /// A descriptor of this process.
+    /// A descriptor of this process, by which init notices the zygote's death.
     pub zygote: OwnedFd,
     /// Answers the kernel's questions about renames; `None` where this kernel asks none.
     pub renames: Option<Rc<Listener>>,
@@ -141,7 +143,7 @@ impl Workshop {
         Ok(Some((report, root)))
     }
 
-    /// What is to be told of an action whose processes are gone.
+    /// The report on an action whose processes are gone.
     pub(super) fn conclude(
         &mut self,
         spec: &CommandSpec,
@@ -368,7 +370,7 @@ fn signal(init: Pid, signal: Signal) {
     let _ = kill(init, signal);
 }
 
-/// Which of them can be read, waiting for the first; what is not there cannot.
+/// Waits until one of `fds` can be read, and says of each whether it can; `None` cannot.
 fn wait_for_any<const N: usize>(
     fds: [Option<BorrowedFd<'_>>; N],
 ) -> Result<[bool; N], ZygoteError> {

@@ -26,10 +26,10 @@ const UMASK: Mode = Mode::from_bits_truncate(0o022);
 /// Actions are to be killed before the zygote and anything else when memory runs out.
 pub(super) const OOM_SCORE: i32 = 500;
 const OOM_SCORE_FILE: &str = "/proc/self/oom_score_adj";
-/// The kernel's own default.
+/// The timer slack of actions in nanoseconds: the kernel's own default.
 const TIMER_SLACK_NANOS: NonZeroU64 = NonZeroU64::new(50_000).expect("it is not zero");
 const COREDUMP_FILTER: &str = "0x33";
-/// No user of the machine has logged in for this.
+/// The login id that says that no user has logged in for this process.
 const NO_LOGIN: &str = "4294967295";
 const LAST_SIGNAL: libc::c_int = 64;
 
@@ -39,11 +39,12 @@ const KEYCTL_JOIN_SESSION_KEYRING: libc::c_ulong = 1;
 const IOPRIO_WHO_PROCESS: libc::c_ulong = 1;
 const STACK_BYTES: u64 = 8 << 20;
 const LOCKED_BYTES: u64 = 8 << 20;
-/// Each POSIX timer takes one as well.
+/// Most signals that may wait for a user's processes; each POSIX timer takes one as well.
 const PENDING_SIGNALS: u64 = 8_192;
 const MESSAGE_QUEUE_BYTES: u64 = 819_200;
 
-/// To be called before anything is opened. Returns what this user cannot take back, in words.
+/// Sets all inherited attributes. To be called before anything is opened. Returns a sentence for
+/// each that this user cannot take back.
 pub(super) fn set() -> Result<Vec<String>, ZygoteError> {
     privileges::close_all().context("close_range", "what was inherited")?;
     umask(UMASK);
@@ -80,7 +81,8 @@ fn default_signals() {
     }
 }
 
-/// What an old kernel does not know stays as it is everywhere.
+/// Sets what processes inherit about memory and timers to fixed values. An attribute that an old
+/// kernel does not know is the same everywhere there.
 fn memory() {
     let _ = set_current_timer_slack(Some(TIMER_SLACK_NANOS));
     let _ = disable_transparent_huge_pages(false);
@@ -95,7 +97,8 @@ fn memory() {
     let _ = fs::write("/proc/self/coredump_filter", COREDUMP_FILTER);
 }
 
-/// Whose session this was. Where the kernel has no such thing, or keeps it, nothing depends on it.
+/// Forgets whose login session this was, with its keys and ambient capabilities. Where the kernel
+/// has no such thing, or keeps it, nothing depends on it.
 fn identity() {
     let _ = fs::write("/proc/self/loginuid", NO_LOGIN);
     // SAFETY: without a name the kernel reads no memory of this process.
@@ -119,10 +122,11 @@ struct SchedulingAttributes {
     most_utilisation: u32,
 }
 
-/// Both bounds of utilisation are given; all ones take a bound away.
+/// The flag that says that both bounds of utilisation are given; a bound of all ones takes it away.
 const UTILISATION: u64 = 0x60;
 
-/// What cannot be taken back, if anything.
+/// Sets the scheduling of processors and disks back to the default. `Some`: says what of it the
+/// kernel did not let be set back.
 fn scheduling() -> Option<String> {
     // SAFETY: integers only.
     unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0) };
@@ -179,8 +183,9 @@ fn no_new_executable_memory() -> Option<String> {
     })
 }
 
-/// Every resource limit but those that belong to one action. While the process still has the server's
-/// rights: only root can raise what its starter has lowered for good. Returns what could not be raised.
+/// Sets every resource limit but those that belong to one action. To be called while the process
+/// still has the server's rights: only root can raise what its starter has lowered for good.
+/// Returns a sentence for each that could not be raised.
 pub(super) fn set_limits(open_files: u64) -> Result<Vec<String>, ZygoteError> {
     let limits = [
         (Resource::RLIMIT_AS, RLIM_INFINITY, RLIM_INFINITY),
@@ -217,7 +222,8 @@ pub(super) fn set_limits(open_files: u64) -> Result<Vec<String>, ZygoteError> {
     Ok(kept)
 }
 
-/// `Some`: what became of `soft` for the hard limit, which only root can raise.
+/// Sets both limits of `resource`. `Some`: the lower value that `soft` got because of the hard
+/// limit, which only root can raise.
 fn set_limit(resource: Resource, soft: u64, hard: u64) -> nix::Result<Option<u64>> {
     if setrlimit(resource, soft, hard).is_ok() {
         return Ok(None);

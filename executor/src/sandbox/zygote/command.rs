@@ -9,9 +9,11 @@ use nix::unistd::execve;
 
 use crate::sandbox::CommandSpec;
 
-/// Where a name without a slash is looked for when the environment has no PATH.
+/// The directories in which a program without a slash in its name is sought when the environment
+/// has no PATH.
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
-/// Runs files that are executable but have no header saying by what, as `execvp` does.
+/// The shell that runs files which are executable but have no header saying by what, as with
+/// `execvp`.
 const SHELL: &std::ffi::CStr = c"/bin/sh";
 
 /// A shell's codes for a program that was not found and for one that cannot be run.
@@ -22,11 +24,11 @@ const NOT_RUNNABLE: i32 = 126;
 pub(super) struct Command {
     arguments: Vec<CString>,
     environment: Vec<CString>,
-    /// The paths that are tried, in order.
+    /// The paths at which the program may be, in the order in which they are tried.
     candidates: Vec<CString>,
 }
 
-/// Why an action never began: its own fault. `message` is for its stderr.
+/// Why an action never began, by its own fault. `message` is for its stderr, `code` its exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NotStarted {
     pub message: String,
@@ -88,7 +90,8 @@ impl Command {
         }
     }
 
-    /// To be asked where the program would have run.
+    /// Says why the program could not be run. To be called where it would have run, since this
+    /// looks at its file.
     pub(super) fn explain(&self, error: Errno) -> NotStarted {
         let name = self.arguments.first().map(|name| name.to_string_lossy()).unwrap_or_default();
         let exists =

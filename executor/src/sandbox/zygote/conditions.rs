@@ -11,22 +11,24 @@ use super::identity::Identity;
 use crate::sandbox::conditions::{Condition, Conditions, NotChanged};
 use crate::sandbox::{CommandSpec, RootFs, UpperDir};
 
-/// Longer than the usual one, as the directory is, so that a length that leaks shows as well.
+/// The host name of a check that changes it. It is longer than the usual one, as the directory is,
+/// so that a length that leaks shows as well.
 const OTHER_HOST_NAME: &str = "kiln-hermeticity-check";
-/// Where the input root is when it is elsewhere; `/kiln` is covered for it.
+/// The directory that is covered, so that the input root can lie elsewhere beneath it.
 pub(super) const COVERED: &str = "/kiln";
 pub(super) const OTHER_EXEC_ROOT: &str = "/kiln/hermeticity/check/elsewhere";
 /// The last process number that counts as used: the action gets the next.
 const OTHER_LAST_PID: &str = "23456";
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
-/// What clocks without a date are ahead: 37 days and some.
+/// By how much clocks without a date are ahead, in seconds and nanoseconds as `timens_offsets`
+/// takes them: 37 days and some.
 const CLOCK_OFFSETS: &str = "monotonic 3211234 567\nboottime 3211234 567\n";
 const TIME_NAMESPACE: &str = "/proc/self/ns/time_for_children";
-/// A program enters the new time namespace at its exec since this version.
+/// The kernel version since which a program enters the new time namespace at its exec.
 const TIME_AT_EXEC: (u32, u32) = (6, 1);
 
-/// Those of `spec` that can be changed, and the others with the reason. `inputs`: why they cannot be
-/// copied.
+/// The conditions of `spec` that can be changed, and the others, each with the reason. `inputs`:
+/// why the inputs cannot be copied; `None`: they can.
 pub(super) fn possible(
     spec: &CommandSpec,
     identity: &Identity,
@@ -88,7 +90,7 @@ fn cpus() -> Vec<usize> {
     (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect()
 }
 
-/// Namespaces that an action needs for them.
+/// The namespaces of its own that an action needs for these conditions to be changed.
 pub(super) fn namespaces(conditions: Conditions) -> CloneFlags {
     if conditions.has(Condition::HostName) { CloneFlags::CLONE_NEWUTS } else { CloneFlags::empty() }
 }

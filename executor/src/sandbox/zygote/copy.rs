@@ -14,12 +14,13 @@ use nix::sys::time::TimeSpec;
 use super::error::{Context, ZygoteError};
 use crate::sandbox::conditions::{Condition, Conditions};
 
-/// What is copied for one action, at most.
+/// Most bytes of inputs that are copied for one action.
 const MAX_BYTES: u64 = 512 << 20;
 const MAX_ENTRIES: usize = 50_000;
-/// Directories in directories.
+/// Most levels of directories in the inputs that are copied.
 const MAX_DEPTH: usize = 256;
-/// What times of inputs move by: another year, day, hour, minute and second.
+/// Seconds by which modification times of inputs are later: another year, day, hour, minute and
+/// second.
 const LATER_SECONDS: i64 = 31_626_061;
 
 /// Why these trees are not copied; `None`: they can be. `room`: what the action may write.
@@ -41,7 +42,8 @@ struct Left {
 }
 
 impl Left {
-    /// False: too much, or it cannot be read.
+    /// Takes what is beneath `directory` off what may still be copied. False: it is too much, or
+    /// cannot be read.
     fn take(&mut self, directory: &Path, depth: usize) -> bool {
         let (Ok(entries), true) = (fs::read_dir(directory), depth > 0) else { return false };
         for entry in entries {
@@ -78,9 +80,9 @@ pub(super) fn inputs(
 }
 
 struct Copy {
-    /// User and group that the copies are to belong to.
+    /// The user and group to whom the copies are to belong; `None`: whoever makes them.
     owner: Option<(u32, u32)>,
-    /// Entries are made in reverse, so that they are listed as they should be.
+    /// Whether entries are made in reverse, so that they are listed as they should be.
     reverse: bool,
     later: i64,
 }
@@ -109,7 +111,8 @@ impl Copy {
         Ok(())
     }
 
-    /// No two trees hold the same file, but several may hold the same directory.
+    /// Copies one entry to `to`. `sources`: its paths in the trees that hold it. No two trees hold
+    /// the same file, but several may hold the same directory.
     fn entry(&self, sources: &[PathBuf], to: &Path) -> io::Result<()> {
         let Some(first) = sources.first() else { return Ok(()) };
         let metadata = fs::symlink_metadata(first)?;

@@ -13,7 +13,7 @@ use super::error::{Context, ZygoteError};
 use super::layout::{self, DEVICES, MACHINE};
 use super::mounts;
 
-/// Name, major and minor number.
+/// The device nodes of an action: name, major and minor number.
 const NODES: [(&str, u64, u64); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
@@ -29,7 +29,7 @@ const LINKS: [(&str, &str); 5] = [
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
 ];
-/// Where something is mounted for each action.
+/// The directories in /dev on which something is mounted for each action.
 const MOUNT_POINTS: [&str; 2] = ["pts", "shm"];
 
 /// Device nodes of this slot alone, mounted nowhere yet: locks on the machine's would be seen by all

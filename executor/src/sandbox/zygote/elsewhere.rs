@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// A mount, as `/proc/self/mountinfo` has it.
 pub(super) struct Mount {
     device: String,
-    /// What of the file system is mounted.
+    /// The path within the file system that is mounted.
     root: PathBuf,
     point: PathBuf,
 }
@@ -19,7 +19,7 @@ pub(super) struct Place {
     pub original: PathBuf,
 }
 
-/// One line each: `ID PARENT DEVICE ROOT POINT ...`.
+/// The mounts in the text of `/proc/self/mountinfo`. A line is `ID PARENT DEVICE ROOT POINT ...`.
 pub(super) fn mounts(mountinfo: &str) -> Vec<Mount> {
     let parse = |line: &str| {
         let mut fields = line.split(' ').skip(2);

@@ -3,7 +3,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-/// What failed in the zygote: it travels to the server as text.
+/// Something that failed in the zygote: it travels to the server as text.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ZygoteError {
     #[error("{call} {subject}: {source}")]
@@ -27,7 +27,7 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
     }
 }
 
-/// The same number: both crates have a type for it.
+/// The error number as a type of nix, for one of rustix: both crates have a type for it.
 pub(super) fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }
@@ -38,7 +38,8 @@ impl ZygoteError {
         eprintln!("kiln sandbox: {}", self.line());
     }
 
-    /// Without the characters that would change how a terminal shows what stands around it.
+    /// The error's text, in which characters are escaped that would change how a terminal shows
+    /// what stands around it.
     fn line(&self) -> String {
         let text = self.to_string();
         let mut line = String::with_capacity(text.len());

@@ -8,7 +8,8 @@ use super::error::{Context, ZygoteError};
 use super::identity::Identity;
 use super::layout;
 
-/// What toolchains need to find their parts. Nothing that names the machine, its users or its time zone.
+/// The files and directories in /etc that toolchains need to find their parts. None of them names
+/// the machine, its users or its time zone.
 const COPIED: [&str; 24] = [
     "alternatives",
     "ca-certificates",

@@ -1,5 +1,5 @@
-//! What no action may see of the machine, wherever it lies: data and secrets of the server, where a root
-//! made of the machine's own directories would show them.
+//! Hides from actions what they may not see of the machine, wherever it lies: data and secrets of
+//! the server, which a root made of the machine's own directories would show.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -11,14 +11,15 @@ use super::mounts;
 
 /// A directory with one of these in it, or of this name, holds programs that actions need.
 const SHARED: [&str; 7] = ["bin", "include", "lib", "lib64", "libexec", "sbin", "share"];
-/// `/opt` itself, say, is nobody's own.
+/// Fewest names in the path of a directory that is hidden as a whole: `/opt` itself, say, is
+/// nobody's own.
 const LEAST_DEPTH: usize = 2;
 /// The path, in a prepared root, of an empty file that nobody can read.
 const NOTHING: &str = "kiln/nothing";
 
-/// Those that exist, as paths without links, at each place where mounts show them. Of a file it is the
-/// directory: a file that is replaced by another one would be seen again. Only the file itself is hidden in a
-/// directory of programs.
+/// The paths to hide: those of `paths` that exist, without links, at each place where mounts show
+/// them. For a file that is its directory, since a file that is replaced by another one would be
+/// seen again. Only the file itself is hidden in a directory of programs.
 pub(super) fn find(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = paths.iter().filter_map(|path| place_of(path)).collect();
     // A name that is no UTF-8 is lost, and no other line with it.
@@ -35,7 +36,8 @@ pub(super) fn find(paths: &[PathBuf]) -> Vec<PathBuf> {
     found
 }
 
-/// Whether it is the same file or directory, and no other mount covers it.
+/// Whether `place` shows the same file or directory as its original, so that no other mount covers
+/// it.
 fn is_there(place: &Place) -> bool {
     let id = |path| fs::metadata(path).map(|it| (it.dev(), it.ino())).ok();
     id(&place.path).is_some_and(|other| id(&place.original) == Some(other))
@@ -64,7 +66,7 @@ fn is_shared(directory: &Path) -> bool {
         || SHARED.iter().any(|shared| directory.join(shared).exists())
 }
 
-/// Covers them in `root`, where they can be seen.
+/// Covers each path in `hidden` with something empty, where `root` shows it.
 pub(super) fn cover(root: &Path, hidden: &[PathBuf]) -> Result<(), ZygoteError> {
     for path in hidden {
         let at = root.join(path.strip_prefix("/").unwrap_or(path));

@@ -13,9 +13,10 @@ use crate::sandbox::{Condition, Conditions, UserNamespace};
 
 /// The user and group of every action, seen from inside.
 const INNER_ID: u32 = 1000;
-/// What a check makes of it.
+/// The user and group, seen from inside, of an action whose user the hermeticity check changes.
 const OTHER_INNER_ID: u32 = 2345;
-/// Beyond those of the slots, on the machine.
+/// Added, outside of the sandbox, to the user and group of such an action: the sum is beyond those
+/// of the slots.
 pub(super) const OTHER_OUTER_ID: u32 = 100_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,16 +24,16 @@ pub(super) struct Identity {
     pub uid: u32,
     pub gid: u32,
     pub user_namespace: bool,
-    /// The zygote has another user than its actions, and changes to theirs for each.
+    /// Whether the zygote has another user than its actions, and changes to theirs for each.
     pub switches_user: bool,
-    /// Inputs belong to the action.
+    /// Whether inputs belong to the action's user.
     pub owns_inputs: bool,
-    /// Where they lie in the zygote's root.
+    /// The path in the zygote's root at which inputs lie.
     pub inputs: &'static str,
 }
 
 impl Identity {
-    /// Who the action is under these conditions.
+    /// The identity of an action under these conditions: another one where its user is changed.
     pub(super) fn under(self, conditions: Conditions) -> Self {
         if !conditions.has(Condition::User) {
             return self;
@@ -108,7 +109,8 @@ fn enter_as_user() -> Result<Entered, ZygoteError> {
     Ok((identity(INNER_ID, true, false), Some(namespace.into())))
 }
 
-/// One user and one group: each the number in this process's new user namespace and that outside.
+/// Maps one user and one group: each is the number in this process's new user namespace, and that
+/// outside.
 fn map_self(user: (u32, u32), group: (u32, u32)) -> Result<(), ZygoteError> {
     let line = |(inside, outside)| format!("{inside} {outside} 1");
     let files =

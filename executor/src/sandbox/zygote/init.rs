@@ -35,19 +35,20 @@ pub(super) struct Plan<'a> {
     pub spec: &'a CommandSpec,
     pub command: &'a Command,
     pub identity: Identity,
-    /// The program's user namespace, where that is not init's.
+    /// The program's user namespace; `None`: it is init's.
     pub namespace: Option<BorrowedFd<'a>>,
-    /// What is to be mounted where.
+    /// The trees to mount, each with its path in the action's root.
     pub trees: &'a [(OwnedFd, PathBuf)],
-    /// `None`: the machine's.
+    /// The network of the action, with loopback only; `None`: it has the machine's network.
     pub network: Option<&'a EmptyNetwork>,
     pub stand_ins: StandIns,
     pub stdin: BorrowedFd<'a>,
-    /// It stays for further requests, and sees in its input root only what it is shown.
+    /// Whether the program is a tool: it stays for further requests, and sees in its input root
+    /// only what it is shown.
     pub is_tool: bool,
     pub stdout: &'a OwnedFd,
     pub stderr: &'a OwnedFd,
-    /// Readable once the zygote is dead.
+    /// A descriptor of the zygote, readable once that is dead.
     pub zygote: BorrowedFd<'a>,
     pub outcome: &'a Outcome,
     pub filter: &'a OfAction,
@@ -109,7 +110,7 @@ impl Plan<'_> {
         mounts::proc(Path::new("/proc"))
     }
 
-    /// Where the input root is, once everything is mounted.
+    /// The path of the input root, once everything is mounted.
     fn exec_root(&self) -> &'static Path {
         Path::new(match self.spec.root {
             RootFs::Inputs => "/",
@@ -147,7 +148,8 @@ impl Plan<'_> {
         }
     }
 
-    /// In the program's process, which shares its memory with init until exec.
+    /// Becomes the program, and returns only where that failed. Called in the program's process,
+    /// which shares its memory with init until exec.
     fn become_program(&self) -> Failure {
         match self.drop_everything() {
             Ok(()) => Failure::Exec(self.command.exec()),
@@ -178,7 +180,8 @@ impl Plan<'_> {
     }
 }
 
-/// Takes /dev and /tmp along; the prepared root is gone after this.
+/// Makes the input root the root, and takes /dev and /tmp along; the prepared root is gone after
+/// this.
 fn inputs_become_root() -> Result<(), ZygoteError> {
     let inputs = Path::new(EXEC_ROOT);
     for name in ["dev", "tmp"] {
@@ -199,12 +202,12 @@ enum Failure {
     Exec(Errno),
 }
 
-/// What init waits for: its children, and the zygote's request to end them.
+/// The signals that init waits for: the end of a child, and the zygote's request to end them all.
 fn watched() -> SigSet {
     SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM])
 }
 
-/// Reaps until the program itself has ended.
+/// Reaps children until the program itself has ended, and answers how it ended.
 fn tend(program: Pid) -> Status {
     loop {
         while let Some((pid, status)) = process::reap() {

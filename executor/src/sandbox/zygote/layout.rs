@@ -66,7 +66,8 @@ pub(super) fn enter(
     Ok(())
 }
 
-/// After this nothing of the machine is reachable but what the table above names.
+/// Detaches the machine's root: after this nothing of it is reachable but what the table above
+/// names.
 pub(super) fn leave_machine() -> Result<(), ZygoteError> {
     mounts::detach(Path::new(MACHINE))
 }
@@ -96,7 +97,8 @@ pub(super) fn make_dir(path: &Path) -> Result<(), ZygoteError> {
     fs::create_dir_all(path).context("mkdir", path.display())
 }
 
-/// Where each directory is to appear, and where it really is. No input directory given: all there is.
+/// For each directory of inputs and images, the path at which it is to appear and the one at which
+/// it really is. Where no directory of inputs is given, it is the machine's root.
 fn canonical(
     input_dirs: &[PathBuf],
     image_dirs: &[PathBuf],

@@ -1,4 +1,4 @@
-//! Single mount calls.
+//! The mount calls of the zygote, one function for each.
 #![allow(unsafe_code)] // mount_setattr has no safe counterpart
 
 use std::ffi::{CStr, CString};
@@ -19,13 +19,13 @@ const UNCHANGED: libc::mount_attr =
 /// Most terminals of one action, of the 4,096 that a machine usually has.
 const MAX_TERMINALS: u32 = 256;
 
-/// From now on no mount is seen by, or comes from, another namespace.
+/// Makes all mounts private: from now on none is seen by, or comes from, another namespace.
 pub(super) fn make_private() -> Result<(), ZygoteError> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
         .context("mount", "private on /")
 }
 
-/// `from` with everything mounted beneath it.
+/// Mounts `from` on `to`, with everything mounted beneath it.
 pub(super) fn bind(from: &Path, to: &Path) -> Result<(), ZygoteError> {
     mount(Some(from), to, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
         .context("bind mount", format_args!("{} on {}", from.display(), to.display()))
@@ -42,7 +42,7 @@ pub(super) fn proc(at: &Path) -> Result<(), ZygoteError> {
     mount(Some("proc"), at, Some("proc"), flags, NONE).context("mount", "/proc")
 }
 
-/// Terminals of its own, which end with it.
+/// Mounts terminals of its own for an action, which end with the mount.
 pub(super) fn devpts(at: &Path) -> Result<(), ZygoteError> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let options = format!("newinstance,mode=0620,ptmxmode=0666,max={MAX_TERMINALS}");
@@ -70,8 +70,8 @@ fn clone_tree(path: &Path) -> nix::Result<OwnedFd> {
     rustix::mount::open_tree(CWD, path, flags).map_err(errno)
 }
 
-/// The same with everything mounted beneath it, in which what root owns is owned by `owner`, a user
-/// namespace that maps 0 to somebody.
+/// A copy of what is at `path`, mounted nowhere yet, in which what root owns is owned by `owner`, a
+/// user namespace that maps 0 to somebody.
 pub(super) fn open_tree_owned(path: &Path, owner: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     let tree = clone_tree(path)?;
     let userns_fd = u64::try_from(owner.as_raw_fd()).map_err(|_| Errno::EBADF)?;
@@ -87,8 +87,8 @@ pub(super) fn attach(tree: &OwnedFd, at: &Path) -> Result<(), ZygoteError> {
         .context("move_mount", at.display())
 }
 
-/// Adds to the mount at `at`, and with `recursive` to all beneath it. Devices are left usable
-/// with `devices`.
+/// Makes the mount at `at` read-only, and setuid programs and device nodes in it without effect;
+/// with `recursive` all mounts beneath it as well. With `devices` the device nodes stay usable.
 pub(super) fn restrict(at: &Path, recursive: bool, devices: bool) -> Result<(), ZygoteError> {
     let nodev = if devices { 0 } else { libc::MOUNT_ATTR_NODEV };
     let added = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | nodev;

@@ -38,7 +38,7 @@ impl MountNamespace {
         })
     }
 
-    /// Moves the calling process in, to its root.
+    /// Moves the calling process into this namespace, to its root.
     pub(super) fn enter(&self) -> Result<(), ZygoteError> {
         setns(self.0.as_fd(), CloneFlags::CLONE_NEWNS).context("setns", "a mount namespace")
     }

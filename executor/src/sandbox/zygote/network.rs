@@ -15,7 +15,7 @@ use super::process;
 #[derive(Debug)]
 pub(super) struct EmptyNetwork {
     namespace: OwnedFd,
-    /// The namespace's /proc/net/sockstat.
+    /// The file /proc/net/sockstat of the namespace, which counts its sockets.
     sockets: File,
     clean: Vec<String>,
 }
@@ -42,13 +42,13 @@ impl EmptyNetwork {
         Ok(network)
     }
 
-    /// Moves the calling process in.
+    /// Moves the calling process into this network.
     pub(super) fn join(&self) -> nix::Result<()> {
         setns(self.namespace.as_fd(), CloneFlags::CLONE_NEWNET)
     }
 
-    /// False when sockets are left that the processes which made them outlived: connections in
-    /// TIME_WAIT keep their ports.
+    /// Whether the next action may have this network. False: sockets are left that outlived the
+    /// processes which made them, as connections in TIME_WAIT, which keep their ports.
     pub(super) fn is_clean(&self) -> bool {
         self.state() == self.clean
     }

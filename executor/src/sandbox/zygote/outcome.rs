@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Context, ZygoteError};
 use crate::sandbox::wire::Status;
 
-/// What init can tell: the longest message that the zygote reads.
+/// Most bytes of the message that init writes and the zygote reads.
 const LONGEST: usize = 4096;
 /// Most characters of a text: each has up to four bytes, and a kind and a length come before them.
 const LONGEST_TEXT: usize = LONGEST / 4 - 2;
@@ -49,7 +49,8 @@ impl Outcome {
         self.put(&Told::Failed(message.chars().take(LONGEST_TEXT).collect()));
     }
 
-    /// What cannot be written is found as nothing, which the zygote reports.
+    /// Writes what init has to tell. Where that cannot be written, the zygote finds nothing, and
+    /// reports that.
     fn put(&self, told: &Told) {
         if let Ok(bytes) = postcard::to_extend(told, Vec::new()) {
             let _ = self.0.write_all_at(&bytes, 0);

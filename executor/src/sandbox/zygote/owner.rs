@@ -20,7 +20,7 @@ use super::{mounts, process};
 pub(super) struct Inputs(Vec<Tree>);
 
 struct Tree {
-    /// Where it is said to lie.
+    /// The path at which the server says that the tree lies.
     given: PathBuf,
     usual: OwnedFd,
     /// The tree as the user owns it that a check runs an action as.
@@ -102,7 +102,8 @@ impl Tree {
     }
 }
 
-/// Kernels before 5.19 do not take such a mount as a layer.
+/// Fails where an overlay does not take `lower` as a layer: kernels before 5.19 take no mount whose
+/// owner is mapped.
 fn try_overlay(lower: &Path) -> Result<(), ZygoteError> {
     let place = Path::new(SCRATCH);
     mounts::tmpfs(place, "mode=0755")?;

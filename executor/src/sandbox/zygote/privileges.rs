@@ -19,7 +19,8 @@ pub(super) fn keep_capabilities(kept: CapabilitySet) -> nix::Result<()> {
     set_capabilities(None, sets).map_err(errno)
 }
 
-/// A process that enters a user namespace begins with all of it again.
+/// Drops all capabilities of the bounding set: a process that enters a user namespace begins with
+/// all of them again.
 pub(super) fn drop_bounding_set() -> nix::Result<()> {
     // More than the kernel knows; it says EINVAL at its own end.
     for number in 0..u64::BITS {
@@ -32,7 +33,7 @@ pub(super) fn drop_bounding_set() -> nix::Result<()> {
     Ok(())
 }
 
-/// After this no exec in this process or its children can gain a capability or another user.
+/// Makes sure that no exec in this process or its children can gain a capability or another user.
 pub(super) fn forbid_new_privileges() -> Result<(), ZygoteError> {
     drop_bounding_set().context("prctl", "PR_CAPBSET_DROP")?;
     // A user namespace has begun with none set; without one, what cannot be changed binds root alone.

@@ -15,7 +15,7 @@ use super::error::{Context, ZygoteError};
 use crate::sandbox::pidfd;
 use crate::sandbox::wire::Status;
 
-/// Deep enough for everything that runs between clone and exec.
+/// Bytes of a child's stack: enough for everything that runs between clone and exec.
 pub(super) const STACK: usize = 256 << 10;
 
 /// How a child ended and what it and its waited-for descendants used.
@@ -27,7 +27,7 @@ pub(super) struct Ended {
     pub peak_memory_bytes: u64,
 }
 
-/// A stack for a child. May be used for one after the other.
+/// A stack for a child, which may be used for one child after the other.
 pub(super) fn stack() -> Vec<u8> {
     vec![0; STACK]
 }
@@ -64,7 +64,7 @@ fn leave(code: i32) -> isize {
     unsafe { libc::_exit(code) }
 }
 
-/// Waits for one child.
+/// Waits until the child `pid` has ended.
 pub(super) fn wait(pid: Pid) -> Result<Ended, ZygoteError> {
     let mut status = 0;
     // SAFETY: rusage is plain numbers, for which all zeroes is a value.

@@ -13,14 +13,15 @@ use super::namespace::MountNamespace;
 use super::{devices, etc, hide, mounts, system};
 use crate::sandbox::{EXEC_ROOT, RootFs};
 
-/// What the machine's own root contributes; missing ones are skipped.
+/// The directories of the machine that a root made of its own programs shows; missing ones are
+/// skipped.
 const MACHINE_DIRS: [&str; 9] =
     ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "nix"];
-/// What every root brings itself, whatever an image has there.
+/// The directories that every root brings itself, whatever an image has there.
 const OWN: [&str; 5] = ["dev", "kiln", "proc", "sys", "tmp"];
 /// Empty directories that programs expect beside the machine's own.
 const EMPTY_DIRS: [&str; 3] = ["home", "run", "var"];
-/// What refers to another place there.
+/// The symlinks in /var of such a root, each with its target.
 const VAR_LINKS: [(&str, &str); 3] =
     [("lock", "../run/lock"), ("run", "../run"), ("tmp", "../tmp")];
 /// Most prepared images of a slot: the oldest makes room.
@@ -35,19 +36,19 @@ struct Key {
 #[derive(Debug)]
 struct Prepared {
     key: Key,
-    /// The directory in the zygote's own namespace.
+    /// The directory of the root in the zygote's own mount namespace.
     path: PathBuf,
     namespace: MountNamespace,
 }
 
-/// Prepared first, and always there.
+/// The root that is prepared first and always there: the machine's own programs, without network.
 const HOST: Key = Key { root: RootFs::Host, network: false };
 
 #[derive(Debug)]
 pub(super) struct Roots {
     prepared: Vec<Prepared>,
     next: u64,
-    /// The machine's name servers, for actions with its network.
+    /// The machine's /etc/resolv.conf, for actions with its network; empty where it cannot be read.
     resolv_conf: Vec<u8>,
     identity: Identity,
     /// Paths of the machine that no root may show.
@@ -142,8 +143,9 @@ impl Roots {
         mounts::restrict(path, false, false)
     }
 
-    /// What says how names of hosts become addresses is never the image's own: `localhost` is known
-    /// everywhere, and the machine's name servers are where its network is.
+    /// Puts the files into the root that say how names of hosts become addresses. These are never
+    /// the image's own: `localhost` is known everywhere, and the machine's name servers are where
+    /// its network is.
     fn network_files(&self, path: &Path, network: bool) -> Result<(), ZygoteError> {
         cover(&self.first()?.join("etc/hosts"), &path.join("etc/hosts"))?;
         if !network {

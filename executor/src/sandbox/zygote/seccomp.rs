@@ -19,7 +19,8 @@ use self::numbers::{Abi, abis};
 use self::program::{Program, equal, greater_or_equal, has_bits};
 use super::error::{Context, ZygoteError};
 
-/// `struct seccomp_data`: where the number, the architecture and the low half of an argument are.
+/// The offset of the call's number in `struct seccomp_data`; after it those of the architecture and
+/// of the low half of an argument.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const fn argument(index: u32) -> u32 {
@@ -27,39 +28,42 @@ const fn argument(index: u32) -> u32 {
     16 + index * 8 + low
 }
 
-/// From here on x86-64 numbers are those of x32, which no distribution uses any more.
+/// The first number that an x86-64 kernel takes for one of x32, which no distribution uses any
+/// more.
 const X32: u32 = 0x4000_0000;
 const CLONE_NEWUSER: u32 = 0x1000_0000;
-/// What `socketcall` does, by its first argument; the family lies in memory, where no filter sees it.
+/// The values of the first argument of `socketcall` for calls that make sockets; their family lies
+/// in memory, where no filter sees it.
 const SOCKETCALL_SOCKET: u32 = 1;
 const SOCKETCALL_SOCKETPAIR: u32 = 8;
 
 /// Families of sockets that a network namespace bounds and programs need.
 const FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
-/// What may be asked over netlink: addresses and routes (`getifaddrs`), and the own sockets (`ss`).
+/// The netlink protocols that actions may use: for addresses and routes (`getifaddrs`), and for the
+/// own sockets (`ss`).
 const NETLINK_PROTOCOLS: [i32; 2] = [libc::NETLINK_ROUTE, libc::NETLINK_SOCK_DIAG];
 
 /// Most numbers that one is compared with in turn: of more it is first found which half it is in.
 const COMPARED: usize = 3;
 
-/// A system call that renames, by its arguments.
+/// The kind of a system call that renames, by the arguments that it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rename {
-    /// Two paths.
+    /// The call takes two paths, as `rename` does.
     Plain,
-    /// Each path behind the directory that it is meant from.
+    /// The call takes a directory before each path, as `renameat` does.
     At,
 }
 
-/// Which rename a call is that the filter asks about.
+/// The kind of rename that a call is which the filter asks about.
 pub(super) fn rename_of(architecture: u32, call: u32) -> Rename {
     let plain = |abi: &Abi| abi.architecture == architecture && abi.rename == Some(call);
     if abis().iter().any(plain) { Rename::Plain } else { Rename::At }
 }
 
-/// Holds for this process and all that it becomes and starts. The descriptor is where the kernel asks
-/// about renames from now on; `None`: it cannot, being older than 5.19, or a filter around this process
-/// asks already.
+/// Installs the first filter for this process and all that it becomes and starts. The kernel asks
+/// about renames on the descriptor from now on; `None`: it cannot, being older than 5.19, or a
+/// filter around this process asks already.
 pub(super) fn apply() -> Result<Option<OwnedFd>, ZygoteError> {
     let flags =
         libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
@@ -77,7 +81,8 @@ pub(super) fn apply() -> Result<Option<OwnedFd>, ZygoteError> {
     }
 }
 
-/// The second filter, made once for all actions of a slot.
+/// The second filter, which takes away what only the zygote needs; made once for all actions of a
+/// slot.
 #[derive(Debug)]
 pub(super) struct OfAction(Vec<libc::sock_filter>);
 
@@ -86,7 +91,7 @@ impl OfAction {
         Self(no_mounts().into_filter())
     }
 
-    /// Holds for this process and all that it becomes and starts.
+    /// Installs the filter for this process and all that it becomes and starts.
     pub(super) fn apply(&self) -> Result<(), ZygoteError> {
         set(&self.0, 0).map(drop)
     }
@@ -110,7 +115,7 @@ fn set(filter: &[libc::sock_filter], flags: libc::c_ulong) -> Result<libc::c_lon
     Errno::result(result).context("seccomp", "SECCOMP_SET_MODE_FILTER")
 }
 
-/// `asks`: about renames.
+/// The first filter, for all architectures. `asks`: whether it asks the zygote about renames.
 fn whole(asks: bool) -> Program {
     let mut program = Program::default();
     program.load(ARCHITECTURE);
@@ -121,7 +126,7 @@ fn whole(asks: bool) -> Program {
     program
 }
 
-/// Other architectures are the first filter's affair.
+/// The second filter. It lets calls of unknown architectures pass, which the first one sees to.
 fn no_mounts() -> Program {
     let mut program = Program::default();
     program.load(ARCHITECTURE);
@@ -238,7 +243,8 @@ fn known_families() -> Program {
     program
 }
 
-/// `socketcall` makes no sockets: programs have a call of its own for that, which can be seen through.
+/// The part for `socketcall`, which makes no sockets: programs have calls of their own for that,
+/// whose families the filter can see.
 fn no_unseen_family() -> Program {
     let mut program = Program::default();
     program.load(argument(0));
@@ -253,7 +259,7 @@ fn no_unseen_family() -> Program {
 mod tests {
     use super::*;
 
-    /// What the filter of a zygote answers.
+    /// The answer of a zygote's filter that asks about renames to this call.
     fn answer<const N: usize>(architecture: u32, number: u32, arguments: [u64; N]) -> u32 {
         answer_of(&whole(true), architecture, number, arguments)
     }
@@ -267,7 +273,7 @@ mod tests {
         filter.run(&data(architecture, number, arguments)).0
     }
 
-    /// `struct seccomp_data`.
+    /// The bytes of the kernel's `struct seccomp_data` for this call.
     fn data<const N: usize>(architecture: u32, number: u32, arguments: [u64; N]) -> Vec<u8> {
         let mut data = Vec::new();
         data.extend(number.to_ne_bytes());

@@ -21,7 +21,7 @@ impl Socket {
         self.fd.as_fd()
     }
 
-    /// The next request; `None` when the server is gone.
+    /// Waits for the next request and its descriptors; `None`: the server is gone.
     pub(super) fn receive(&mut self) -> Result<Option<(Asked, Vec<OwnedFd>)>, ZygoteError> {
         loop {
             if let Some(request) = self.next()? {
@@ -33,7 +33,7 @@ impl Socket {
         }
     }
 
-    /// A request that has already come whole.
+    /// A request that has already come whole; `None`: there is none.
     pub(super) fn next(&mut self) -> Result<Option<(Asked, Vec<OwnedFd>)>, ZygoteError> {
         let malformed =
             |error: crate::sandbox::SandboxError| ZygoteError::Refused(error.to_string());

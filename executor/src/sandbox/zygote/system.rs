@@ -8,14 +8,14 @@ use super::error::{Context, ZygoteError};
 use super::layout::place;
 use super::layout::{MACHINE, make_dir};
 
-/// Read-only, as far as the machine has them.
+/// The parts of the machine's /sys that an action sees, read-only, as far as the machine has them.
 const SHOWN: [&str; 4] = [
     "devices/system/cpu",
     "devices/system/node",
     "kernel/mm/hugepages",
     "kernel/mm/transparent_hugepage",
 ];
-/// Loopback as an action without the machine's network has it.
+/// The directory in /sys of the loopback device that an action without the machine's network has.
 const LOOPBACK: &str = "class/net/lo";
 const LOOPBACK_FILES: [(&str, &str); 8] = [
     ("address", "00:00:00:00:00:00\n"),

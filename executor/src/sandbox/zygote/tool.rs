@@ -78,7 +78,8 @@ impl Workshop {
         }
     }
 
-    /// `limits`: those of the tool and of each request.
+    /// Does what the server asks for while the tool runs. `limits`: those of the tool and of each
+    /// request.
     fn serve(
         &mut self,
         request: Asked,
@@ -108,7 +109,8 @@ impl Workshop {
         }
     }
 
-    /// What the tool lacked since this was asked last, and may have used up itself before.
+    /// A sentence on what the tool ran out of since this was asked last, and may have used up
+    /// itself before; `None`: nothing.
     fn hampered(&mut self, limits: &Limits) -> Option<String> {
         let seen = self.cgroups.look();
         let lacked = [
@@ -127,8 +129,9 @@ impl Workshop {
         self.in_namespace(|| trees.iter().try_for_each(|(tree, at)| mounts::attach(tree, at)))
     }
 
-    /// What the tool has open stays open to it, and what it has mapped stays mapped: no path leads
-    /// there any more. Nor can anything be written there; false: but where it is being written now.
+    /// Takes the input root away from the tool. What it has open stays open to it, and what it has
+    /// mapped stays mapped, but no path leads there any more, and nothing more can be written
+    /// there. False: except where the tool has files open for writing.
     fn withdraw(&mut self) -> Result<bool, ZygoteError> {
         let shown = std::mem::take(&mut self.shown);
         let mut all_ended = true;

@@ -12,7 +12,8 @@ use nix::unistd::{Gid, Uid, fchownat};
 
 use super::identity::Identity;
 
-/// What lies deeper stays read-only: each level is an open descriptor.
+/// Most levels of directories that are handed over, since each takes an open descriptor; what lies
+/// deeper stays read-only.
 const MAX_DEPTH: usize = 256;
 const OWNER_WRITES: u32 = 0o200;
 
@@ -32,7 +33,8 @@ fn open(root: BorrowedFd<'_>, path: &str) -> nix::Result<OwnedFd> {
     openat2(root, path, how)
 }
 
-/// Nothing changes meanwhile: the action does not run yet.
+/// Hands over `directory` and what is in it, at most `depth` levels. Nothing changes meanwhile: the
+/// action does not run yet.
 fn contents(directory: OwnedFd, to: &Identity, depth: usize) -> nix::Result<()> {
     let mut listing = Dir::from_fd(directory)?;
     let entries = listing.iter().map(|entry| entry.map(|entry| entry.file_name().to_owned()));

@@ -19,7 +19,7 @@ const SHELL: &str = "echo $$ > /tmp/pid; while read -r line; do eval \"$line\" 2
 pub struct Fixture {
     pub dir: TempDir,
     pub tool: Tool,
-    /// What the tool sees as its root.
+    /// The input root as the tool sees it now, to read outputs from.
     pub root: OwnedFd,
 }
 
@@ -78,7 +78,7 @@ impl Fixture {
         Self { dir, tool, root }
     }
 
-    /// What the tool prints for `line`.
+    /// Has the tool do `line`, and answers what it prints.
     pub async fn ask(&mut self, line: &str) -> String {
         let mut input = Bytes::from(format!("{line}\n"));
         let mut said = String::new();
@@ -96,7 +96,7 @@ impl Fixture {
         self.root = self.tool.present(&spec(lower, directories)).await.unwrap();
     }
 
-    /// A tool that does this alone.
+    /// Starts another tool, which runs `script` and answers nothing.
     pub async fn another(&self, script: &str) -> (Tool, OwnedFd) {
         let mut other = spec(self.dir.path().join("first"), &[]);
         other.arguments[2] = script.into();
@@ -131,7 +131,7 @@ pub async fn poll_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     panic!("it does not happen");
 }
 
-/// One whose arguments begin with this text.
+/// The number of a process whose arguments begin with this text; `None`: there is none.
 pub fn processes_of(text: &str) -> Option<u32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let mut numbers = entries.filter(|entry| {

@@ -12,11 +12,12 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, futimens, mk
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// Levels that are gone down; each has two descriptors open and lies on a small stack.
+/// Most levels of directories that a rename goes down; each has two descriptors open and lies on a
+/// small stack.
 const MAX_DEPTH: usize = 128;
 
-/// `rename(2)` of `old` to `new`, both from their directories on. Says EXDEV where neither the kernel nor
-/// this can do it; what was moved until then is moved back.
+/// Renames `old`, a path from `from`, to `new`, a path from `to`, as `rename(2)` does. Fails with
+/// EXDEV where neither the kernel nor this can do it; what was moved until then is moved back.
 pub(super) fn rename(
     from: BorrowedFd<'_>,
     old: &Path,
@@ -42,7 +43,8 @@ pub(super) fn rename(
     moved
 }
 
-/// `None`: both are the same directory. Else the empty one that was there and is not any more.
+/// Removes the empty directory at `new` and answers what it was; `None`: `old` and `new` are the
+/// same entry, and nothing is to be done.
 fn clear_the_way(
     from: BorrowedFd<'_>,
     old: &Path,
@@ -63,7 +65,7 @@ fn clear_the_way(
     Ok(Some(there))
 }
 
-/// Between two file systems EXDEV is the right answer.
+/// Fails with EXDEV, the right answer, where the rename would be between two file systems.
 fn on_one_device(
     from: BorrowedFd<'_>,
     old: &Path,
@@ -79,7 +81,8 @@ fn on_one_device(
     if stat(from, old)?.st_dev == parent.st_dev { Ok(()) } else { Err(Errno::EXDEV) }
 }
 
-/// Files keep what they are: the kernel renames each, and gives the action its own copy of an input.
+/// Moves one entry, and a directory entry by entry where the kernel does not move it. Files keep
+/// what they are: the kernel renames each, and gives the action its own copy of an input.
 fn move_entry(
     from: BorrowedFd<'_>,
     old: &CStr,
@@ -145,7 +148,8 @@ fn modified(stat: &FileStat) -> TimeSpec {
     TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec)
 }
 
-/// `d/` is the directory `d`; made or removed it is by its name alone.
+/// The path without slashes at its end: `d/` is the directory `d`, which is made or removed by its
+/// name alone.
 fn without_slashes(path: &Path) -> &Path {
     let bytes = path.as_os_str().as_bytes();
     let end = bytes.iter().rposition(|byte| *byte != b'/').map_or(bytes.len().min(1), |at| at + 1);

@@ -31,7 +31,7 @@ use super::identity::Identity;
 use super::{privileges, process};
 use crate::sandbox::wire::Status;
 
-/// Where the kernel asks about renames.
+/// The descriptor on which the kernel asks about renames.
 #[derive(Debug)]
 pub(super) struct Listener(OwnedFd);
 
@@ -45,14 +45,14 @@ impl Listener {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rights<'a> {
     pub identity: Identity,
-    /// The user namespace of its programs, where that is not the zygote's.
+    /// The user namespace of the action's programs; `None`: it is the zygote's.
     pub namespace: Option<BorrowedFd<'a>>,
 }
 
-/// The renames of what runs.
+/// Does the renames that the kernel asks about while an action or a tool runs.
 pub(super) struct Renames<'a> {
     listener: Option<&'a Listener>,
-    /// `None`: every rename is the kernel's.
+    /// The rights with which renames are done; `None`: the kernel does every one.
     rights: Option<Rights<'a>>,
     running: Option<Running>,
     stack: Vec<u8>,
@@ -70,7 +70,8 @@ impl<'a> Renames<'a> {
         Self { listener, rights, running: None, stack: Vec::new() }
     }
 
-    /// Readable when [`Self::attend`] has something to do.
+    /// The descriptor that can be read when [`Self::attend`] has something to do; `None`: it never
+    /// has.
     pub(super) fn waits_for(&self) -> Option<BorrowedFd<'_>> {
         let listener = self.listener.map(|listener| listener.0.as_fd());
         self.running.as_ref().map(|running| running.ended.as_fd()).or(listener)
@@ -118,7 +119,7 @@ impl<'a> Renames<'a> {
 }
 
 impl Drop for Renames<'_> {
-    /// Nothing may go on in the tree of an action that has ended.
+    /// Ends a rename that is under way: nothing may go on in the tree of an action that has ended.
     fn drop(&mut self) {
         if let Some(Running { child, .. }) = &self.running {
             end(*child);
@@ -132,7 +133,8 @@ fn end(child: Pid) {
 }
 
 impl Rights<'_> {
-    /// Makes this process one of the action's.
+    /// Gives this process the user and the user namespace of the action, and takes its capabilities
+    /// away.
     fn assume(self) -> nix::Result<()> {
         if self.identity.switches_user {
             let (uid, gid) = (self.identity.uid, self.identity.gid);
@@ -157,7 +159,8 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// `None`: it is the kernel's, or whoever wanted it is gone or cannot be looked into.
+    /// The rename that the notice asks about; `None`: the kernel is to do it, or the process that
+    /// asked is gone or cannot be looked into.
     fn of(notice: &Notice) -> Option<Self> {
         let (old, new) = notice.paths()?;
         let process = PathBuf::from(format!("/proc/{}", notice.process()));
@@ -177,7 +180,8 @@ impl Wanted {
         Some(Self { mounts, old, new })
     }
 
-    /// In a process of its own, which becomes one of the action's before it follows any path.
+    /// Does the rename. Called in a process of its own, which becomes one of the action's before it
+    /// follows any path.
     fn rename(&self, rights: Rights<'_>, zygote: Pid) -> nix::Result<()> {
         setns(&self.mounts, CloneFlags::CLONE_NEWNS)?;
         rights.assume()?;
@@ -188,7 +192,8 @@ impl Wanted {
     }
 }
 
-/// What a relative path is meant from, of that process.
+/// Opens the directory from which `process` (its directory in /proc) means `path`: its root for an
+/// absolute path, else its working directory or its descriptor `directory`.
 fn base(process: &Path, directory: i32, path: &Path) -> io::Result<OwnedFd> {
     let base = match directory {
         _ if path.is_absolute() => process.join("root"),

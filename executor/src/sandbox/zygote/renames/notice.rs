@@ -1,4 +1,4 @@
-//! What the kernel asks about, and its answer (`seccomp_unotify(2)`).
+//! The calls that the kernel asks about, and the answers to it (`seccomp_unotify(2)`).
 #![allow(unsafe_code)] // the ioctl calls and reading them have no safe counterpart
 
 use std::ffi::OsString;
@@ -14,7 +14,8 @@ use nix::unistd::Pid;
 use super::super::error::{Context, ZygoteError};
 use super::super::seccomp::{Rename, rename_of};
 
-/// Bytes of a path with its end, and of what is read at a time: no page is smaller.
+/// Most bytes of a path with its NUL; the next constant says how many bytes are read at a time: no
+/// page is smaller.
 const PATH_MAX: usize = 4096;
 const PAGE: usize = 4096;
 
@@ -28,13 +29,14 @@ pub(super) struct Notice {
 }
 
 pub(super) enum NoticeResponse {
-    /// The kernel does what was asked for.
+    /// The kernel is to do the call itself.
     Continue,
     Done,
     Failed(Errno),
 }
 
-/// Newer kernels may tell more than is known here.
+/// A notice as the kernel writes it, with room for more: newer kernels may tell more than is known
+/// here.
 #[repr(C)]
 struct Received {
     told: libc::seccomp_notif,
@@ -42,7 +44,7 @@ struct Received {
 }
 
 impl Notice {
-    /// `None`: whoever asked is gone.
+    /// Reads the next notice; `None`: the process that made the call is gone.
     pub(super) fn receive(listener: &OwnedFd) -> Result<Option<Self>, ZygoteError> {
         // SAFETY: both parts are plain numbers, for which all zeroes is a value, and what the kernel wants.
         let mut received: Received = unsafe { std::mem::zeroed() };

@@ -9,9 +9,10 @@ use nix::unistd::chdir;
 use super::super::error::{Context, ZygoteError};
 use super::super::layout::under;
 
-/// What the mount call takes as options is a page; longer lists of lower trees get short names.
+/// Most bytes of a list of lower trees by their own paths: the options of a mount call have to fit
+/// into a page, and longer lists get short names.
 const MAX_LOWER_OPTION: usize = 3000;
-/// The kernel's own limit of overlay layers.
+/// Most layers of an overlay: the kernel's own limit.
 const MAX_LOWER: usize = 500;
 
 pub(super) fn paths(lower: &[PathBuf], base: &str) -> Result<Vec<PathBuf>, ZygoteError> {

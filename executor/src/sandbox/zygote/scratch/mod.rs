@@ -1,4 +1,5 @@
-//! Where an action writes: its input root over the read-only inputs, /tmp and /dev/shm.
+//! The places in which an action writes: its input root over the read-only inputs, /tmp and
+//! /dev/shm.
 
 mod lower;
 mod place;
@@ -25,22 +26,24 @@ use super::layout::{INPUTS, make_dir, under};
 use super::{copy, mounts, writable};
 use crate::sandbox::{CommandSpec, EXEC_ROOT, RootFs, UpperDir};
 
-/// What is mounted into inputs that are the root.
+/// The directories of the input root on which something is mounted where it is the root itself.
 const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "tmp"];
 
-/// What an action left beyond this does not wait for the next one's end.
+/// Bytes in memory beyond which what an action left is removed before the next one begins, and not
+/// only when that has ended.
 const LARGE: u64 = 8 << 20;
 
 #[derive(Debug)]
 pub(super) struct Scratch {
     upper: UpperDir,
-    /// Who the action is.
+    /// The user and group of the action that these places are prepared for.
     identity: Identity,
     places: [Place; 2],
     current: usize,
-    /// What a tool keeps from request to request, and the frame of its input root.
+    /// The place for what a tool keeps from request to request, and for the frame of its input
+    /// root.
     tool: Place,
-    /// Bytes of earlier requests that a tool has not let go of.
+    /// Bytes that a tool wrote for earlier requests and still holds open.
     held: u64,
 }
 
@@ -113,7 +116,8 @@ impl Scratch {
         }
     }
 
-    /// False: what the action may write has no room for it.
+    /// Gives the action the directories of `spec.writable` beneath `root`. False: what it may write
+    /// has no room for their copies.
     pub(super) fn hand_over(
         &self,
         spec: &CommandSpec,
@@ -139,7 +143,8 @@ impl Scratch {
         self.places.iter_mut().try_for_each(|place| place.clear(self.upper))
     }
 
-    /// What takes so much memory that the next action may miss it goes before that begins.
+    /// Removes what the last action left in memory, where that is so much that the next one may
+    /// lack it.
     fn forget_large(&mut self) -> Result<(), ZygoteError> {
         let large = |space: Statvfs| used(&space) > LARGE;
         let last = &mut self.places[self.current];
@@ -151,12 +156,12 @@ impl Scratch {
         }
     }
 
-    /// True when the action has used up what it may write.
+    /// Whether the action has used up what it may write.
     pub(super) fn is_full(&self) -> bool {
         self.fill(self.place()) == Fill::Full
     }
 
-    /// A disk has no limit of the action's own.
+    /// How full `place` is; always `Little` on a disk, which has no limit of the action's own.
     fn fill(&self, place: &Place) -> Fill {
         let space = (self.upper == UpperDir::Tmpfs).then(|| statvfs(&place.base).ok()).flatten();
         space.filter(|space| space.blocks() > 0).map_or(Fill::Little, |space| Fill::of(&space))
@@ -232,7 +237,8 @@ fn mount_points<'a>(spec: &CommandSpec) -> &'a [&'a str] {
     if spec.root == RootFs::Inputs { &MOUNT_POINTS } else { &[] }
 }
 
-/// What stands in the way of inputs that are to be the root.
+/// The name of the first entry of the inputs that keeps them from being the root, since it is no
+/// directory and something is to be mounted there; `None`: there is none.
 pub(super) fn blocked_mount_point(spec: &CommandSpec) -> Option<&'static str> {
     let blocked = |name: &&str| {
         spec.lower.iter().any(|tree| is_other_than_directory(&under(INPUTS, tree).join(name)))

@@ -1,4 +1,4 @@
-//! Where one action writes, and how full that is.
+//! The place in which one action writes, and how full that is.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,11 @@ use super::super::mounts;
 use super::remove;
 use crate::sandbox::{CommandSpec, Limits, UpperDir};
 
-/// One inode for each such part of the disk limit, within bounds: empty files take memory too.
+/// Bytes of the disk limit for which one inode is allowed, within bounds: empty files take memory
+/// too.
 const BYTES_PER_INODE: u64 = 4096;
 const INODES: std::ops::RangeInclusive<u64> = 16_384..=4_194_304;
-/// Free space below this counts as none.
+/// Bytes of free space below which a place counts as full.
 const FULL: u64 = 64 << 10;
 
 /// One of two places that take turns, so that throwing away what the last action left can wait until
@@ -21,7 +22,7 @@ const FULL: u64 = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) base: PathBuf,
-    /// Where on disk it lies, with [`UpperDir::Disk`].
+    /// The directory on disk in which the place lies with [`UpperDir::Disk`].
     disk: PathBuf,
     pub(super) mounted: bool,
 }
@@ -93,7 +94,7 @@ impl Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Fill {
     Little,
-    /// More than three quarters.
+    /// More than three quarters of the space or of the inodes are used.
     Nearly,
     Full,
 }

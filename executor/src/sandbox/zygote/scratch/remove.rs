@@ -36,7 +36,7 @@ fn flatten(root: BorrowedFd<'_>, name: &CStr, moved: &mut u64) -> nix::Result<()
     unlinkat(root, name, UnlinkatFlags::RemoveDir)
 }
 
-/// False: it is a directory that is not empty.
+/// Removes the entry `name`. False: it is a directory that is not empty, and is still there.
 fn remove(directory: BorrowedFd<'_>, name: &CStr) -> nix::Result<bool> {
     match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::EISDIR) => {}
@@ -48,7 +48,8 @@ fn remove(directory: BorrowedFd<'_>, name: &CStr) -> nix::Result<bool> {
     }
 }
 
-/// With flags, for the filter of system calls asks the zygote about a rename without.
+/// Moves the entry `name` to an unused name in `root`. The call is the one with flags, because the
+/// filter of system calls asks the zygote about a rename without.
 fn move_up(
     from: BorrowedFd<'_>,
     name: &CStr,

@@ -1,4 +1,4 @@
-//! What a tool keeps from request to request, and what it sees of each.
+//! The places of a tool: what it keeps from request to request, and what it sees of each.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -20,7 +20,8 @@ const MAX_HELD: u64 = 8 << 20;
 const MAX_SHOWN: usize = 1024;
 
 impl Scratch {
-    /// The same for a tool: an empty frame for its input root, and the rest is kept while it lives.
+    /// Copies of a tool's writable places, and where in its root they belong: an empty frame for
+    /// its input root, /tmp and /dev/shm. What it writes in these stays while it lives.
     pub(in super::super) fn tool_trees(
         &mut self,
         limits: &Limits,
@@ -85,8 +86,9 @@ impl Scratch {
         Ok(())
     }
 
-    /// The same after a request to a tool that has been collected. Its files are removed before: what
-    /// is there still the tool holds on to, and no limit of the next request counts it.
+    /// Throws away what a tool wrote for a request whose outputs have been collected. Its files are
+    /// removed first: the tool still holds on to the bytes that are there after that, and no limit
+    /// of the next request counts them.
     pub(in super::super) fn release(&mut self) -> Result<(), ZygoteError> {
         let place = self.place();
         if self.upper == UpperDir::Tmpfs && place.mounted {
@@ -97,7 +99,8 @@ impl Scratch {
         self.forget_all()
     }
 
-    /// Whether the tool may have another request.
+    /// Fails where the tool holds on to so much of earlier requests that it may not have another
+    /// one.
     pub(in super::super) fn check_held(&self) -> Result<(), ZygoteError> {
         if self.held <= MAX_HELD {
             return Ok(());

@@ -1,19 +1,19 @@
 //! System call numbers of each ABI that a kernel of this architecture runs programs of.
 
-/// One of them, as an audit architecture, and its calls.
+/// One ABI: its audit architecture, and the numbers of calls that the filters know.
 pub(super) struct Abi {
     pub architecture: u32,
-    /// What neither actions nor the zygote, once it is set up, ever need.
+    /// Calls that neither actions nor the zygote, once it is set up, ever need.
     pub never: Vec<u32>,
     pub absent: Vec<u32>,
-    /// What the zygote needs for each action, and no action does.
+    /// Calls that the zygote needs for each action, and that no action needs.
     pub mounting: Vec<u32>,
     /// Calls whose first argument is flags of namespaces.
     pub namespaces: [u32; 2],
     /// Calls whose first argument is a family of sockets, and the third its protocol.
     pub sockets: [u32; 2],
     pub socketcall: Option<u32>,
-    /// Not where there is only `renameat`.
+    /// The call `rename`; `None` where there is only `renameat`.
     pub rename: Option<u32>,
     pub renameat: u32,
     pub renameat2: u32,
@@ -29,7 +29,7 @@ pub(super) fn abis() -> Vec<Abi> {
     all
 }
 
-/// Newer than the names that there are for calls; the same everywhere.
+/// The number of `open_tree_attr`, the same everywhere: the call is newer than the names in libc.
 const OPEN_TREE_ATTR: u32 = 467;
 
 const NATIVE: u32 = if cfg!(target_arch = "aarch64") { 0xc000_00b7 } else { 0xc000_003e };
@@ -101,7 +101,8 @@ fn number(call: libc::c_long) -> u32 {
     u32::try_from(call).unwrap_or(u32::MAX)
 }
 
-/// 32-bit programs, and 64-bit ones that use `int 0x80`. The same calls, and what only this ABI has.
+/// The ABI of 32-bit programs, and of 64-bit ones that use `int 0x80`: the same calls, and those
+/// that only this ABI has.
 fn i386() -> Abi {
     let never = [
         51,  // acct

@@ -1,6 +1,6 @@
 //! Classic BPF, as much of it as a filter of system calls needs.
 
-/// An opcode and what it compares with.
+/// A comparison: its opcode, and the number that is compared with.
 #[derive(Clone, Copy)]
 pub(super) struct Test(u32, u32);
 
@@ -12,7 +12,7 @@ pub(super) fn greater_or_equal(value: u32) -> Test {
     Test(libc::BPF_JGE, value)
 }
 
-/// Any of these bits is set.
+/// The test whether any of these bits is set.
 pub(super) fn has_bits(bits: u32) -> Test {
     Test(libc::BPF_JSET, bits)
 }
@@ -30,7 +30,8 @@ impl Program {
         self.push(libc::BPF_RET | libc::BPF_K, 0, 0, action);
     }
 
-    /// `then` has to end in an answer: what it has loaded is not what comes next looks at.
+    /// Adds `then`, which runs only where the test holds. It has to end in an answer: the value
+    /// that it has loaded is not the one that the rest of the program looks at.
     pub(super) fn when(&mut self, Test(code, value): Test, then: Self) {
         let code = libc::BPF_JMP | code | libc::BPF_K;
         if let Ok(length) = u8::try_from(then.0.len()) {
@@ -57,7 +58,7 @@ impl Program {
         self.0.push(libc::sock_filter { code, jt, jf, k });
     }
 
-    /// What the kernel would answer, and after how many steps.
+    /// Runs the program as the kernel would: its answer, and the number of steps until then.
     #[cfg(test)]
     pub(super) fn run(&self, data: &[u8]) -> (u32, usize) {
         let (mut at, mut loaded) = (0, 0);
