@@ -45,7 +45,7 @@ struct Target {
     name: String,
     url: String,
     pid: Option<u32>,
-    /// Events a second, and seconds of processor time an event, of each round.
+    /// Events a second in each round; `costs` has the seconds of processor time per event.
     rates: Vec<f64>,
     costs: Vec<f64>,
 }
@@ -99,7 +99,8 @@ pub async fn run(options: &Options) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// So many streams at once, one for each commit.
+/// Sends one stream of build events for each of `commits` commits, as many at once as the options
+/// say.
 async fn tell_commits(url: &str, options: &Options, commits: i64) -> Result<(), AnyError> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let now = i64::try_from(now.as_millis())?;
@@ -131,7 +132,8 @@ fn commit_of(commit: i64) -> bep::BuildEvent {
     bep::BuildEvent { payload: Some(payload), ..Default::default() }
 }
 
-/// One in a hundred fails.
+/// The result of test `number` at a commit; one in a hundred fails. `began`: when the tests of this
+/// commit began, in milliseconds since 1970.
 fn test_of(number: i64, commit: i64, began: i64) -> bep::BuildEvent {
     let label = format!("//package/of/{}:test_{number}", number / 50);
     let configuration = Some(ConfigurationId { id: "0123456789abcdef".into() });
@@ -151,7 +153,8 @@ fn test_of(number: i64, commit: i64, began: i64) -> bep::BuildEvent {
     }
 }
 
-/// From the first event sent to the last one acknowledged.
+/// Sends all streams at once, and answers the time from the first event sent to the last one
+/// acknowledged.
 async fn publish(url: &str, options: &Options, unique: &str) -> Result<Duration, AnyError> {
     let mut ready = Vec::new();
     for stream in 0..options.streams {
@@ -185,13 +188,14 @@ async fn acknowledged(
     Err("a stream ended before its last event was acknowledged".into())
 }
 
-/// Targets that were built, and every other time a test that passed, as in a build of many tests.
+/// The request with event `number` of a stream of `last`: targets that were built, and every other
+/// time a test that passed, as in a build of many tests.
 fn request(invocation: &str, number: i64, last: i64) -> PublishBuildToolEventStreamRequest {
     let event = (number != last).then(|| bazel_event(number));
     ordered(invocation, number, event.as_ref())
 }
 
-/// Without an event it is the end of the stream.
+/// The request that carries event `number`; `None` as its event makes it the end of the stream.
 fn ordered(
     invocation: &str,
     number: i64,

@@ -21,7 +21,8 @@ const SEED: u64 = 0x6b69_6c6e;
 /// Names one blob of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    /// 0: the blobs that are read, the same in every run. Other values: one run's writes.
+    /// The run that writes the blob. 0: no run, as it is one of the blobs that are read, the same
+    /// in every run.
     pub run: u64,
     pub index: u64,
 }
@@ -174,7 +175,8 @@ fn metadata() -> reapi::ExecutedActionMetadata {
     }
 }
 
-/// The same bytes every time, which no compressor shortens.
+/// The first `size` bytes of a sequence that is the same every time and that no compressor
+/// shortens.
 fn incompressible(size: usize) -> Bytes {
     let mut state = SEED;
     let mut data = Vec::with_capacity(size + 8);

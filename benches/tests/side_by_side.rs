@@ -102,7 +102,7 @@ fn a_wrong_answer_is_no_speed() {
     assert!(why.contains("does not report exactly the blob that is missing"), "{why}");
 }
 
-/// What a server does not offer is neither a failure nor a figure.
+/// A work that a server does not offer is neither a failure nor a figure.
 #[test]
 fn an_unsupported_work_is_left_empty() {
     let (clean, report) = measure(

@@ -1,4 +1,4 @@
-//! What the floor says it can do: cache, not execute.
+//! The floor's answer to GetCapabilities: it caches, and does not execute.
 
 use kiln_protos::reapi::capabilities_server::Capabilities;
 use kiln_protos::reapi::{

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of the load generator.
 
 use std::num::NonZeroUsize;
 use std::str::FromStr;

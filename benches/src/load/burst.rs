@@ -14,7 +14,7 @@ use super::target::Target;
 /// Longest latency that is told apart, in the histogram's unit of 100 ns: 2 minutes.
 const LONGEST: u64 = 1_200_000_000;
 const UNITS_PER_SECOND: f64 = 1e7;
-/// Significant digits of a latency.
+/// Significant digits with which latencies are kept.
 const DIGITS: u8 = 3;
 /// How long operations may go on after a burst's end before the burst has failed.
 const GRACE: Duration = Duration::from_secs(60);
@@ -29,11 +29,11 @@ pub trait Operation: Send + 'static {
 pub struct Limits {
     pub in_flight: usize,
     pub duration: Duration,
-    /// Operations begun at most.
+    /// Most operations that are begun.
     pub operations: u64,
 }
 
-/// What a burst showed.
+/// The measurements of one burst.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Burst {
     pub operations: u64,
@@ -42,9 +42,10 @@ pub struct Burst {
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub max_ms: f64,
-    /// Processor time of the server's processes per operation, where its process is known.
+    /// Processor time of the server's processes per operation, in microseconds; `None`: its process
+    /// is not known.
     pub server_cpu_us: Option<f64>,
-    /// The client's own.
+    /// Processor time of the client per operation, in microseconds.
     pub client_cpu_us: f64,
 }
 
@@ -178,7 +179,7 @@ pub async fn watch_idle(target: &Target, duration: Duration) -> Result<Idle, Cal
 
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct Idle {
-    /// Of one core.
+    /// Processor time that the idle server used, in per cent of one core.
     pub cpu_percent: f64,
     pub memory: process::Memory,
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a call.
+//! The ways in which a call can go wrong.
 
 use super::wire::WireError;
 

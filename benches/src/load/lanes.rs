@@ -1,4 +1,4 @@
-//! The client's threads.
+//! The threads of the client, and the runtimes on them.
 
 use std::num::NonZeroUsize;
 

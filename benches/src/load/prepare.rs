@@ -91,8 +91,8 @@ pub fn check_committed(reply: Bytes, size: usize) -> Result<(), CallError> {
     Err(CallError::wrong(format!("committed_size {} for {size} bytes", reply.committed_size)))
 }
 
-/// Action cache entries, by UpdateActionResult where the target lets this caller, otherwise
-/// by executing an action.
+/// Makes entries of the action cache, by UpdateActionResult where the target lets this caller,
+/// otherwise by executing an action.
 pub async fn hits(
     target: &mut Target,
     samples: &Samples,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kiln_protos::reapi;
 
-/// What a target holds already.
+/// The blobs and results that a target holds already.
 #[derive(Default)]
 pub struct Prepared {
     pub small: bool,
@@ -20,9 +20,9 @@ pub struct Hits {
     pub expected: reapi::ActionResult,
 }
 
-/// What is known about a target's executions.
+/// What earlier bursts have shown about a target's executions.
 #[derive(Default)]
 pub struct Executions {
-    /// Executions a second, at most so far.
+    /// The most executions a second so far; `None`: none was measured yet.
     pub rate: Option<f64>,
 }

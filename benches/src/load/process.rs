@@ -6,7 +6,8 @@ use std::time::Duration;
 
 /// Kernel clock ticks a second, the unit of /proc/PID/stat: 100 on every Linux that Rust supports.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// Fields of /proc/PID/stat after the command, counted from 0 at the state.
+/// Index of the parent's number in /proc/PID/stat; as with the indices below, fields after the
+/// command count, from 0 at the state.
 const PARENT: usize = 1;
 const USER_TIME: usize = 11;
 const SYSTEM_TIME: usize = 12;
@@ -22,12 +23,12 @@ pub struct CpuClock {
 }
 
 impl CpuClock {
-    /// One process with all its threads.
+    /// Starts a clock for one process with all its threads.
     pub fn of_process(pid: u32) -> io::Result<Self> {
         Self::start(pid, false)
     }
 
-    /// A process with its children, living and waited for.
+    /// Starts a clock for a process with its descendants, living and waited for.
     pub fn of_tree(pid: u32) -> io::Result<Self> {
         Self::start(pid, true)
     }
@@ -42,7 +43,7 @@ impl CpuClock {
     }
 }
 
-/// Seconds of processor time.
+/// Seconds of processor time that the process has used by now; with `tree` its descendants as well.
 fn used(pid: u32, tree: bool) -> io::Result<f64> {
     if !tree {
         return Ok(seconds(&stat(pid)?, &[USER_TIME, SYSTEM_TIME]));
@@ -57,7 +58,7 @@ fn seconds(stat: &[u64], fields: &[usize]) -> f64 {
     ticks as f64 / TICKS_PER_SECOND
 }
 
-/// The fields after the command; those that are no number are 0.
+/// The fields of /proc/PID/stat after the command; those that are no number are 0.
 fn stat(pid: u32) -> io::Result<Vec<u64>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let after_command = text.rsplit(") ").next().unwrap_or_default();

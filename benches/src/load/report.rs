@@ -10,7 +10,7 @@ use super::works::Measure;
 
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The target that ratios refer to.
+    /// The name of the target that ratios refer to; `None`: there are no ratios.
     pub floor: Option<String>,
     pub rows: Vec<Row>,
     pub spawn_floor: Option<SpawnFloor>,
@@ -35,7 +35,7 @@ pub struct Cell {
 pub enum Outcome {
     Measured(Vec<Burst>),
     Idle(Idle),
-    /// The server does not offer it.
+    /// The server does not offer what was to be measured; the text is its error.
     Unsupported(String),
     /// A call failed, or was answered wrongly: no speed is reported.
     Failed(String),
@@ -134,7 +134,8 @@ impl Measure {
         }
     }
 
-    /// Median, spread, p50, p99, server's processor time.
+    /// The columns of a row: median, spread, p50, p99, and the server's processor time per
+    /// operation.
     fn columns(self, bursts: &[Burst]) -> [String; 5] {
         let values: Vec<_> = bursts.iter().map(|burst| self.value(burst)).collect();
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
@@ -170,7 +171,7 @@ impl Serialize for Measure {
     }
 }
 
-/// 0 for none.
+/// The median of `values`; 0 where there are none.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {

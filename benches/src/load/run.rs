@@ -13,7 +13,7 @@ use super::spawn;
 use super::target::Target;
 use super::works::{self, Context, Work};
 
-/// Length of the burst that is not counted, as a part of those that are.
+/// Length of the first burst, which is not counted, as a fraction of the length of those that are.
 const WARM_UP: f64 = 0.2;
 /// The target of this name is the floor, unless told otherwise; others whose name starts so
 /// are taken for floors as well.

@@ -26,7 +26,7 @@ impl Samples {
         }
     }
 
-    /// 64 MiB: made when first asked for.
+    /// The pattern of large blobs, of 64 MiB: made when it is first asked for.
     pub fn large(&self) -> &Pattern {
         self.large.get_or_init(|| Pattern::new(LARGE))
     }

@@ -8,18 +8,18 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// Runs of each variant. They take turns.
+/// How often each variant is run; the variants take turns.
 const RUNS: usize = 200;
 const PROGRAM: &str = "/bin/true";
 const NAMESPACES: [&str; 6] = ["--user", "--mount", "--pid", "--ipc", "--uts", "--net"];
 
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct SpawnFloor {
-    /// Starting `/bin/true` and waiting for it, p50.
+    /// Median time, in milliseconds, to start `/bin/true` and wait for its end.
     pub plain_ms: f64,
-    /// The same in new user, mount, pid, ipc and uts namespaces.
+    /// Median time, in milliseconds, with new user, mount, pid, ipc and uts namespaces.
     pub namespaces_ms: f64,
-    /// The same with a new network namespace as well, p50.
+    /// Median time, in milliseconds, with a new network namespace as well.
     pub with_network_ms: f64,
 }
 
@@ -46,7 +46,8 @@ pub fn measure() -> Result<SpawnFloor, String> {
     })
 }
 
-/// Milliseconds.
+/// Runs the command to its end and answers how many milliseconds that took. Fails where it cannot
+/// be started, or does not succeed.
 fn run(command: &mut Command) -> Result<f64, String> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();

@@ -24,7 +24,8 @@ pub struct Target {
     pub name: String,
     pub instance: Arc<str>,
     pub lanes: Vec<Lane>,
-    /// Answers with constants: checks that need a memory are left out.
+    /// Whether the server answers with constants: checks that need it to remember are left out
+    /// then.
     pub constant: bool,
     pub pid: Option<u32>,
     pub prepared: Prepared,

@@ -4,21 +4,22 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-/// Compression flag and length before each message.
+/// Bytes before each message: a compression flag, and the length in four bytes.
 pub const PREFIX: usize = 5;
-/// Fields of `google.bytestream.WriteRequest`.
+/// The number of `resource_name` in `google.bytestream.WriteRequest`; the next constants number its
+/// other fields.
 const RESOURCE_NAME: u32 = 1;
 const WRITE_OFFSET: u32 = 2;
 const FINISH_WRITE: u32 = 3;
 const DATA: u32 = 10;
-/// Room for a message's fields before its data, without the resource name.
+/// Bytes reserved for a message's fields before its data, without the resource name.
 const FIELDS: usize = 32;
 /// Tag of `ReadResponse.data` (field 10, length-delimited).
 const READ_DATA_TAG: u8 = 10 << 3 | 2;
 /// Most bytes before the data of a `ReadResponse`: prefix, tag, length.
 const MAX_READ_HEADER: usize = PREFIX + 1 + 10;
 
-/// One gRPC message: fields, then data that is shared.
+/// A gRPC message as it is sent: prefix and fields, then data that is shared.
 pub type Framed = bytes::buf::Chain<Bytes, Bytes>;
 
 /// A message with its prefix.

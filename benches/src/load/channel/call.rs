@@ -8,7 +8,7 @@ use kiln_protos::reapi;
 use prost::Message;
 use tonic::metadata::BinaryMetadataValue;
 
-/// HTTP/2 settings; `None`: the protocol's default.
+/// The sizes of HTTP/2 windows and frames, in bytes; `None`: the protocol's default.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Windows {
     pub stream: Option<u32>,
@@ -16,13 +16,13 @@ pub struct Windows {
     pub frame: Option<u32>,
 }
 
-/// Where and how to connect.
+/// The server to connect to, and the settings of the connection.
 #[derive(Debug, Clone)]
 pub struct Address {
     pub socket: SocketAddr,
     pub authority: Authority,
     pub windows: Windows,
-    /// Sent with every call.
+    /// The RequestMetadata that is sent with every call; `None`: none is sent.
     pub metadata: Option<HeaderValue>,
 }
 
@@ -30,7 +30,8 @@ pub struct Address {
 pub const REQUEST_METADATA: HeaderName =
     HeaderName::from_static("build.bazel.remote.execution.v2.requestmetadata-bin");
 
-/// What Bazel would send with the calls of one action, as a header.
+/// The RequestMetadata that Bazel would send with the calls of one action, as the value of a
+/// header.
 pub fn request_metadata() -> Option<HeaderValue> {
     let metadata = reapi::RequestMetadata {
         tool_details: Some(reapi::ToolDetails {

@@ -55,8 +55,8 @@ impl Lean {
         messages(response).await
     }
 
-    /// Messages share the blob's bytes, so they are all queued at once and leave as the
-    /// server's windows open.
+    /// Sends all messages and answers the one that comes back. They share the blob's bytes, so they
+    /// are all queued at once and leave as the server's windows open.
     pub async fn client_stream(
         &mut self,
         rpc: &Rpc,

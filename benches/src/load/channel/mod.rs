@@ -39,7 +39,7 @@ impl Channel {
         Ok(Self { client, authority: address.authority.clone() })
     }
 
-    /// `path`: `/package.Service/Method`.
+    /// The method at `path`, which is `/package.Service/Method`, of this connection's server.
     pub fn rpc(&self, path: &'static str) -> Result<Rpc, CallError> {
         let path = PathAndQuery::from_static(path);
         let uri = Uri::builder()
@@ -51,7 +51,7 @@ impl Channel {
         Ok(Rpc { uri, path })
     }
 
-    /// One message out, one back.
+    /// Calls a method that takes one message and answers one.
     pub async fn unary(&mut self, rpc: &Rpc, message: Framed) -> Result<Bytes, CallError> {
         match &mut self.client {
             Client::Lean(client) => client.unary(rpc, message).await,
@@ -59,7 +59,7 @@ impl Channel {
         }
     }
 
-    /// One message out, any number back, all of them kept.
+    /// Calls a method that takes one message and answers any number, all of which are kept.
     pub async fn server_stream(
         &mut self,
         rpc: &Rpc,
@@ -71,7 +71,7 @@ impl Channel {
         }
     }
 
-    /// Any number of messages out, one back.
+    /// Calls a method that takes any number of messages and answers one.
     pub async fn client_stream(
         &mut self,
         rpc: &Rpc,

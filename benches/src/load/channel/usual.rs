@@ -97,7 +97,8 @@ impl From<Status> for CallError {
     }
 }
 
-/// Messages that are encoded already, and that are decoded where they are needed.
+/// A codec for messages that are encoded already, and whose answers are decoded where they are
+/// needed.
 struct Raw;
 
 impl Codec for Raw {

@@ -19,15 +19,16 @@ use crate::sample;
 
 /// Actions of the first burst, which only finds out how fast the target is.
 const FIRST_POOL: u64 = 24;
-/// More actions are made ready than the last burst's rate asks for.
+/// By which factor more actions are made ready than the last burst's rate asks for.
 const HEADROOM: f64 = 1.4;
 /// Time limit of an action in seconds.
 const TIMEOUT: i64 = 60;
-/// The shared input root: directories, and files in each.
+/// The directories of the shared input root; the next constants say how many files are in each, and
+/// of how many bytes.
 const DIRECTORIES: u64 = 10;
 const FILES: u64 = 20;
 const FILE_SIZE: usize = 1024;
-/// What `echo > out` writes.
+/// The content of the output that `echo > out` writes.
 const OUTPUT: &[u8] = b"\n";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub enum Inputs {
     None,
     /// 200 files in 10 directories, the same for all actions.
     Shared,
-    /// None; but the action is a test as Bazel runs one, and writes a report of ten cases.
+    /// No inputs; but the action is a test as Bazel runs one, and writes a report of ten cases.
     Test,
 }
 
@@ -164,7 +165,7 @@ fn shell(script: &str, name: &str, outputs: &[&str]) -> reapi::Command {
     }
 }
 
-/// Every action is another attempt at one of so many tests.
+/// How many tests there are: every action is another attempt at one of them.
 const TESTS: u64 = 100;
 
 fn test(name: &str) -> reapi::Command {

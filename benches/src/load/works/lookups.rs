@@ -15,7 +15,7 @@ use crate::load::target::Numbers;
 use crate::load::wire::{Framed, frame};
 use crate::sample::MISS_MARK;
 
-/// One answer in so many is decoded and compared; of the others status and size are checked.
+/// One in this many answers is decoded and compared; of the others status and size are checked.
 const SAMPLE: u64 = 64;
 
 /// Requests that are encoded once and sent again and again, in turn.
@@ -155,7 +155,8 @@ impl Operation for FindMissing {
     }
 }
 
-/// One blob that was never uploaded must be reported, and nothing else.
+/// Asks for one blob that is there and one that was never uploaded, and fails unless the latter
+/// alone is reported.
 pub async fn check_missing(
     channel: &mut Channel,
     instance: &str,

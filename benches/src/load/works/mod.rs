@@ -32,11 +32,11 @@ pub enum Work {
         in_flight: usize,
     },
     AcMiss,
-    /// Of blobs among the first `blobs` of the store; 0: among the small blobs.
+    /// FindMissingBlobs for blobs among the first `blobs` of the store; 0: among the small blobs.
     FindMissing {
         blobs: u64,
     },
-    /// As `AcHit` and `read-4k`, with so many blobs present.
+    /// Hits as with `AcHit`, with so many blobs present in the store.
     AcHitAmong {
         blobs: u64,
     },
@@ -59,7 +59,7 @@ pub enum Work {
     Idle,
 }
 
-/// What a row is compared by.
+/// The figure by which the targets of a row are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
     PerSecond,
@@ -173,11 +173,11 @@ fn stream_name(verb: &str, size: Size, streams: usize) -> String {
     }
 }
 
-/// What all works of a run share.
+/// The options, blobs and notes that all works of a run share.
 pub struct Context {
     pub options: Options,
     pub samples: Arc<Samples>,
-    /// For the reader of the report.
+    /// Sentences for the reader of the report.
     pub notes: Vec<String>,
 }
 
@@ -292,7 +292,8 @@ async fn ac_hit(
     .await
 }
 
-/// So that a burst does not wait for the disk to take what the burst before it wrote.
+/// Has the kernel write to disk what the burst before wrote, so that the next one does not wait for
+/// that.
 fn write_out_dirty_pages() {
     // Where there is no `sync`, bursts show a larger spread.
     let _ = std::process::Command::new("sync").status();

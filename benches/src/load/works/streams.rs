@@ -14,7 +14,8 @@ use crate::load::target::Numbers;
 use crate::load::wire::frame;
 use crate::sample::{Key, LARGE, Pattern, SMALL};
 
-/// One small read in so many, and one large read in so many, is compared byte for byte.
+/// One in this many small reads is compared byte for byte; the next constant says it of large
+/// reads.
 const SMALL_SAMPLE: u64 = 64;
 const LARGE_SAMPLE: u64 = 16;
 
@@ -78,7 +79,7 @@ pub struct Read {
     pub instance: Arc<str>,
     pub numbers: Numbers,
     pub size: Size,
-    /// Blobs to choose from.
+    /// How many blobs of the size there are to choose from.
     pub blobs: u64,
 }
 
