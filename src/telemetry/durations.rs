@@ -50,7 +50,7 @@ impl Durations {
     }
 }
 
-/// What histograms held at one moment.
+/// A copy of histograms' counts and sums, taken at one moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Observed {
     buckets: [u64; BUCKETS],

@@ -9,7 +9,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::lines::Lines;
 
-/// Which lines are logged, and how.
+/// The filter and the format of the log on stderr.
 pub struct LogOptions {
     filter: EnvFilter,
     /// Each line is an object in JSON; otherwise it is text for people.
@@ -36,8 +36,8 @@ pub fn start(options: LogOptions) {
     tracing_subscriber::registry().with(secrets).with(filter).with(output).init();
 }
 
-/// What the SDK of AWS looks for in vain, it warns of with all that it knows; the error that follows says it
-/// in words. Whoever names the SDK gets what is asked for.
+/// Adds to a filter that the AWS SDK logs errors only, unless the filter names the SDK: its
+/// warnings repeat at length what the error that follows says in words.
 fn of_the_house(filter: &str) -> String {
     match filter.contains("aws_") {
         true => filter.to_owned(),

@@ -42,7 +42,7 @@ pub struct Telemetry {
     registry: Arc<Registry>,
 }
 
-/// `GET /metrics` of a worker.
+/// The router that answers `GET /metrics` at a worker's status server.
 pub fn worker_routes(observed: ObservedWorker) -> Router {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(observed));
@@ -116,7 +116,7 @@ impl Telemetry {
         Ok(Self { observer, queue, tests, registry: Arc::new(registry) })
     }
 
-    /// `GET /metrics`.
+    /// The router that answers `GET /metrics` of the server.
     pub fn routes(&self) -> Router {
         exposition::router(self.registry.clone(), Some((self.queue.clone(), self.tests.clone())))
     }

@@ -1,4 +1,4 @@
-//! What metrics and traces are about.
+//! The sources that metrics and traces are read from.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -29,42 +29,43 @@ use super::stages::Stages;
 use crate::auth::failures::Failures;
 use kiln_net::reload::Reloads;
 
-/// Says what became of tests so far.
+/// Returns the counts of what became of executed tests on their way into the history.
 pub type RecordingsOf = Arc<dyn Fn() -> Recordings + Send + Sync>;
 
-/// Figures of agents.
+/// Counts of the agents of a fleet.
 #[derive(Debug, Clone, Default)]
 pub struct AgentCounts {
-    /// How many are in each condition.
+    /// The number of agents in each condition.
     pub conditions: BTreeMap<Condition, u64>,
-    /// Bytes of releases that they were given here.
+    /// Bytes of releases that this process has sent to agents.
     pub given: Arc<AtomicU64>,
 }
 
-/// What became of changes in merge queues, and the queues as they were looked at last.
+/// Returns what became of changes in merge queues, in sum, and a gauge for each queue as it was
+/// looked at last.
 pub type MergeQueuesOf = Arc<dyn Fn() -> (Totals, Vec<QueueGauge>) + Send + Sync>;
 
-/// What forges sent, and whether they are told.
+/// Returns for each forge what it has sent, and whether it can be told results.
 pub type ForgesOf = Arc<dyn Fn() -> Vec<ForgeFigures> + Send + Sync>;
 
-/// What the metrics and traces of a server are about.
+/// The sources that a server's metrics and traces are read from.
 pub struct Observed<'a> {
     pub events: &'a Events,
     pub storage: Arc<StorageStats>,
     pub scheduler: Scheduler,
     pub journal: Journal,
     pub hermeticity: Checker,
-    /// What became of the tests that were executed here.
+    /// Counts of what became of the tests that this server executed, on their way into the history.
     pub recordings: RecordingsOf,
-    /// What became of records of executions.
+    /// Counts of what became of records of executions.
     pub executions: Arc<dyn Fn() -> ExecutionFigures + Send + Sync>,
-    /// What became of rollouts.
+    /// Counts of what became of rollouts.
     pub rollouts: Arc<dyn Fn() -> RolloutFigures + Send + Sync>,
-    /// What was promoted to environments.
+    /// Counts of what was promoted to environments.
     pub promotions: Arc<dyn Fn() -> Fours + Send + Sync>,
-    /// Environments of runs of pipelines.
+    /// Counts of the environments that runs of pipelines have brought up.
     pub previews: Arc<PreviewFigures>,
-    /// Agents, as they were counted last.
+    /// Counts of agents, as they were last made.
     pub agents: Arc<Mutex<AgentCounts>>,
     pub merge_queues: MergeQueuesOf,
     pub forges: ForgesOf,
@@ -82,7 +83,7 @@ pub struct Observed<'a> {
     pub history: Arc<History>,
 }
 
-/// What the metrics of `kiln worker` are about.
+/// The sources that the metrics of `kiln worker` are read from.
 pub struct ObservedWorker {
     pub worker: WorkerStatus,
     /// Figures of the copies of blobs on the worker's disk.
@@ -100,7 +101,7 @@ pub type CertificateEnd = Arc<dyn Fn() -> i64 + Send + Sync>;
 #[derive(Default)]
 pub struct Security {
     pub failures: Arc<Failures>,
-    /// `None`: without TLS.
+    /// Says when the server's certificate ends; `None`: the server does not speak TLS.
     pub certificate_end: Option<CertificateEnd>,
     /// Whether what the files say is in force.
     pub reloads: Reloads,

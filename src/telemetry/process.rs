@@ -18,7 +18,7 @@ pub struct ProcessStats {
 }
 
 impl ProcessStats {
-    /// What `/proc` says; zero where it says nothing.
+    /// Reads the figures of this process from `/proc`; a figure that cannot be read is zero.
     pub fn read() -> Self {
         let text = |path| fs::read_to_string(path).unwrap_or_default();
         let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);

@@ -21,12 +21,12 @@ impl RedisTimes {
         observed
     }
 
-    /// Scripts and commands that were sent.
+    /// The number of scripts and commands that were sent to Redis.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Pipelines that were not answered.
+    /// The number of pipelines (batches of commands) that Redis did not answer.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Where the time of executed actions went.
+//! Durations of executed actions, split by the stages that they went through.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,11 +14,11 @@ use super::durations::{Durations, Observed};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Success,
-    /// It ran, with an exit code other than 0.
+    /// The action ran and exited with another code than 0.
     Failure,
     Timeout,
     Cancelled,
-    /// It could not be run.
+    /// The action could not be run.
     Error,
 }
 
@@ -35,7 +35,8 @@ impl Outcome {
         Self::new(execution.status_code, execution.exit_code)
     }
 
-    /// The same of what a worker reports.
+    /// The outcome of an action as a worker reports it, for a process that does not see the
+    /// execution as a whole.
     fn of_worker(result: &Result<ExecuteResponse, Failure>) -> Self {
         match result {
             Ok(response) => Self::new(
@@ -106,7 +107,7 @@ impl Stages {
         observed
     }
 
-    /// From the request to the answer.
+    /// Durations of executions from the client's request to the answer.
     pub fn whole(&self) -> Observed {
         let mut observed = Observed::default();
         self.whole.add_to(&mut observed);

@@ -9,10 +9,11 @@ use tokio::runtime::Handle;
 
 /// Days that figures are of, this one included.
 const DAYS: u64 = 14;
-/// How old they may be.
+/// How old figures may be before they are made anew.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// What was made last. Clones share it.
+/// The figures of tests that were made last, made anew when they are asked for and too old. Clones
+/// share them.
 #[derive(Clone)]
 pub struct TestFigures {
     history: Arc<History>,
@@ -22,7 +23,7 @@ pub struct TestFigures {
 #[derive(Default)]
 struct Latest {
     figures: Arc<Figures>,
-    /// When they were begun.
+    /// When the latest figures were begun; `None`: none were yet.
     begun: Option<Instant>,
 }
 
@@ -35,7 +36,7 @@ impl TestFigures {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing before the first ones were made.
+    /// The figures that were made last; empty before the first ones were made.
     pub fn get(&self) -> Arc<Figures> {
         self.lock().figures.clone()
     }

@@ -32,7 +32,7 @@ fn exported(text: &str) -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// The same from the tables of the manual: their first two columns.
+/// Names and types of metrics from the first two columns of the manual's tables.
 fn documented(text: &str) -> BTreeSet<(String, String)> {
     text.lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))

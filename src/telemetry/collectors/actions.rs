@@ -50,7 +50,7 @@ pub fn encode(
     )
 }
 
-/// The journal itself.
+/// Writes the metrics of the journal of executions itself.
 pub fn encode_journal(families: &mut Families<'_>, journal: &JournalStats) -> Result<(), Error> {
     families.gauge("kiln_journal_executions", "Executions kept in records.", journal.executions)?;
     families.gauge("kiln_journal_builds", "Builds kept in records.", journal.builds)?;

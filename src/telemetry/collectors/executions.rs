@@ -1,4 +1,4 @@
-//! Records of executions.
+//! Metrics of the records of executions.
 
 use std::fmt::Error;
 

@@ -34,7 +34,7 @@ impl Families<'_> {
             .encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
-    /// One gauge for each set of labels.
+    /// Writes a family of gauges, one for each set of labels.
     pub fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
         &mut self,
         name: &str,
@@ -48,7 +48,7 @@ impl Families<'_> {
         Ok(())
     }
 
-    /// One counter for each set of labels.
+    /// Writes a family of counters, one for each set of labels.
     pub fn counters<L: EncodeLabelSet>(
         &mut self,
         name: &str,
@@ -62,7 +62,7 @@ impl Families<'_> {
         Ok(())
     }
 
-    /// One histogram of seconds for each set of labels.
+    /// Writes a family of histograms in seconds, one for each set of labels.
     pub fn histograms<L: EncodeLabelSet>(
         &mut self,
         name: &str,

@@ -1,4 +1,4 @@
-//! Agents.
+//! Metrics of the agents of a fleet.
 
 use std::fmt::Error;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! The hermeticity check.
+//! Metrics of the hermeticity check.
 
 use std::fmt::Error;
 

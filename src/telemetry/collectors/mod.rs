@@ -151,7 +151,8 @@ impl Collector for Sources {
     }
 }
 
-/// What a member of a fleet shows besides, before anything has happened.
+/// The metrics that a member of a fleet shows besides those of a single server, before anything has
+/// happened.
 #[cfg(test)]
 #[derive(Debug)]
 pub struct OfAFleet;

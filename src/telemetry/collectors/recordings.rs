@@ -1,4 +1,4 @@
-//! What became of tests that were executed.
+//! Metrics of what became of executed tests on their way into the history.
 
 use std::fmt::Error;
 

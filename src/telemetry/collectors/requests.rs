@@ -1,4 +1,4 @@
-//! What clients asked for.
+//! Metrics of requests and connections of clients.
 
 use std::fmt::Error;
 

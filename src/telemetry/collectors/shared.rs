@@ -1,4 +1,5 @@
-//! What a fleet shares, as this process uses it: Redis, S3, and the blobs in them.
+//! Metrics of what this process does with the stores that a fleet shares: Redis, S3, and the blobs
+//! in them.
 
 use std::fmt::Error;
 

@@ -1,4 +1,4 @@
-//! Telemetry about telemetry.
+//! Metrics of telemetry itself.
 
 use std::fmt::Error;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! What a worker in a process of its own knows, and nobody else.
+//! Metrics that only a worker in a process of its own can give.
 
 use std::fmt::{Debug, Error, Formatter};
 

@@ -1,6 +1,6 @@
 //! Plain HTTP requests by a few classes of routes and the statuses that this server answers.
 
-/// Classes of routes.
+/// The classes of HTTP paths by which plain requests are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     /// The HTTP cache protocol: `/ac/` and `/cas/`, below any instance name.
@@ -14,7 +14,7 @@ pub enum Route {
     Metrics,
     /// The registry, below `/v2/`.
     Registry,
-    /// Anything else.
+    /// A path of none of these classes.
     Other,
 }
 

@@ -40,13 +40,13 @@ pub const METHODS: &[Method] = methods! {
     "grpc.health.v1.Health": "Check" "Watch";
 };
 
-/// What calls of anything else count as.
+/// The method that calls count as which are of no known method.
 const UNKNOWN: Method = Method { service: "unknown", name: "unknown", path: "" };
 
-/// Places of methods, the unknown one included.
+/// The number of places of methods, that of the unknown method included.
 pub const PLACES: usize = METHODS.len() + 1;
 
-/// The method at this place.
+/// The method at this place; the unknown one for places that are none.
 pub fn method(place: usize) -> Method {
     METHODS.get(place).copied().unwrap_or(UNKNOWN)
 }

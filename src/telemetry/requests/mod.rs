@@ -62,8 +62,8 @@ struct Calls {
 }
 
 impl Requests {
-    /// One set of counters for each of `threads`, at least one; `budget` is what the requests may
-    /// hold.
+    /// Makes one set of counters for each of `threads` (at least one); `budget` is the memory that
+    /// requests may hold.
     pub fn new(threads: usize, budget: Budget) -> Self {
         Self { lanes: (0..threads.max(1)).map(|_| Arc::new(Lane::new())).collect(), budget }
     }
@@ -76,7 +76,7 @@ impl Requests {
         &self.lanes
     }
 
-    /// Calls that have begun and not ended.
+    /// The number of calls that have begun and not ended.
     pub fn in_flight(&self) -> u64 {
         let places = 0..PLACES;
         let ended: u64 = places
@@ -123,7 +123,7 @@ impl Lane {
         }
     }
 
-    /// Open connections of this thread.
+    /// The number of open connections that this thread serves.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }

@@ -29,7 +29,7 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the spans that are left may take at the end.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A collector.
+/// The OTLP collector that spans are sent to.
 #[derive(Debug, Clone)]
 pub struct OtlpOptions {
     /// An `http://` or `https://` URL.
@@ -41,9 +41,9 @@ pub struct OtlpOptions {
 #[derive(Debug, Default)]
 pub struct SpanCounters {
     pub exported: AtomicU64,
-    /// The queue was full.
+    /// Spans that were dropped because the queue was full.
     pub overflowed: AtomicU64,
-    /// The collector did not take them.
+    /// Spans that the collector did not take.
     pub failed: AtomicU64,
 }
 
@@ -101,7 +101,7 @@ impl Exporter {
     }
 }
 
-/// Connects when it is first used.
+/// Makes a channel to the collector, which connects when it is first used.
 fn channel(otlp: &OtlpOptions) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(otlp.endpoint.clone());
     let endpoint = endpoint.map_err(|error| error.to_string())?.connect_timeout(EXPORT_TIMEOUT);

@@ -20,10 +20,10 @@ const MAX_TEXT: usize = 1024;
 pub struct Span {
     pub trace: TraceId,
     pub id: SpanId,
-    /// [`SpanId::INVALID`]: none.
+    /// The parent's id; [`SpanId::INVALID`]: the span has no parent.
     pub parent: SpanId,
     pub name: Cow<'static, str>,
-    /// Nanoseconds since the Unix epoch.
+    /// When the span began, in nanoseconds since the Unix epoch.
     pub start: i64,
     pub end: i64,
     pub attributes: Vec<KeyValue>,
@@ -65,7 +65,7 @@ pub fn is_traced(execution: &Execution) -> bool {
     matches!(execution.origin(), Origin::Executed | Origin::Merged)
 }
 
-/// One span for the action and, where a worker ran it for this request, one for each stage.
+/// Returns one span for the action and, where a worker ran it for this request, one for each stage.
 pub fn action_spans(execution: &Execution, parent: SpanId) -> Vec<SpanData> {
     let timeline = execution.timeline.unwrap_or_default();
     let trace = trace_id(&execution.invocation_id, &execution.id);
