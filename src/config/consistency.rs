@@ -23,7 +23,8 @@ fn promises(settings: &Settings) -> Result<(), ConfigError> {
     )))
 }
 
-/// In a fleet blobs are in S3, and the local disk holds copies only.
+/// Checks that the largest blob fits into the store: S3 in a fleet, where the local disk holds
+/// copies only, and else the local disk.
 fn sizes(settings: &Settings) -> Result<(), ConfigError> {
     let (largest, all) = match settings.text("s3.url") {
         "" => ("storage.max_blob_size", "storage.max_size"),

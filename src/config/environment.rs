@@ -6,7 +6,7 @@ use super::keys;
 
 const PREFIX: &str = "KILN_";
 
-/// What commands read, beside the keys (`src/cli/target.rs`).
+/// Variables that commands of the client read, beside those of the keys (`src/cli/target.rs`).
 const OF_COMMANDS: [&str; 9] = [
     "KILN_CA_FILE",
     "KILN_CLIENT_CERT",
@@ -23,7 +23,8 @@ const OF_COMMANDS: [&str; 9] = [
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unknown<'a> {
     variable: &'a str,
-    /// It begins with the name of a section: what else should it be for?
+    /// Whether the variable begins with the name of a section, so that it can only be meant as a
+    /// key.
     pub is_of_a_section: bool,
     pub nearest: Option<&'static str>,
 }
@@ -64,8 +65,9 @@ fn nearest(name: &str) -> Option<&'static str> {
     exact.or_else(|| keys::nearest(&name.replacen('_', ".", 1)))
 }
 
-/// What Kubernetes and Docker's links set in every container for a service named `kiln` or `kiln-...`:
-/// `KILN_REDIS_SERVICE_HOST`, `KILN_WORKER_PORT=tcp://10.0.0.1:80`, `KILN_SERVER_PORT_8980_TCP_ADDR`.
+/// Whether a variable is one that Kubernetes or Docker's links set in every container for a service
+/// named `kiln` or `kiln-...`: `KILN_REDIS_SERVICE_HOST`, `KILN_WORKER_PORT=tcp://10.0.0.1:80`,
+/// `KILN_SERVER_PORT_8980_TCP_ADDR`.
 pub fn is_of_a_service(variable: &str, value: &str) -> bool {
     let Some(rest) = variable.strip_prefix("KILN") else { return false };
     let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));

@@ -39,14 +39,14 @@ use crate::serve::ServeOptions;
 use crate::status_server::StatusServerOptions;
 use crate::telemetry::OtlpOptions;
 
-/// In a worker's own storage, a blob that was just read is not evicted at once.
+/// How long a worker's own storage keeps a blob from eviction after it was read.
 const LOCAL_LEASE: Duration = Duration::from_secs(10);
-/// In the data directory: downloads whose digest is not known yet.
+/// The directory within the data directory for downloads whose digest is not known yet.
 const DOWNLOADS: &str = "downloads";
 /// More front threads than this have nothing to do before the disk is busy.
 const MAX_FRONT_THREADS: usize = 8;
 
-/// What `kiln serve` starts with.
+/// Makes the options of `kiln serve` from settings that are consistent with each other.
 pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
     consistency::check(settings)?;
     files::check(settings)?;
@@ -219,7 +219,8 @@ fn otlp(settings: &Settings) -> Result<Option<OtlpOptions>, ConfigError> {
     Ok(Some(OtlpOptions { endpoint: endpoint.to_owned(), ca }))
 }
 
-/// What `kiln worker` starts with: the worker and its local storage.
+/// Makes the options of `kiln worker` from settings: those of the worker and those of its local
+/// storage.
 pub fn worker_options(settings: &Settings) -> Result<(WorkerConfig, StorageConfig), ConfigError> {
     consistency::check(settings)?;
     files::check(settings)?;

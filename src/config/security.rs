@@ -13,7 +13,7 @@ use crate::auth::jwt::{JwksOptions, JwtOptions};
 use crate::auth::permissions::Door;
 use crate::front::TlsOptions;
 
-/// Clocks that differ by more are broken.
+/// The longest difference between clocks that may be tolerated; more means that a clock is broken.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 pub fn tls(settings: &Settings) -> Result<Option<TlsOptions>, ConfigError> {

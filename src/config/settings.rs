@@ -16,7 +16,7 @@ use super::values::{self, items, parse_duration, parse_size};
 #[derive(Debug, Clone)]
 pub struct Settings {
     values: BTreeMap<&'static str, Setting>,
-    /// What is set without having any effect, in words.
+    /// Messages for the user about settings that have no effect.
     remarks: Vec<String>,
 }
 
@@ -116,7 +116,7 @@ impl Settings {
         Ok(())
     }
 
-    /// For whoever started this.
+    /// Messages for whoever started this process about settings that have no effect.
     pub fn remarks(&self) -> &[String] {
         &self.remarks
     }
@@ -127,7 +127,8 @@ impl Settings {
     }
 }
 
-/// Where a relative path begins: a file means its own directory, wherever the program is started.
+/// The directory that a relative path begins from: that of the file which says it, else the current
+/// one.
 fn base(origin: &Origin) -> Result<PathBuf, ConfigError> {
     let of_file = match origin {
         Origin::File(file) => file.parent().unwrap_or(Path::new("")),
@@ -172,7 +173,7 @@ impl Settings {
         parse_size(self.text(name))
     }
 
-    /// A path, where one is set.
+    /// The key's value as a path; `None`: it is empty.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from)
     }

@@ -11,12 +11,12 @@ use super::keys::{Key, Kind};
 use super::setting::Setting;
 use crate::front::Listen;
 
-/// What is larger is a mistake, and would make sums overflow.
+/// The largest size in bytes: more is a mistake, and would make sums overflow.
 const MAX_SIZE: u64 = 1 << 60;
 /// Ten years: what is longer, no clock can count to from any day.
 const MAX_DURATION: Duration = Duration::from_secs(3_650 * 86_400);
 
-/// `512`, `512MiB`, `10GB`: bytes.
+/// Reads a size such as `512`, `512MiB` or `10GB`, in bytes; `None`: it is not written like that.
 pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -41,7 +41,8 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "not a time like 90s, 5m or 1h".to_owned())
 }
 
-/// `250ms`, `30s`, `10m`, `12h`, `7d`.
+/// Reads a duration such as `250ms`, `30s`, `10m`, `12h` or `7d`; `None`: it is not written like
+/// that.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit())?;

@@ -1,11 +1,11 @@
-//! What a key is, and how its values are written.
+//! A key of the configuration, and how its values are written.
 
 /// One setting. Values are text until they are read ([`super::values`]).
 #[derive(Debug)]
 pub struct Key {
     /// `section.key`, as in the file.
     pub name: &'static str,
-    /// As it would stand in the file, without quotes.
+    /// The default value as it would stand in the file, without quotes.
     pub default: &'static str,
     pub kind: Kind,
     pub help: &'static str,
@@ -20,7 +20,7 @@ pub enum Kind {
     /// A file or directory. What is relative is meant from the directory of the file that says so,
     /// else from the current one; it is absolute once it is read.
     Path,
-    /// A list of such paths.
+    /// A list of files or directories, each read as `Path` is.
     Paths,
     Address,
     /// An address, or empty: none.
@@ -35,13 +35,13 @@ pub enum Kind {
     Bool,
     /// `512MiB`, `10GB`, `auto` where the key says so.
     Size,
-    /// The same, of so many bytes at least.
+    /// A size as `Size` is written, of at least so many bytes.
     SizeFrom(u64),
-    /// `30s`, `12h`.
+    /// A time such as `30s` or `12h`.
     Duration,
-    /// The same, of so many milliseconds at least.
+    /// A time as `Duration` is written, of at least so many milliseconds.
     DurationFrom(u64),
-    /// What is logged.
+    /// A filter of the log: levels, each alone or for the module that it names.
     LogFilter,
     /// A list of strings.
     List,
@@ -51,7 +51,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What is expected, in words.
+    /// The values that are expected, in words for a message.
     pub fn expected(self) -> String {
         match self {
             Self::Text | Self::Secret => "text".into(),
