@@ -45,10 +45,10 @@ impl Scope {
     }
 }
 
-/// What one credential allows.
+/// The rights that one credential (a token or a client certificate) gives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Whose it is; `None`: anybody's.
+    /// The name of the credential's owner; `None`: the rights are everybody's.
     pub name: Option<Arc<str>>,
     pub scopes: Vec<Scope>,
 }
@@ -63,9 +63,9 @@ impl Access {
 /// Who sent a request: all its credentials together. Travels in the request's extensions.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// What the connection's client certificate allows, and what everybody may do.
+    /// The rights of the connection's client certificate together with those that everybody has.
     pub connection: Arc<Access>,
-    /// What the token of the request allows.
+    /// The rights of the request's token; `None`: the request has none.
     pub token: Option<Arc<Access>>,
 }
 

@@ -25,15 +25,15 @@ const JWT_PARTS: usize = 3;
 
 #[derive(Debug, Clone)]
 pub struct AuthOptions {
-    /// Read again when they change.
+    /// Access files, which are read again when they change.
     pub access_files: Vec<PathBuf>,
-    /// What everybody may enter.
+    /// Ways into the server that need no credentials (`auth.open`).
     pub open: Vec<Door>,
-    /// `None`: no JWT is accepted.
+    /// How JWTs are verified; `None`: no JWT is accepted.
     pub jwt: Option<JwtOptions>,
 }
 
-/// What is wrong with the files, at the start or after a change.
+/// Why access files or keys cannot be used, at the start or after a change.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     #[error(transparent)]
@@ -62,7 +62,7 @@ pub struct Auth {
     pub failures: Arc<Failures>,
 }
 
-/// What holds until files or keys change.
+/// The policy and the keys that are in force until files or fetched keys change.
 struct Current {
     generation: u64,
     policy: Arc<Policy>,
@@ -71,11 +71,11 @@ struct Current {
     verified: Verified,
 }
 
-/// What a connection tells about who calls: its certificate.
+/// The client's end of a connection, known by its certificate.
 #[derive(Default)]
 pub struct Peer {
     certificate: Option<Certificate>,
-    /// What the certificate allows, with the generation of the policy that says so.
+    /// The rights of the certificate, with the generation of the policy that gave them.
     access: Mutex<Option<(u64, Arc<Access>)>>,
 }
 
@@ -173,7 +173,8 @@ impl Auth {
         Ok(())
     }
 
-    /// What was remembered of tokens is forgotten: what was taken away is refused at once.
+    /// Puts a new policy and keys in force and forgets which tokens were verified before, so that
+    /// rights that were taken away are refused at once.
     fn replace(&self, policy: Arc<Policy>, file_keys: Vec<Key>) {
         let fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
         let verifier = |options| Verifier::new(options, file_keys.clone(), fetched.as_deref());
@@ -245,7 +246,8 @@ impl Current {
         Ok(access)
     }
 
-    /// What the token allows, and until when (seconds since the Unix epoch).
+    /// The rights of the token in the header, and until when they hold (seconds since the Unix
+    /// epoch).
     fn verify(&self, header: &HeaderValue, now: i64) -> Result<(Access, i64), Failure> {
         let token = super::credentials::token(header).ok_or_else(|| {
             Failure::new(

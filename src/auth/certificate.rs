@@ -1,4 +1,4 @@
-//! What a certificate says about its holder.
+//! Reads the names of its holder from a client certificate.
 
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 

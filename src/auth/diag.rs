@@ -1,5 +1,6 @@
-//! Whose process holds a connection within this machine, asked of the kernel by both its ends (`sock_diag(7)`): what that
-//! costs does not grow with how many connections the machine has, as reading its table does.
+//! Asks the kernel by both ends of a connection within this machine which user's process holds it
+//! (`sock_diag(7)`). The cost does not grow with the number of connections of the machine, as that
+//! of reading their table does.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,15 +11,15 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
 
-/// Of a message of the kernel's, `struct nlmsghdr`.
+/// Bytes of the header of a netlink message, `struct nlmsghdr`.
 const HEADER: usize = 16;
-/// `struct inet_diag_req_v2`.
+/// Bytes of the question, `struct inet_diag_req_v2`.
 const QUESTION: usize = 56;
-/// `SOCK_DIAG_BY_FAMILY`, of question and answer.
+/// `SOCK_DIAG_BY_FAMILY`, the type of both the question and the answer.
 const BY_FAMILY: u16 = 20;
-/// `NLM_F_REQUEST`
+/// `NLM_F_REQUEST`, the flag of a question.
 const REQUEST: u16 = 1;
-/// `NLMSG_ERROR`
+/// `NLMSG_ERROR`, the type of an answer that is an error.
 const ERROR: u16 = 2;
 /// `TCP_ESTABLISHED`: both ends are open. The kernel tells no user of others.
 const ESTABLISHED: u8 = 1;
@@ -45,7 +46,7 @@ pub fn user(client: SocketAddr, here: SocketAddr) -> io::Result<Option<u32>> {
     said(answer.get(..length).unwrap_or_default(), &question)
 }
 
-/// `None`: the ends are of different families.
+/// The message that asks for a connection; `None`: its two ends are of different address families.
 fn question(client: SocketAddr, here: SocketAddr) -> Option<Vec<u8>> {
     let (family, ends) = match (client.ip().to_canonical(), here.ip().to_canonical()) {
         (IpAddr::V4(client), IpAddr::V4(here)) => {
@@ -81,7 +82,7 @@ fn question(client: SocketAddr, here: SocketAddr) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// What an answer, `struct inet_diag_msg`, says of the connection that was asked for.
+/// The user that an answer (`struct inet_diag_msg`) names for the connection that was asked for.
 fn said(answer: &[u8], question: &[u8]) -> io::Result<Option<u32>> {
     let broken = || io::Error::from(io::ErrorKind::InvalidData);
     let word = |at: usize| -> Option<[u8; 4]> { answer.get(at..at + 4)?.try_into().ok() };

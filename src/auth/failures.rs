@@ -13,7 +13,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Why somebody was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// No credentials came where some are needed.
+    /// The request has no credentials, and needs some.
     NoCredentials,
     /// The caller is known and lacks the role.
     Denied,
@@ -22,14 +22,14 @@ pub enum Reason {
     UnknownToken,
     /// A token or a client certificate whose time is over.
     Expired,
-    /// A token whose time has not come.
+    /// The token is not valid yet.
     NotYetValid,
     Signature,
     /// A token signed by a key that is not known.
     UnknownKey,
     Issuer,
     Audience,
-    /// The keys cannot be fetched for now.
+    /// The keys that verify tokens cannot be fetched for now.
     KeysUnavailable,
     /// A browser sends it for a page of another site, or writes.
     OtherSite,
@@ -89,7 +89,7 @@ impl Failures {
         self.counts[reason as usize].load(Ordering::Relaxed)
     }
 
-    /// A TLS handshake that came to nothing.
+    /// Counts a TLS handshake that failed.
     pub fn count_handshake(&self) {
         self.handshakes.fetch_add(1, Ordering::Relaxed);
     }

@@ -172,7 +172,8 @@ fn scope(
     Ok(Scope { roles, instances, services, queues })
 }
 
-/// Which merge queues may be changed or run.
+/// The merge queues that an entry's roles are for. Roles for queues without names of queues are an
+/// error, as are names without such roles.
 fn lanes(roles: Roles, queues: Vec<Pattern>) -> Result<Vec<Pattern>, String> {
     let wanted = roles.contains(Role::Queue) || roles.contains(Role::QueueRunner);
     match (wanted, queues.is_empty()) {
@@ -238,7 +239,7 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
 }
 
-/// How `kiln token new` writes an entry.
+/// Writes the entry of an access file that `kiln token new` prints.
 pub fn stanza(
     name: &str,
     hash: &[u8; 32],

@@ -1,6 +1,7 @@
-//! Where nobody is asked who calls: on a loopback address every user of the machine may build, but
-//! actions of others are run by the server's own user and by root alone, and these alone make releases. Whoever runs
-//! actions says what they result in, which everybody then uses; whoever makes releases has them signed by the server.
+//! Authorization on a loopback address without access files, where nobody is asked who calls: every
+//! user of the machine may build, but only the server's own user and root may run actions of others
+//! or make releases. Whoever runs actions says what they result in, which everybody then uses;
+//! whoever makes releases has them signed by the server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -29,8 +30,9 @@ impl Neighbour {
         Self { client, here, user: OnceLock::new() }
     }
 
-    /// Whose process holds the other end. Every request asks: a table of all connections is no quick reading where others make
-    /// thousands of them, and so the last resort.
+    /// The user whose process holds the client's end of the connection; `None`: it cannot be told.
+    /// The kernel is asked for this connection alone; the table of all connections, which is slow
+    /// to read where others make thousands of them, is the last resort.
     fn user(&self) -> Option<u32> {
         *self.user.get_or_init(|| match diag::user(self.client, self.here) {
             Ok(user) => user,
@@ -79,7 +81,7 @@ fn parse(text: &str) -> Option<(IpAddr, u16)> {
 #[derive(Debug, Clone, Copy)]
 pub struct LocalAuthorizer {
     everybody: Everybody,
-    /// Whose processes may run actions for others, besides root's.
+    /// The user whose processes may run actions for others, besides root's: the server's own.
     user: u32,
 }
 
@@ -107,7 +109,8 @@ impl LocalAuthorizer {
 }
 
 impl Authorizer for LocalAuthorizer {
-    /// Where nobody is asked who calls it is not known whose an operation is: everybody may end one.
+    /// Checks a right in one instance. Everybody may end any operation, since it is not known whose
+    /// an operation is where nobody is asked who calls.
     fn check(&self, caller: &Extensions, right: Right, _instance: &str) -> Result<(), Refused> {
         match right {
             Right::Administer => self.everybody.check_everywhere(caller, right),

@@ -30,7 +30,8 @@ impl Pattern {
         !self.0.is_empty() && self.0.bytes().all(|byte| byte == b'*')
     }
 
-    /// In time linear in the lengths: what stands between two stars is looked for from the left.
+    /// Whether the pattern matches the whole name. It takes time linear in the lengths, since each
+    /// part between two stars is looked for from the left.
     pub fn matches(&self, name: &str) -> bool {
         let mut parts = self.0.split('*');
         let first = parts.next().unwrap_or_default();
@@ -84,7 +85,7 @@ mod tests {
         assert!(Pattern::everything().is_everything() && !Pattern(String::new()).is_everything());
     }
 
-    /// The definition, letter by letter.
+    /// The definition of a match, letter by letter, which the faster code is compared with.
     fn defined(pattern: &[u8], name: &[u8]) -> bool {
         match pattern.split_first() {
             None => name.is_empty(),

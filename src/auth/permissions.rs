@@ -8,20 +8,21 @@ use http::Method;
 use kiln_cas::access::Right;
 use serde::Deserialize;
 
-/// What has to be allowed before a request goes on.
+/// The right that a request needs before it goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
-    /// In the instance that the request names.
+    /// The right in the instance that the request names.
     Instance(Right),
-    /// In all instances: the answer shows or touches all of them.
+    /// The right in all instances, because the answer shows or touches all of them.
     All(Right),
-    /// The same, unless the configuration opens it to everybody (`auth.open`).
+    /// The right in all instances, unless the configuration opens this door to everybody
+    /// (`auth.open`).
     Closable(Door, Right),
-    /// Nothing; credentials that are shown have to be valid.
+    /// No right; credentials that are shown have to be valid.
     Introduction,
 }
 
-/// What `auth.open` can name.
+/// The ways into the server that `auth.open` can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum Door {
     Health,
@@ -41,7 +42,7 @@ use Right::{
 
 type Methods = &'static [(&'static str, Permission)];
 
-/// gRPC: service, method, permission.
+/// The permission of each gRPC method, by service.
 #[rustfmt::skip]
 const GRPC: &[(&str, Methods)] = &[
     ("build.bazel.remote.execution.v2.ActionCache", &[
@@ -129,15 +130,16 @@ const PAGES: [&str; 17] = [
     "favicon.svg",
 ];
 
-/// Where reports of tests become history.
+/// The path to which reports of tests are sent, to become history.
 pub const IMPORT: &str = "/api/v1/tests/import";
 
-/// Where forges deliver: they prove themselves by the secret of their webhook.
+/// The path below which forges deliver events; they prove themselves by the secret of their
+/// webhook.
 const FORGES: &str = "/api/v1/forges/";
 
 /// Below it is the registry of the Open Container Initiative's specification.
 pub const REGISTRY: &str = "/v2/";
-/// Where its clients change a password for a token.
+/// The path at which the registry's clients exchange a password for a token.
 pub const REGISTRY_TOKEN: &str = "/v2/token";
 
 /// Whether a path is the registry's.
@@ -145,14 +147,14 @@ pub fn is_registry(path: &str) -> bool {
     path.starts_with(REGISTRY) || path == "/v2"
 }
 
-/// What a gRPC call of this path takes; `None`: there is no such method.
+/// The permission that a gRPC call of this path needs; `None`: there is no such method.
 pub fn of_grpc(path: &str) -> Option<Permission> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     let (_, methods) = GRPC.iter().find(|(name, _)| *name == service)?;
     methods.iter().find(|(name, _)| *name == method).map(|(_, permission)| *permission)
 }
 
-/// What any other request takes.
+/// The permission that a request which is no gRPC call needs.
 pub fn of_http(method: &Method, path: &str) -> Permission {
     let mut segments = path.trim_start_matches('/').split('/');
     let first = segments.next().unwrap_or_default();
@@ -184,13 +186,14 @@ pub fn of_http(method: &Method, path: &str) -> Permission {
     }
 }
 
-/// Nothing else below it is for those who show nothing: other paths may be those of the HTTP cache.
+/// Whether a path is that of a forge's deliveries. No other path below `FORGES` is open without
+/// credentials, since it may be one of the HTTP cache.
 fn is_delivery(path: &str) -> bool {
     let name = path.strip_prefix(FORGES).and_then(|it| it.strip_suffix("/events"));
     name.is_some_and(|it| !it.is_empty() && !it.contains('/'))
 }
 
-/// What parts of the API take that are no pages.
+/// The permission of a path of the API that belongs to no page; `None`: the path is none of these.
 fn of_api(path: &str, reads: bool) -> Option<Permission> {
     let is_below = |prefix: &str| {
         path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -17,7 +17,7 @@ pub struct StaticToken {
     /// SHA-256 of the token.
     pub hash: [u8; 32],
     pub scope: Scope,
-    /// Seconds since the Unix epoch; `None`: never.
+    /// When the token ends, in seconds since the Unix epoch; `None`: never.
     pub expires: Option<i64>,
 }
 
@@ -29,9 +29,9 @@ pub struct Grant {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
-    /// With or without credentials.
+    /// Everybody, with or without credentials.
     Anybody,
-    /// One of a client certificate's names matches.
+    /// Clients with a certificate of which one name matches.
     Certificate(Pattern),
     /// All of these claims of a verified JWT match: a string, a number or a boolean as it is
     /// written, or one element of a list. `a.b` is `b` within `a`.
@@ -54,7 +54,8 @@ impl Policy {
         self.grants.iter().any(|grant| kind(&grant.who))
     }
 
-    /// What everybody may do who is connected, with a certificate or without.
+    /// The rights of a client that is connected: those that everybody has, and those of its
+    /// certificate, if any.
     pub fn for_connection(&self, certificate: Option<&Certificate>) -> Access {
         let names = certificate.map_or(&[][..], |certificate| &certificate.names);
         let is_theirs = |grant: &&Grant| match &grant.who {
@@ -82,7 +83,7 @@ impl Policy {
         found
     }
 
-    /// What these claims of a verified JWT allow.
+    /// The rights of a verified JWT with these claims.
     pub fn for_claims(&self, claims: &Map<String, Value>) -> Access {
         let is_theirs = |grant: &&Grant| match &grant.who {
             Who::Jwt(wanted) => wanted
@@ -100,7 +101,8 @@ impl Policy {
 }
 
 impl StaticToken {
-    /// What it allows, and until when (seconds since the Unix epoch). `now`: the same.
+    /// The rights of the token, and until when they hold. Times, `now` too, are in seconds since
+    /// the Unix epoch.
     pub fn access(&self, now: i64) -> Result<(Access, i64), Failure> {
         match self.expires {
             Some(end) if end <= now => Err(Failure::new(
@@ -116,7 +118,7 @@ impl StaticToken {
     }
 }
 
-/// What stands for a token in files.
+/// The SHA-256 by which files name a token without holding it.
 pub fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }

@@ -70,7 +70,7 @@ impl FromStr for Role {
     }
 }
 
-/// Any number of roles.
+/// A set of roles.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Roles(u16);
 
@@ -131,7 +131,7 @@ pub fn role_for(right: Right) -> &'static str {
     }
 }
 
-/// What somebody wants who asks for this right.
+/// What a caller wants to do who asks for this right, as words for a message.
 pub fn in_words(right: Right) -> &'static str {
     match right {
         Right::Read => "read",

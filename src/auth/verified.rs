@@ -17,7 +17,7 @@ pub type Key = [u8; 32];
 
 struct VerifiedToken {
     access: Arc<Access>,
-    /// Seconds since the Unix epoch, exclusive.
+    /// When the token stops being valid, in seconds since the Unix epoch, exclusive.
     until: i64,
 }
 
@@ -27,7 +27,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// `secret`: random bytes.
+    /// Makes an empty cache; `secret` are random bytes with which tokens are hashed.
     pub fn new(secret: [u8; 32]) -> Self {
         Self { secret, parts: std::array::from_fn(|_| Mutex::new(LruCache::new(TOKENS))) }
     }

@@ -48,7 +48,7 @@ pub enum FetchError {
     Keys(#[from] KeyError),
 }
 
-/// Fetches from one URL.
+/// Fetches a key set from one URL.
 pub struct Fetcher {
     url: Url,
     client: Client,
@@ -77,11 +77,11 @@ impl Fetcher {
     }
 }
 
-/// What requests and the task that fetches tell each other.
+/// The channels between requests that want newer keys and the task that fetches them.
 #[derive(Default)]
 pub struct Refresh {
     wanted: Notify,
-    /// Fetches that have ended.
+    /// The number of fetches that have ended.
     rounds: watch::Sender<u64>,
 }
 
@@ -133,13 +133,13 @@ pub async fn start(
 struct Keeper {
     fetcher: Fetcher,
     take: Take,
-    /// When a fetch last went well.
+    /// When a fetch last succeeded; `None`: none has yet.
     fetched: Option<Instant>,
     interval: Duration,
 }
 
 impl Keeper {
-    /// Without keys the next attempt comes soon.
+    /// How long to wait for the next fetch: without keys it comes soon.
     fn next(&self) -> Duration {
         if self.fetched.is_some() { self.interval } else { MIN_INTERVAL }
     }

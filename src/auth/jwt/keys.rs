@@ -6,7 +6,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, P
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde_json::Value;
 
-/// Most keys of one origin.
+/// The most keys that are taken from one origin.
 const MAX_KEYS: usize = 100;
 /// Shortest secret in bytes: as many as the hash has (RFC 7518, section 3.2).
 const MIN_SECRET: usize = 32;
@@ -14,7 +14,7 @@ const MIN_SECRET: usize = 32;
 /// A key with the one algorithm that it is used for: a token cannot choose another.
 #[derive(Clone)]
 pub struct Key {
-    /// `None`: tokens need not name it.
+    /// The key's id (`kid`); `None`: tokens need not name it.
     pub id: Option<String>,
     pub algorithm: Algorithm,
     pub key: DecodingKey,
@@ -77,7 +77,7 @@ fn pem_keys(origin: &str, text: &str) -> Result<Vec<Key>, KeyError> {
     }
 }
 
-/// The first key of `text`.
+/// Reads the first PEM key of `text`.
 fn pem_key(origin: &str, text: &str) -> Result<Key, KeyError> {
     let label = text.lines().next().unwrap_or_default();
     if label.contains("PRIVATE") {
@@ -144,7 +144,7 @@ fn fits(named: Option<KeyAlgorithm>, wanted: KeyAlgorithm) -> bool {
 }
 
 impl Key {
-    /// What would make every token fail, or any token pass.
+    /// Refuses a key with which every token would fail, or any token could pass.
     fn check(&self) -> Result<(), String> {
         let bytes = self.key.try_get_as_bytes().map_or(0, <[u8]>::len);
         match self.key.family() {

@@ -25,11 +25,11 @@ pub struct JwtOptions {
     /// A secret for HS256. Read again when it changes.
     pub secret_file: Option<PathBuf>,
     pub jwks: Option<JwksOptions>,
-    /// `None`: any.
+    /// The issuer (`iss`) that a token has to name; `None`: any issuer will do.
     pub issuer: Option<String>,
     /// A token is for one of these; never empty.
     pub audience: Vec<String>,
-    /// What clocks may differ by.
+    /// By how much the clocks of issuers may differ from this one's.
     pub leeway: Duration,
 }
 
@@ -44,7 +44,7 @@ impl JwtOptions {
         self.key_files.iter().chain(&self.secret_file)
     }
 
-    /// All keys that are in files.
+    /// Reads all keys that are in files.
     pub fn read_keys(&self) -> Result<Vec<Key>, KeyError> {
         let mut keys = Vec::new();
         for path in &self.key_files {
@@ -64,7 +64,7 @@ pub struct Verifier {
     lacks_keys: bool,
     issuer: Option<HashSet<String>>,
     audience: HashSet<String>,
-    /// Seconds.
+    /// By how many seconds the clocks of issuers may differ from this one's.
     leeway: i64,
 }
 
@@ -156,7 +156,8 @@ impl Verifier {
     }
 }
 
-/// NumericDate (RFC 7519, section 2).
+/// Reads a NumericDate (RFC 7519, section 2) as seconds since the Unix epoch; `None`: it is no
+/// number.
 fn seconds(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64))
 }
