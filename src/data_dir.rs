@@ -12,12 +12,14 @@ const OWN: u32 = 0o700;
 const OTHERS: u32 = 0o077;
 /// The file that each data directory has from its first start.
 const MARK: &str = "lock";
-/// What a file system puts into its own root.
+/// The directory that some file systems have in their root: a data directory that holds only this
+/// counts as empty.
 const LOST: &str = "lost+found";
-/// What is in a data directory and is no link: programs run in there, and its rights are changed.
+/// The worker's directory within a data directory. It must be no symbolic link, since programs run
+/// in it and its mode is changed.
 const WORKER: &str = "worker";
 
-/// What a start is refused for.
+/// Why a data directory is not used, so that the start is refused.
 #[derive(Debug, Error)]
 pub enum DataDirError {
     #[error("{} is no directory; name one with --data-dir", .0.display())]

@@ -21,23 +21,23 @@ use crate::telemetry::requests::Requests;
 use crate::telemetry::stages::Stages;
 use crate::telemetry::{ObservedWorker, Security, worker_routes};
 
-/// Probes and scrapes are few.
+/// Threads that serve connections: one is enough for probes and scrapes, which are few.
 const THREADS: usize = 1;
-/// What an open request gets when the worker has ended.
+/// How long open requests may take to finish once the worker has ended.
 const DRAIN: Duration = Duration::from_secs(2);
 
 pub struct StatusServerOptions {
     pub listen: Resolved,
     pub limits: FrontLimits,
-    /// What the worker is called.
+    /// Host names under which clients may address this worker.
     pub hosts: Vec<String>,
-    /// `None`: without TLS.
+    /// Certificate and key of this address; `None`: it speaks plain HTTP.
     pub tls: Option<TlsOptions>,
-    /// `None`: nobody is asked who calls.
+    /// How callers prove who they are; `None`: nobody is asked.
     pub auth: Option<AuthOptions>,
 }
 
-/// What the figures are about, as far as it is known before the worker has started.
+/// Sources of the worker's metrics, those that exist before the worker has started.
 pub struct Figures {
     pub storage: Arc<StorageStats>,
     pub transfers: Arc<Transfers>,
