@@ -17,14 +17,14 @@ use crate::front::{Resolved, Tls, TlsOptions};
 use crate::telemetry::{CertificateEnd, Security};
 use kiln_net::reload::{self, Reload, Reloads};
 
-/// What a reader of metrics has to be allowed.
+/// The permission that a reader of metrics needs.
 const METRICS: Permission = Permission::Closable(Door::Metrics, Right::Read);
 
 /// Who may connect to one address.
 pub struct Admission {
-    /// `None`: without TLS.
+    /// Certificate and key of the address; `None`: it speaks plain HTTP.
     pub tls: Option<Arc<Tls>>,
-    /// `None`: nobody is asked who calls.
+    /// How callers prove who they are; `None`: nobody is asked.
     pub auth: Option<Arc<Auth>>,
     pub failures: Arc<Failures>,
     pub reloads: Reloads,
@@ -110,7 +110,7 @@ pub async fn join_all(tasks: Vec<JoinHandle<()>>) {
     }
 }
 
-/// Random bytes that nobody else knows.
+/// Returns random bytes that nobody else knows, read from `/dev/urandom`.
 pub fn secret() -> io::Result<[u8; 32]> {
     use std::io::Read;
     let mut secret = [0; 32];

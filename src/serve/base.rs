@@ -1,4 +1,5 @@
-//! What the services of all crates stand on.
+//! Starts what the services of all crates stand on: stores, the server's own worker, and the values
+//! that crates share.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ pub struct Base {
     pub storage: Storage,
     /// Times of calls to Redis, where there is one.
     pub redis: Arc<RedisTimes>,
-    /// It has nothing to do yet. `None`: workers join from elsewhere.
+    /// The server's own worker before its first session; `None`: workers join from elsewhere.
     pub worker: Option<Prepared>,
     pub common: Common,
 }
@@ -33,7 +34,8 @@ impl Base {
     }
 }
 
-/// The same stores; `redis` is told how long theirs takes.
+/// The same storage options, with `redis` as the observer that is told how long calls to Redis
+/// take.
 fn observed(config: &StorageConfig, redis: &Arc<RedisTimes>) -> StorageConfig {
     let mut config = config.clone();
     if let Some(shared) = &mut config.shared {

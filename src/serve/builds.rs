@@ -1,4 +1,4 @@
-//! What runs builds, and what is recorded of them.
+//! Starts the services that run builds, and those that record them.
 
 use kiln_deploy::executions::Executions;
 use kiln_scheduler::SchedulerServices;
@@ -11,12 +11,13 @@ use super::{releases, scheduler};
 pub struct Builds {
     pub services: SchedulerServices,
     pub ci: Ci,
-    /// `None`: executions are not recorded.
+    /// Records of executions; `None`: they are not recorded.
     pub executions: Option<Executions>,
 }
 
 impl Builds {
-    /// Must be called within a Tokio runtime.
+    /// Starts the scheduler with those that record what it executes. Must be called within a Tokio
+    /// runtime.
     pub async fn start(options: &ServeOptions, base: &Base) -> Result<Self, ServeError> {
         // Both subscribe before anything can be executed.
         let recording = ci::record(options, base);

@@ -1,4 +1,5 @@
-//! What a server runs of `kiln_cas`: services over its stores, the registry among them, and what looks after these.
+//! Starts the server's part of `kiln_cas`: services over its stores, the registry among them, and
+//! the tasks that look after the stores.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ const SWEEP_SHARED: Duration = Duration::from_secs(3600);
 
 pub struct Cas {
     pub services: CasServices,
-    /// `None`: there is no registry.
+    /// State of the registry's handlers; `None`: there is no registry.
     pub registry: Option<RegistryState>,
     /// Removes records of evicted blobs, makes the promises of pinned blobs anew, and lets go of what no tag of the
     /// registry needs. None of these tasks ends by itself.
@@ -59,7 +60,8 @@ fn services(options: &ServeOptions, base: &Base) -> Result<CasServices, ServeErr
     }))
 }
 
-/// Changes whenever blobs may have gone.
+/// Returns a function whose number changes whenever blobs may have been evicted: in a fleet once in
+/// each `SWEEP_SHARED`, else with each evicted blob.
 fn evictions(storage: &Storage) -> impl Fn() -> u64 + Send + 'static {
     let (stats, started) = (storage.stats.clone(), Instant::now());
     move || match stats.shared_blobs() {

@@ -1,5 +1,6 @@
-//! What a server runs of `kiln_ci`: the history of tests, verdicts, merge queues, and forges that ask for what
-//! lands. Its pipelines stand on releases as well, and are started by `pipelines`.
+//! Starts the server's part of `kiln_ci`: the history of tests, verdicts, merge queues, and forges
+//! that ask for what lands. Its pipelines stand on releases as well, and are started by
+//! `pipelines`.
 
 use std::sync::Arc;
 
@@ -15,11 +16,11 @@ use super::{forges, history, merge_queue, verdicts};
 /// The history of tests, which hears of all that is executed from now on.
 pub struct Recording {
     pub tests: CiServices,
-    /// What the history writes to for verdicts.
+    /// The inbox of verdicts, into which the history writes failures.
     inbox: Inbox,
 }
 
-/// Tests, and what follows from them.
+/// The services for tests: their history, verdicts, merge queues and forges.
 pub struct Ci {
     pub tests: CiServices,
     pub verdicts: Verdicts,

@@ -1,4 +1,4 @@
-//! What several crates are given alike.
+//! Values that several crates are given alike.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use kiln_net::reload::Reloads;
 /// Bytes of the name by which a server knows itself.
 const NAME: usize = 16;
 
-/// What several crates are given alike.
+/// Values that several crates are given alike.
 pub struct Common {
     pub access: SharedAuthorizer,
     pub events: Events,
@@ -23,7 +23,7 @@ pub struct Common {
     pub quotas: Arc<Quotas>,
     pub base_url: String,
     pub reloads: Reloads,
-    /// What this server calls itself among all others, now and before.
+    /// A random name that no other server has had or has, in hexadecimal digits.
     pub name: String,
 }
 
@@ -51,7 +51,7 @@ impl Common {
     }
 }
 
-/// What no other server is called.
+/// Makes a random name for this server, in hexadecimal digits.
 fn name() -> Result<String, ServeError> {
     let random = secret().map_err(ServeError::Random)?;
     Ok(random.iter().take(NAME).map(|byte| format!("{byte:02x}")).collect())

@@ -1,4 +1,5 @@
-//! What a server runs of `kiln_deploy`: releases, the environments that they stand in, and rollouts.
+//! Starts the server's part of `kiln_deploy`: releases, the environments that they stand in, and
+//! rollouts.
 
 use std::sync::Arc;
 
@@ -21,12 +22,13 @@ pub struct Deploy {
     pub services: DeployServices,
     /// Whether releases that nothing keeps are removed without being asked.
     removes: bool,
-    /// `None`: there are no environments.
+    /// Environments and their upkeep; `None`: there are no environments.
     promotion: Option<Promotion>,
     rollouts: Rollouts,
 }
 
-/// `agents`: the server's own.
+/// Starts the services for releases, environments and rollouts; `agents` are the targets that the
+/// server's own agents are.
 pub fn start(
     options: &ServeOptions,
     base: &Base,

@@ -1,4 +1,4 @@
-//! Where a server is reached: the address is taken first of all, and opened last.
+//! The address of a server: it is taken first of all, and opened last.
 
 use axum::Router;
 use tokio::task::JoinHandle;
@@ -11,7 +11,7 @@ use crate::telemetry::requests::Requests;
 
 /// An address that is taken, and who may connect to it. Nobody can yet.
 pub struct Entrance {
-    /// As it was asked for.
+    /// The address as the configuration names it.
     asked: String,
     reserved: Reserved,
     pub admission: Admission,
@@ -20,7 +20,7 @@ pub struct Entrance {
 /// An address at which requests are answered.
 pub struct Opened {
     front: Front,
-    /// Reads files and fetches keys again.
+    /// Tasks that read changed files and fetch keys again.
     background: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }

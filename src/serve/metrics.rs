@@ -1,4 +1,5 @@
-//! What a server counts and traces of its parts. Metrics begin before what they are about.
+//! Starts metrics and traces of the server's parts. Metrics begin before the parts that they are
+//! about.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,12 +18,12 @@ use super::{fleet, promotion, rollouts};
 use crate::telemetry::requests::Requests;
 use crate::telemetry::{EndpointError, Observed, OtlpOptions, RecordingsOf, Telemetry};
 
-/// What is counted of parts that start after the metrics.
+/// Cells for the sources of metrics whose parts start after the metrics.
 #[derive(Default)]
 pub struct Later {
     promoted: Arc<OnceLock<Arc<Keeper>>>,
     rolled: Arc<OnceLock<Arc<Control>>>,
-    /// Environments of runs of pipelines.
+    /// Counts of the environments that runs of pipelines have brought up.
     pub previews: Arc<PreviewFigures>,
 }
 
@@ -36,7 +37,7 @@ impl Later {
     }
 }
 
-/// What there is to count.
+/// The parts of the server that metrics and traces read.
 pub struct Below<'a> {
     pub base: &'a Base,
     pub builds: &'a Builds,

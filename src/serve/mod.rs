@@ -66,15 +66,15 @@ pub use verdicts::VerdictsOptions;
 pub use webhook::{Form, WebhookOptions};
 use worker::{OwnWorker, Prepared};
 
-/// What a server that has started tells about itself.
+/// The facts that a server tells about itself once it has started.
 pub struct Ready {
-    /// `HOST:PORT`
+    /// The address that it listens on, as `HOST:PORT`.
     pub address: String,
     pub base_url: String,
     /// Links are for each client what it calls the server, and begin with `base_url` elsewhere.
     pub follows_callers: bool,
     pub data_dir: PathBuf,
-    /// Where a fleet's blobs and queue are; `None`: all is in `data_dir`.
+    /// Names the Redis and S3 where a fleet's blobs and queue are; `None`: all is in `data_dir`.
     pub shared: Option<String>,
     pub slots: u32,
     pub not_enforced: Vec<String>,
@@ -87,16 +87,16 @@ pub struct Server {
     services: SchedulerServices,
     tests: CiServices,
     verdicts: Verdicts,
-    /// `None`: executions are not recorded.
+    /// Records of executions; `None`: they are not recorded.
     executions: Option<Executions>,
     telemetry: Telemetry,
     health: HealthReporter,
     readiness: Readiness,
     opened: Opened,
-    /// What looks after stores, and what releases, environments and rollouts, agents, merge queues, forges and
-    /// pipelines do by themselves. None of these tasks ends before it is aborted.
+    /// Upkeep tasks of stores, releases, environments and rollouts, agents, merge queues, forges
+    /// and pipelines. None of these tasks ends before it is aborted.
     by_themselves: Vec<JoinHandle<()>>,
-    /// Agents whose questions are open.
+    /// The service of agents, whose open questions end at shutdown.
     fleet: Fleet,
     worker: Option<OwnWorker>,
     drain: Duration,

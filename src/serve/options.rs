@@ -1,4 +1,4 @@
-//! What a server is started with, and why it does not start.
+//! The options that a server is started with, and the errors for which it does not start.
 
 use std::io;
 use std::time::Duration;
@@ -29,57 +29,58 @@ use crate::telemetry::{EndpointError, OtlpOptions};
 pub struct ServeOptions {
     pub listen: Resolved,
     pub limits: FrontLimits,
-    /// What the server is called besides its base URL.
+    /// Host names under which clients may address the server besides that of its base URL.
     pub hosts: Vec<String>,
-    /// `None`: without TLS.
+    /// Certificate and key of the address; `None`: it speaks plain HTTP.
     pub tls: Option<TlsOptions>,
-    /// `None`: nobody is asked who calls.
+    /// How callers prove who they are; `None`: nobody is asked.
     pub auth: Option<AuthOptions>,
     /// Whether everybody who reaches the server may also run actions for it.
     pub insecure: bool,
     /// How clients reach the server; `None`: `http://` or `https://` and where it listens.
     pub base_url: Option<String>,
-    /// What this machine is called.
+    /// The host name of this machine.
     pub host_name: String,
     pub front_threads: usize,
     /// Bytes that requests under way may hold in memory.
     pub request_memory: u64,
     pub storage: StorageConfig,
     pub scheduler: SchedulerOptions,
-    /// The history of tests, and build events.
+    /// Options of the history of tests, and of the build events that it is made from.
     pub tests: CiOptions,
-    /// What follows from failures.
+    /// Options of the verdicts on failed tests, and of the quarantine that follows from them.
     pub verdicts: VerdictsOptions,
     /// Records of executions, and what is made of them.
     pub releases: ReleaseOptions,
-    /// Environments.
+    /// Options of environments, to which releases are promoted.
     pub promotion: PromotionOptions,
-    /// What rollouts may name.
+    /// Targets, traffic and signals that rollouts may name.
     pub rollouts: RolloutOptions,
-    /// Who is told of merge queues.
+    /// Options of merge queues: the webhook that is told of them.
     pub merge_queue: MergeQueueOptions,
     /// Who asks merge queues by webhooks, and is told of them.
     pub forges: ForgeOptions,
-    /// What stages of pipelines may do.
+    /// Programs and kinds of environments that stages of pipelines may use.
     pub stages: StagesOptions,
     /// Pipelines that the operator declares, and what is kept of runs.
     pub pipelines: PipelineOptions,
-    /// `None`: workers join from elsewhere.
+    /// The server's own worker; `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.
     pub allow_cache_updates: bool,
     /// Instances whose HTTP cache keeps whatever tools put there.
     pub opaque: OpaqueInstances,
-    /// What the Remote Asset service may download.
+    /// The addresses that the Remote Asset service may download from, and its limits.
     pub fetch: FetchConfig,
-    /// Bytes; 0: no limit.
+    /// The largest blob that is taken, in bytes; 0: there is no limit.
     pub max_blob_size: u64,
     pub registry: RegistryOptions,
-    /// What one caller, and one instance, may have the store promise; the lease is the storage's.
+    /// How many bytes the store promises at most to keep for one caller, and for one instance; how
+    /// long is the lease of `storage`.
     pub quotas: QuotaLimits,
-    /// Where traces go; `None`: nowhere.
+    /// The collector that traces are sent to; `None`: there are no traces.
     pub otlp: Option<OtlpOptions>,
-    /// What running actions and open requests get at shutdown.
+    /// How long running actions and open requests may take to finish at shutdown.
     pub drain: Duration,
 }
 
@@ -89,7 +90,8 @@ impl ServeOptions {
         self.base_url.is_none() && self.listen.is_wildcard()
     }
 
-    /// What links begin with where no caller's name for the server is known. `address`: where it listens.
+    /// The base URL of links where no caller's name for the server is known; `address` is where it
+    /// listens.
     pub fn links_from(&self, scheme: &str, address: &str) -> String {
         let port = address.rsplit_once(':').map_or("", |(_, port)| port);
         match &self.base_url {
@@ -111,7 +113,8 @@ pub enum ServeError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// Of the cause only the reason is said: of which kind a store's error is says nothing at a start.
+    /// The store cannot be opened. The message gives the error's reason without its kind, which
+    /// says nothing at a start.
     #[error("cannot open the storage: {}", .0.reason())]
     Storage(StoreError),
     #[error(transparent)]

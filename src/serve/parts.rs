@@ -24,12 +24,13 @@ pub struct Parts {
     pub cas: Cas,
     pub deploy: Deploy,
     pub pipelines: Pipelines,
-    /// What pages keep is charged to requests.
+    /// Results that pages keep; their memory is charged to requests.
     pub kept: Kept,
 }
 
 impl Parts {
-    /// Nothing is answered yet, and no worker has anything to do. Must be called within a Tokio runtime.
+    /// Starts all parts; nothing is answered yet, and no worker has anything to do. Must be called
+    /// within a Tokio runtime.
     pub async fn start(options: &ServeOptions, entrance: &Entrance) -> Result<Self, ServeError> {
         // In boxes, since what opens stores and reads a journal back holds much.
         let base = Box::pin(Base::open(options, entrance)).await?;

@@ -1,4 +1,4 @@
-//! What fan-out asks of test intelligence, answered by it.
+//! Reads reports of tests for the scheduler's fan-out, by test intelligence.
 
 use std::collections::BTreeMap;
 

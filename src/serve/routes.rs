@@ -1,4 +1,5 @@
-//! What the server answers: gRPC, pages with their API, metrics, probes and the HTTP cache, on one port.
+//! Puts together the routes of the server's one port: gRPC, pages with their API, metrics, probes
+//! and the HTTP cache.
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -1,4 +1,4 @@
-//! What a server runs of `kiln_scheduler`.
+//! Starts the server's part of `kiln_scheduler`.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
-//! What the scheduler asks of test intelligence about shards of tests.
+//! Estimates for the scheduler, by test intelligence, how long shards of tests take.
 
 use kiln_ci::expected::ExpectedShards;
 use kiln_ci::model::TestKey;
 use kiln_scheduler::{ShardEstimator, TestShard};
 
-/// By what they took before.
+/// Estimates how long a shard of a test takes by how long it took before.
 pub struct Shards(pub ExpectedShards);
 
 impl ShardEstimator for Shards {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kiln_net::toml::{Fields, TableError, document};
 
-/// Reads one; errors in words.
+/// Reads one such file; the error says in words for the operator what is wrong with it.
 pub fn read_file<T>(
     path: &Path,
     read: impl FnOnce(&Fields<'_>) -> Result<T, TableError>,

@@ -12,19 +12,19 @@ use serde_json::Value;
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// What is understood at the address.
+/// The form of message that the receiver understands: JSON for programs, or Slack's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Json,
     Slack,
 }
 
-/// Where changes are told.
+/// A webhook that is told of changes, as the configuration names it.
 #[derive(Debug, Clone)]
 pub struct WebhookOptions {
-    /// What the setting is called, for messages.
+    /// The name of the configuration's setting, for messages.
     pub setting: &'static str,
-    /// May hold a secret: never shown.
+    /// The address; it may hold a secret and is never shown.
     pub url: String,
     pub form: Form,
 }
@@ -41,7 +41,7 @@ pub struct Webhook {
     client: Client,
     url: Url,
     pub form: Form,
-    /// Where the pages are, for links.
+    /// The base URL of the server's pages, which links in messages begin with.
     pub base_url: String,
 }
 

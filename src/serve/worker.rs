@@ -29,7 +29,8 @@ pub struct OwnWorker {
     stop: CancellationToken,
 }
 
-/// `None`: workers join from elsewhere.
+/// Starts the server's own worker without giving it work; `None` where `config` is, since workers
+/// join from elsewhere then.
 pub async fn prepare(
     config: Option<WorkerConfig>,
     storage: &Storage,
@@ -71,7 +72,7 @@ impl OwnWorker {
         Self { task, stop }
     }
 
-    /// The worker gives back what still runs.
+    /// Ends the worker, which gives back what it still runs.
     pub async fn stop(self) {
         self.stop.cancel();
         if tokio::time::timeout(GIVE_BACK_WITHIN, self.task).await.is_err() {

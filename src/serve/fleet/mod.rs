@@ -19,14 +19,14 @@ const SWEEP_AFTER: u64 = 60;
 
 pub struct Started {
     pub fleet: Fleet,
-    /// As they were counted last.
+    /// Counts of agents, as they were last made.
     pub figures: Arc<Mutex<AgentCounts>>,
-    /// Never ends by itself.
+    /// The task that counts agents; it never ends by itself.
     pub counting: JoinHandle<()>,
 }
 
 impl Started {
-    /// The agents, for rollouts.
+    /// The agents as targets of rollouts.
     pub fn targets(&self) -> Arc<dyn Targets> {
         Arc::new(self.fleet.clone())
     }

@@ -21,21 +21,22 @@ use crate::telemetry::ForgesOf;
 
 #[derive(Default)]
 pub struct Started {
-    /// `None`: there are no forges.
+    /// Takes in what forges send; `None`: there are no forges.
     pub intake: Option<Arc<Intake>>,
     /// Never end by themselves, and may be ended at any moment.
     pub tasks: Vec<JoinHandle<()>>,
 }
 
 impl Started {
-    /// For metrics.
+    /// Returns counts of what forges sent, for metrics.
     pub fn figures(&self) -> ForgesOf {
         let intake = self.intake.clone();
         Arc::new(move || intake.as_ref().map(|it| it.figures()).unwrap_or_default())
     }
 }
 
-/// Must be called within a Tokio runtime.
+/// Starts what takes in deliveries of forges and tells them results. Must be called within a Tokio
+/// runtime.
 pub fn start(
     options: &ForgeOptions,
     storage: &Storage,

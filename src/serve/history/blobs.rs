@@ -47,7 +47,8 @@ impl StoredBlobs {
     }
 }
 
-/// Both, where nobody said which: what one of them calls so, no other blob is called by the other.
+/// The digest functions by which a blob may be meant: both where the message names none, since a
+/// hash of one function is no other blob's by the other; none for an unknown value.
 fn functions(wire: i32) -> Vec<DigestFunction> {
     match DigestFunction::from_wire(wire) {
         Ok(function) if wire != 0 => vec![function],

@@ -1,9 +1,9 @@
-//! What goes wrong in the stores.
+//! Turns errors of the stores into those of the history.
 
 use kiln_ci::storage::StorageError;
 use kiln_net::causes::chain;
 
-/// In the words of the history; what caused it goes along in words.
+/// The history's error for a store that does not answer; the causes go along in words.
 pub fn unavailable(error: impl std::error::Error + 'static) -> StorageError {
     StorageError::Unavailable(chain(&error).to_string())
 }

@@ -22,7 +22,7 @@ use self::segments::PinnedSegments;
 use super::common::Common;
 use super::options::ServeOptions;
 
-/// What pins of segments and of chunks are called: either is swept by itself.
+/// Names of the pins of segments and of chunks: each kind is swept by itself.
 const SEGMENTS: &str = "tests";
 const CHUNKS: &str = "events";
 

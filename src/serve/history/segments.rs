@@ -23,7 +23,7 @@ pub struct PinnedSegments {
 }
 
 impl PinnedSegments {
-    /// `kind`: what their pins are called.
+    /// Makes a store of segments whose pins are of this `kind`.
     pub fn new(storage: &Storage, kind: &'static str, clock: Arc<dyn Clock>) -> Self {
         let (blobs, pins) = (storage.blobs.clone(), storage.pins.clone());
         Self { blobs, pins, kind, clock }

@@ -37,12 +37,12 @@ pub struct MergeQueueOptions {
 pub struct Started {
     pub queues: Queues,
     gauges: Arc<Mutex<Vec<QueueGauge>>>,
-    /// Never ends by itself.
+    /// The task that works on queues; it never ends by itself.
     pub working: JoinHandle<()>,
 }
 
 impl Started {
-    /// For metrics.
+    /// Returns the counts and gauges of merge queues, for metrics.
     pub fn figures(&self) -> MergeQueuesOf {
         let (queues, gauges) = (self.queues.clone(), self.gauges.clone());
         let latest = move || gauges.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -50,7 +50,7 @@ impl Started {
     }
 }
 
-/// Must be called within a Tokio runtime.
+/// Starts merge queues. Must be called within a Tokio runtime.
 pub fn start(
     options: &MergeQueueOptions,
     storage: &Storage,
@@ -88,7 +88,7 @@ async fn keep_counted(queues: Queues, gauges: Arc<Mutex<Vec<QueueGauge>>>) {
     }
 }
 
-/// Tells news for ever.
+/// Tells the webhook all news, again and again; never returns.
 async fn keep_told(feed: &Feed, webhook: &Webhook) {
     let mut tries = 0;
     loop {

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::serve::webhook::{Form, Webhook, plain};
 
-/// One request for each of the news of a step. People are not told of each run.
+/// Sends one request for each of the news of a step. People (whose form is Slack's) are not told of
+/// each run.
 pub async fn tell(webhook: &Webhook, told: &Told) -> Result<(), String> {
     let of_runs = |it: &&News| !matches!(it, News::Testing { .. }) || webhook.form == Form::Json;
     for news in told.news.iter().filter(of_runs) {
@@ -27,7 +28,7 @@ fn link(told: &Told, news: &News, base_url: &str) -> String {
     }
 }
 
-/// What happened, in words.
+/// The news in words, without the name of the branch.
 fn text(news: &News) -> String {
     match news {
         News::Queued { priority, .. } => format!("is queued with priority {priority}"),
@@ -41,7 +42,7 @@ fn text(news: &News) -> String {
     }
 }
 
-/// One object for programs.
+/// The message for programs, as one JSON object.
 fn generic(told: &Told, news: &News, base_url: &str) -> Value {
     let seconds = i64::try_from(told.at.0 / 1_000).unwrap_or(i64::MAX);
     let details = serde_json::to_value(news).unwrap_or_default();
@@ -59,7 +60,7 @@ fn generic(told: &Told, news: &News, base_url: &str) -> Value {
     })
 }
 
-/// One line of text, in which nothing is markup or calls anybody.
+/// The message for Slack: one line of text, in which nothing is markup or calls anybody.
 fn slack(told: &Told, news: &News, base_url: &str) -> Value {
     let branch = news.branch().map(|it| format!("`{}` ", plain(it.as_str()))).unwrap_or_default();
     let said = plain(&text(news));

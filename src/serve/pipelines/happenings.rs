@@ -1,4 +1,4 @@
-//! What the audit log says that happened, for pipelines that wait for it.
+//! Finds new releases in the audit log, for pipelines that wait for them.
 
 use async_trait::async_trait;
 use kiln_cas::stores::audit::AuditLog;
@@ -33,7 +33,7 @@ impl Happenings for Audit {
     }
 }
 
-/// As the details of an event say it.
+/// The instance that the details of an event name, if any.
 fn instance_of(details: &str) -> Option<String> {
     let details: serde_json::Value = serde_json::from_str(details).ok()?;
     details.get("instance")?.as_str().map(str::to_owned)

@@ -26,7 +26,7 @@ use super::webhook::WebhookError;
 pub struct Pipelines {
     pub control: Arc<Control>,
     pub previews: Arc<Previews>,
-    /// They never end by themselves.
+    /// Tasks that never end by themselves.
     pub tasks: Vec<JoinHandle<()>>,
 }
 

@@ -1,13 +1,13 @@
-//! What pipelines are started with.
+//! Options of pipelines.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
 pub struct PipelineOptions {
-    /// Where the operator's pipelines are; `None`: there are none.
+    /// The directory of the operator's pipelines; `None`: there are none.
     pub directory: Option<PathBuf>,
-    /// Of their runs.
+    /// The instance that runs of these pipelines belong to.
     pub instance: String,
     /// How long runs stay after their end.
     pub keep: Duration,

@@ -1,4 +1,4 @@
-//! What promotion asks of tests.
+//! Answers for promotion whether the tests of a build pass the gate.
 
 use async_trait::async_trait;
 use kiln_ci::CiServices;
@@ -7,7 +7,7 @@ use kiln_ci::verdicts::{Answers, Question, Told};
 use kiln_deploy::promotion::{Known, PartError, TestGate, Tests};
 use kiln_web::Kept as WebKept;
 
-/// Failures of a gate that are named.
+/// The most failures of a gate that are named.
 const MAX_NAMED: usize = 5;
 
 /// The gate of tests, for the invocation that a release came from.
@@ -34,7 +34,7 @@ impl TestGate for Gates {
 }
 
 impl Gates {
-    /// What the gate says of a build.
+    /// Asks the gate about the tests of a build.
     pub async fn of(&self, instance: &str, invocation: &str) -> Result<Tests, PartError> {
         let question = Question {
             instance: instance.to_owned(),

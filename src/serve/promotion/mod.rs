@@ -51,7 +51,7 @@ pub struct Promotion {
     policy: Option<PathBuf>,
     keys: Option<PathBuf>,
     webhook: Option<Webhook>,
-    /// One of all servers tells.
+    /// The turn by which only one of a fleet's servers tells changes.
     turn: RecordTurn,
 }
 
@@ -61,7 +61,7 @@ pub fn teller(options: &PromotionOptions, base_url: &str) -> Result<Option<Webho
     webhook.map(|it| Webhook::new(it, base_url)).transpose()
 }
 
-/// What was promoted, as soon as there may be anything.
+/// Returns counts of promotions, all zero until `keeper` is set.
 pub fn figures(keeper: Arc<OnceLock<Arc<Keeper>>>) -> Arc<dyn Fn() -> Fours + Send + Sync> {
     Arc::new(move || keeper.get().map(|it| it.deployments()).unwrap_or_default())
 }
@@ -166,7 +166,8 @@ async fn keep_read(keeper: &Keeper, (policy, keys): (Option<&Path>, Option<&Path
     }
 }
 
-/// What a file says, where it was changed since it was read last (`read`); one that cannot be read changes nothing.
+/// Reads a file where it was changed since the time in `read`, which becomes the time of this
+/// change; `None`: there is no file to read, or it was not changed.
 async fn read_again<T: Send + 'static>(
     path: Option<&Path>,
     reading: fn(&Path) -> Result<T, String>,
@@ -195,7 +196,7 @@ fn take(keeper: &Keeper, pipeline: Pipeline) {
     keeper.set_pipeline(pipeline);
 }
 
-/// Tells changes for ever.
+/// Tells the webhook all changes, again and again; never returns.
 async fn keep_told(keeper: &Keeper, webhook: &Webhook, turn: &RecordTurn) {
     let mut tries = 0;
     loop {
@@ -239,7 +240,7 @@ async fn tell_all(
     SWEEP
 }
 
-/// Changes that are to be told.
+/// The changes that are still to be told, `most` at most; none where they cannot be read.
 async fn waiting(keeper: &Keeper, most: usize) -> Vec<Change> {
     keeper.notices(most).await.unwrap_or_else(|error| {
         tracing::warn!(error = %chain(&error), "it is not known what is to be told");
@@ -247,7 +248,7 @@ async fn waiting(keeper: &Keeper, most: usize) -> Vec<Change> {
     })
 }
 
-/// Whether no other server tells changes.
+/// Whether it is this server's turn to tell changes, and no other's.
 async fn is_mine(turn: &RecordTurn) -> bool {
     turn.is_mine().await.unwrap_or_else(|error| {
         tracing::warn!(error = %chain(&error), "it is not known who tells changes");

@@ -1,4 +1,4 @@
-//! What promotion is started with.
+//! Options of promotion.
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +12,9 @@ use crate::serve::webhook::WebhookOptions;
 pub struct PromotionOptions {
     /// The file of environments; `None`: there are none.
     pub policy: Option<PathBuf>,
-    /// What it said at the start.
+    /// The environments that the file declared at the start.
     pub pipeline: Option<Pipeline>,
-    /// Whose signatures count, and the file that says so; `None`: the server's own.
+    /// The keys whose signatures count; `None`: the server's own.
     pub keys: Option<KeyRing>,
     pub keys_file: Option<PathBuf>,
     pub webhook: Option<WebhookOptions>,

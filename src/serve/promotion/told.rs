@@ -14,7 +14,7 @@ pub async fn tell(webhook: &Webhook, change: &Change) -> Result<(), String> {
         .await
 }
 
-/// One object for programs.
+/// The message for programs, as one JSON object.
 fn generic(change: &Change, base_url: &str) -> Value {
     json!({
         "event": change.kind.action(),
@@ -32,7 +32,7 @@ fn generic(change: &Change, base_url: &str) -> Value {
     })
 }
 
-/// One line of text, in which nothing is markup or calls anybody.
+/// The message for Slack: one line of text, in which nothing is markup or calls anybody.
 fn slack(change: &Change, base_url: &str) -> Value {
     let what = match change.kind {
         ChangeKind::Promoted => "is promoted",

@@ -20,7 +20,7 @@ pub fn now() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// `None`: nothing is recorded.
+/// Starts to record executions; `None`: the options say that nothing is recorded.
 pub fn start_records(
     options: &ReleaseOptions,
     storage: &Storage,

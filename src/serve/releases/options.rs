@@ -1,4 +1,4 @@
-//! What is recorded, and who signs.
+//! Options of releases: which executions are recorded, which releases are kept, and who signs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ pub struct ReleaseOptions {
     pub records: bool,
     /// How long a record is kept after it was used last.
     pub keep_records: Duration,
-    /// Which releases stay.
+    /// Rules by which releases are kept.
     pub rules: Rules,
-    /// Whether the others are removed by themselves.
+    /// Whether releases that no rule keeps are removed without being asked.
     pub gc: bool,
-    /// What the server signs releases with; `None`: whoever makes one signs it.
+    /// The key that the server signs releases with; `None`: whoever makes a release signs it.
     pub key: Option<Arc<dyn Signer>>,
 }

@@ -29,12 +29,12 @@ pub struct Rollouts {
     pub webhook: Option<Webhook>,
 }
 
-/// Who is told of rollouts. `None`: nobody.
+/// The webhook that is told of rollouts; `None`: nobody is told.
 pub fn teller(options: &RolloutOptions, base_url: &str) -> Result<Option<Webhook>, WebhookError> {
     options.webhook.as_ref().map(|it| Webhook::new(it, base_url)).transpose()
 }
 
-/// What became of rollouts, as soon as there may be some.
+/// Returns counts of what became of rollouts, all zero until `control` is set.
 pub fn figures(
     control: Arc<OnceLock<Arc<Control>>>,
 ) -> Arc<dyn Fn() -> RolloutFigures + Send + Sync> {
@@ -57,7 +57,7 @@ impl Rollouts {
     }
 }
 
-/// Tells notices for ever.
+/// Tells the webhook all notices, again and again; never returns.
 async fn keep_told(control: &Control, webhook: &Webhook) {
     let mut tries = 0;
     loop {

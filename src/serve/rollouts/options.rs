@@ -1,4 +1,4 @@
-//! What rollouts are started with.
+//! Options of rollouts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use kiln_net::toml::{Field, Fields, TableError};
 use crate::serve::tables::{each, read_file};
 use crate::serve::webhook::WebhookOptions;
 
-/// Parts of one kind.
+/// The most parts of one kind (targets, traffic or signals).
 const MAX_PARTS: usize = 100;
 /// Targets that may have to stay up.
 const MAX_STAY_UP: u64 = 100_000;
@@ -22,7 +22,7 @@ pub struct RolloutOptions {
     pub webhook: Option<WebhookOptions>,
 }
 
-/// What rollouts may name: programs, balancers and servers of the operator.
+/// Programs, balancers and servers of the operator that rollouts may name.
 #[derive(Clone, Default)]
 pub struct RolloutParts {
     pub targets: BTreeMap<String, Arc<dyn Targets>>,

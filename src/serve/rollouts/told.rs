@@ -14,7 +14,7 @@ pub async fn tell(webhook: &Webhook, notice: &Notice) -> Result<(), String> {
     webhook.post(&body).await
 }
 
-/// One object for programs.
+/// The message for programs, as one JSON object.
 fn generic(notice: &Notice, base_url: &str) -> Value {
     let seconds = i64::try_from(notice.at / 1_000).unwrap_or(i64::MAX);
     json!({
@@ -30,7 +30,7 @@ fn generic(notice: &Notice, base_url: &str) -> Value {
     })
 }
 
-/// One line of text, in which nothing is markup or calls anybody.
+/// The message for Slack: one line of text, in which nothing is markup or calls anybody.
 fn slack(notice: &Notice, base_url: &str) -> Value {
     let text = format!(
         "`{}` for {} in {}: {}\n<{base_url}/rollouts/{}|Rollout>",

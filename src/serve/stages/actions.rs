@@ -21,7 +21,7 @@ use kiln_scheduler::journal::{Journal, Page, Query};
 use kiln_scheduler::{Going, OwnAction, OwnActions, OwnEnd, OwnRun};
 use prost::Message;
 
-/// What the builds of stages are said to be of.
+/// The name of the tool in the builds that stages make.
 const TOOL: &str = "kiln pipeline";
 /// How often it is looked whether an action prints already.
 const LOOK: Duration = Duration::from_millis(200);
@@ -66,7 +66,7 @@ impl OnWorkers {
         self.functions.get(instance).copied().unwrap_or(DigestFunction::Sha256)
     }
 
-    /// Of `HASH/SIZE`.
+    /// Reads a digest that is written as `HASH/SIZE`.
     fn digest(&self, instance: &str, name: &str) -> Result<Digest, ActionsError> {
         let wrong = || ActionsError::Unfit(format!("{name:?} is no digest: write HASH/SIZE"));
         let (hash, size) = name.split_once('/').ok_or_else(wrong)?;
@@ -138,7 +138,8 @@ impl OnWorkers {
         }
     }
 
-    /// What was printed and not passed on yet: of very much the end.
+    /// Appends to the log what the action printed beyond the `seen` bytes that were passed on; of
+    /// very much only the end, after a note of what is left out.
     async fn rest(
         &self,
         function: DigestFunction,

@@ -1,4 +1,4 @@
-//! What programs and kinds of environments say alike in the file of parts.
+//! Reads fields that programs and kinds of environments have alike in the file of parts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use super::fields::{MAX_TEXTS, argv, seconds, secrets};
 /// Seconds for bringing one up, and for taking it down.
 const TIMEOUT: u64 = 600;
 const MAX_TIMEOUT: u64 = 3_600;
-/// Seconds that one stays at most.
+/// The default of how many seconds an environment stays at most.
 const LONGEST: u64 = 4 * 3_600;
 const MAX_LONGEST: u64 = 7 * 24 * 3_600;
 /// How many there may be at a time.
@@ -30,7 +30,7 @@ const KEYS: [&str; 10] = [
     "stands_for",
 ];
 
-/// One kind: what all of them say, and what its `kind` does.
+/// Reads one kind of environments: the fields that all have, and those that belong to its `kind`.
 pub fn kind(fields: &Fields<'_>, known: &SecretList) -> Result<Kind, TableError> {
     let word = fields.get("kind").map(|it| it.text()).transpose()?.unwrap_or("commands");
     let (how, own): (How, &[&str]) = match word {
@@ -67,7 +67,7 @@ fn longest(fields: &Fields<'_>) -> Result<Duration, TableError> {
     seconds(fields, "longest_s", LONGEST, MAX_LONGEST)
 }
 
-/// A program that need not be there.
+/// Reads a program that may be left out: it is empty then.
 fn optional(fields: &Fields<'_>, key: &str) -> Result<Vec<String>, TableError> {
     Ok(fields.get(key).map(|it| argv(&it)).transpose()?.unwrap_or_default())
 }

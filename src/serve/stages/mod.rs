@@ -1,5 +1,5 @@
-//! What stages of pipelines do on this server: its store and workers, its releases, environments and rollouts, and what its
-//! operator lists.
+//! Starts what runs the stages of pipelines on this server: by its store and workers, its releases,
+//! environments and rollouts, and the programs that its operator lists.
 
 mod actions;
 mod builds;
@@ -42,17 +42,17 @@ use super::webhook::{Webhook, WebhookError};
 /// How often attempts of long ago are forgotten.
 const TIDY_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
-/// What stages stand on.
+/// The parts of the server that stages use.
 pub struct Below<'a> {
     pub base: &'a Base,
     pub builds: &'a Builds,
     pub deploy: &'a DeployServices,
     pub kept: &'a Kept,
-    /// Where it is said how many environments there are.
+    /// Counts of environments, which stages keep for metrics.
     pub figures: &'a Arc<PreviewFigures>,
 }
 
-/// Does what stages say.
+/// Runs stages of pipelines, each by what does its kind.
 pub struct Stages {
     ledger: Ledger,
     commands: Commands,
@@ -94,7 +94,7 @@ pub fn start(options: &ServeOptions, below: &Below<'_>) -> Result<Arc<Stages>, W
     }))
 }
 
-/// Environments for a while.
+/// Starts the environments that runs of pipelines bring up for a while.
 fn previews(
     options: &StagesOptions,
     below: &Below<'_>,
@@ -114,7 +114,7 @@ fn previews(
     }))
 }
 
-/// Runs the actions of commands.
+/// Makes the runner of stages' commands as actions on workers.
 fn on_workers(options: &ServeOptions, below: &Below<'_>) -> OnWorkers {
     let (base, services) = (below.base, &below.builds.services);
     let actions = &options.scheduler.scheduler;

@@ -1,4 +1,4 @@
-//! What stages are started with: the file in which an operator lists programs and secrets.
+//! Options of stages, read from the file in which an operator lists programs and secrets.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::serve::webhook::WebhookOptions;
 
 /// Characters of the name of a kind: names of environments have it in them.
 const MAX_KIND: usize = 20;
-/// Seconds of a program.
+/// The default of how many seconds a program may take.
 const TIMEOUT: u64 = 3_600;
 const MAX_TIMEOUT: u64 = 24 * 3_600;
 
@@ -27,11 +27,11 @@ pub struct StagesOptions {
     pub webhook: Option<WebhookOptions>,
 }
 
-/// What stages may name.
+/// Programs and kinds of environments that stages may name.
 #[derive(Clone, Debug, Default)]
 pub struct StageParts {
     pub programs: Programs,
-    /// Kinds of environments.
+    /// Kinds of environments by their names.
     pub previews: BTreeMap<String, Kind>,
 }
 

@@ -18,10 +18,11 @@ use super::release::unavailable;
 const LOOK: Duration = Duration::from_secs(3);
 /// How long is waited after checks have failed, which are programs.
 const CHECK_AGAIN: Duration = Duration::from_secs(60);
-/// Characters of obstacles that are told.
+/// Characters of the list of obstacles that a stage shows.
 const MAX_SAID: usize = 800;
 
-/// What one look came to.
+/// The result of one look at a promotion: it has ended, or waits for a reason and is looked at
+/// again after a time.
 enum Look {
     Ended(Ended),
     Waits(String, Duration),

@@ -1,4 +1,4 @@
-//! Releases of what stages left.
+//! Stages that make releases of what stages before them left.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use kiln_net::causes::chain;
 
 pub struct ReleaseStages {
     pub catalog: Catalog,
-    /// `None`: nothing is recorded of executions.
+    /// Records of executions; `None`: nothing is recorded, and no release can be made.
     pub executions: Option<Executions>,
     pub keeper: Option<Arc<Keeper>>,
 }
@@ -24,7 +24,7 @@ pub fn unavailable(what: &str, error: impl Into<RunnerFault>) -> RunnerError {
     RunnerError { what: what.to_owned(), source: Some(error.into()) }
 }
 
-/// What is said of the sources: by this server, which had them from whoever began the run.
+/// The revision that a release is of. Whoever began the run told it; this server passes it on.
 fn revision(source: &Source) -> Revision {
     let told = ToldRevision {
         repository: source.repository.clone(),
@@ -35,7 +35,8 @@ fn revision(source: &Source) -> Revision {
 }
 
 impl ReleaseStages {
-    /// The same content under the same name is the same release: it is made once, however often it is asked for.
+    /// Makes the release that a stage asks for. The same content under the same name is the same
+    /// release, which is made once, however often it is asked for.
     pub async fn run(&self, task: &Task, release: &Release) -> Result<Ended, RunnerError> {
         let Some(executions) = &self.executions else {
             let why = "this server records no executions, of which releases are made: set releases.record";

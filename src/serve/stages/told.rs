@@ -19,7 +19,7 @@ impl TellStuck for ByWebhook {
     }
 }
 
-/// One object for programs.
+/// The message for programs, as one JSON object.
 fn generic(it: &Preview) -> Value {
     json!({
         "event": "preview.stuck",
@@ -33,7 +33,7 @@ fn generic(it: &Preview) -> Value {
     })
 }
 
-/// One line of text, in which nothing is markup or calls anybody.
+/// The message for Slack: one line of text, in which nothing is markup or calls anybody.
 fn slack(it: &Preview) -> Value {
     let text = format!(
         "`{}` is still up after {} tries to take it down: {}",

@@ -26,7 +26,7 @@ use super::common::Common;
 use super::history::{StoredBlobs, StoredRecords};
 use super::webhook::{Webhook, WebhookError};
 
-/// `inbox`: what the history writes to.
+/// Starts verdicts; `inbox` holds the failures that the history writes to it.
 pub fn start(
     options: &VerdictsOptions,
     storage: &Storage,

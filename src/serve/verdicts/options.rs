@@ -1,4 +1,4 @@
-//! What verdicts are started with.
+//! Options of verdicts.
 
 use std::path::PathBuf;
 

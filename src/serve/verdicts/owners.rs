@@ -25,12 +25,13 @@ struct Kept {
 }
 
 impl OwnersFile {
-    /// `None`: no test has an owner.
+    /// Reads owners of tests from this file; `None`: no test has an owner.
     pub fn new(path: Option<PathBuf>) -> Self {
         Self { path, kept: Mutex::default() }
     }
 
-    /// What the file says now. While it cannot be read, what it said last counts.
+    /// Reads the file again where it has changed. While it cannot be read, what it said last
+    /// counts.
     fn refresh(&self, kept: &mut Kept) {
         let Some(path) = &self.path else { return };
         if kept.looked.is_some_and(|it| it.elapsed() < LOOK) {

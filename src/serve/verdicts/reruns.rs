@@ -8,7 +8,7 @@ use kiln_ci::recording::AttemptReader;
 use kiln_ci::verdicts::{RerunError, Reruns, Room, Wanted};
 use kiln_scheduler::again::{Again, NotRun, ShadowRuns};
 
-/// What Bazel calls the action of a test.
+/// The mnemonic by which Bazel calls the action of a test.
 const MNEMONIC: &str = "TestRunner";
 
 pub struct OnWorkers {

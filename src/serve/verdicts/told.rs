@@ -42,7 +42,7 @@ fn link(base_url: &str) -> String {
     format!("{base_url}/api/v1/tests/quarantine")
 }
 
-/// One object for programs.
+/// The message for programs, as one JSON object.
 fn generic(change: &Change, base_url: &str) -> Value {
     let test = &change.subject.test;
     json!({
@@ -61,7 +61,7 @@ fn generic(change: &Change, base_url: &str) -> Value {
     })
 }
 
-/// One line of text, in which nothing is markup or calls anybody.
+/// The message for Slack: one line of text, in which nothing is markup or calls anybody.
 fn slack(change: &Change, base_url: &str) -> Value {
     let what = match change.kind {
         Kind::Entered => "is in quarantine now",
