@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// How often a new connection is acknowledged at once, before it is watched instead: enough for what a
 /// client that has few requests sends over it.
 const EAGER: u32 = 64;
-/// What comes so long after the server began to wait for it was held back by a delayed
-/// acknowledgement: the kernel's 40 ms, and what a busy machine adds.
+/// How late a client's next bytes come, after the server began to wait for them, when they were
+/// held back by a delayed acknowledgement: the kernel's 40 ms, and what a busy machine adds.
 const DELAYED: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(36)..=Duration::from_millis(80);
 
@@ -22,7 +22,8 @@ pub struct Acks {
     mode: Mode,
     /// Whether something was read that no answer has acknowledged since.
     owed: bool,
-    /// Since when the server has been waiting while it owes the client an acknowledgement.
+    /// Since when the server has been waiting while it owes the client an acknowledgement; `None`:
+    /// it is not waiting so.
     waits: Option<Instant>,
 }
 

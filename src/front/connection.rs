@@ -1,4 +1,4 @@
-//! One connection: TLS, protocol detection, time limits, keep-alive, graceful end.
+//! Serves one connection: TLS, protocol detection, time limits, keep-alive, graceful end.
 
 use std::io;
 use std::net::TcpStream;
@@ -77,7 +77,7 @@ pub async fn serve_connection(
     Ok(())
 }
 
-/// What the client has shown, after rustls has checked who vouches for it.
+/// The client's certificate, which rustls has verified before; `None`: the client has shown none.
 fn certificate(stream: &TlsStream<Socket>) -> Result<Option<Certificate>, ConnectionError> {
     let (_, connection) = stream.get_ref();
     let shown = connection.peer_certificates().and_then(<[_]>::first);

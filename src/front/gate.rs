@@ -36,7 +36,7 @@ const STRANGER_HINT: &str = "docs/security.md says who may send what.";
 #[derive(Clone)]
 pub struct Gate(pub Arc<Auth>);
 
-/// Where a request comes from.
+/// The origin of requests: one connection, and the client at its other end.
 pub struct Origin {
     /// The addresses of the connection's two ends: the client's, and this one.
     pub ends: Option<(SocketAddr, SocketAddr)>,

@@ -12,7 +12,7 @@ use kiln_net::panics::caught;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-/// What grpc.health.v1 calls the server as a whole.
+/// The name that grpc.health.v1 gives to the server as a whole.
 pub const WHOLE_SERVER: &str = "";
 
 /// Whether this process should be sent work. Clones share it.
@@ -22,7 +22,7 @@ pub struct Readiness(Arc<ReadinessState>);
 #[derive(Debug, Default)]
 struct ReadinessState {
     ready: AtomicBool,
-    /// What the process needs and has lost; it does not come back.
+    /// Why the process will not be ready any more: which work ended, and how; empty while none has.
     lost: OnceLock<String>,
 }
 

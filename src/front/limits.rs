@@ -1,4 +1,4 @@
-//! What one server gives to connections: their number, and their time.
+//! Limits of one server's connections: their number, and their time.
 
 use std::time::Duration;
 

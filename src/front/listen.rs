@@ -1,4 +1,5 @@
-//! Where a front listens: what was asked for, and the addresses that it stands for.
+//! The address that a front listens at: as it was asked for, and the socket addresses that it
+//! stands for.
 
 use std::fmt;
 use std::io;
@@ -8,7 +9,7 @@ use tokio::net::TcpSocket;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// What `localhost` stands for (RFC 6761).
+/// The addresses that `localhost` stands for (RFC 6761).
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// `HOST:PORT` as a user writes it.

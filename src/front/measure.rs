@@ -30,10 +30,11 @@ use crate::telemetry::requests::{Call, Lane, Route, UNKNOWN_PLACE, place};
 /// Calls of this service end with their client: an answer is worth its work only while somebody waits.
 const EXECUTION: &str = "/build.bazel.remote.execution.v2.Execution/";
 
-/// What concerns everybody: running actions for others, and administering the server.
+/// Permissions that concern everybody: running actions for others, and administering the server.
 const WORK: Permission = Permission::All(Right::Work);
 const ADMINISTER: Permission = Permission::All(Right::Administer);
-/// What others will rely on: results, and which tests nobody has to wait for.
+/// The permission to write what others will rely on: results, and which tests nobody has to wait
+/// for.
 const RESULTS: Permission = Permission::Instance(Right::WriteResults);
 const RELEASES: Permission = Permission::Instance(Right::Release);
 const EXECUTES: Permission = Permission::Instance(Right::Execute);
@@ -41,7 +42,7 @@ const HOSTS: Permission = Permission::Instance(Right::Host);
 const QUEUES: Permission = Permission::Instance(Right::Queue);
 const LANDS: Permission = Permission::Instance(Right::Land);
 
-/// What a request counts as.
+/// The counters that a request belongs to: those of gRPC calls, or those of plain HTTP.
 enum Kind {
     Call(Call),
     Http(Arc<Lane>, Route),
@@ -128,7 +129,8 @@ fn is_linked_to(request: &Request<Incoming>) -> bool {
     path.starts_with(EXECUTION) || matches!(Route::of(path), Route::Page | Route::Api)
 }
 
-/// Where nobody is asked who calls, it matters who is at the other end all the same.
+/// Tells the services which connection a request came by, where nobody is asked who calls: the user
+/// at its other end can be found out by it.
 fn introduce(origin: &Origin, request: &mut Request<Incoming>) {
     if let Some((client, here)) = origin.ends {
         request.extensions_mut().insert(Arc::new(Neighbour::new(client, here)));

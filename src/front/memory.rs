@@ -12,7 +12,7 @@ use kiln_cas::services::budget_status;
 
 use crate::auth::permissions::{IMPORT, REGISTRY};
 
-/// What a message may take once it is decoded, for each byte of it.
+/// Bytes of memory that a message may take once it is decoded, for each of its own bytes.
 const DECODED: u64 = 8;
 /// Services that charge what they hold themselves, message by message and blob by blob.
 const CHARGING: [&str; 8] = [

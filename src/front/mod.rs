@@ -73,18 +73,18 @@ struct Accepted {
     place: Place,
 }
 
-/// What a front serves, and how.
+/// Everything that a front needs to serve, and its limits.
 pub struct FrontParts<'a> {
     pub router: Router,
-    /// `None`: without TLS.
+    /// Certificate and key of the front; `None`: it speaks plain HTTP.
     pub tls: Option<Arc<Tls>>,
-    /// `None`: nobody is asked who calls.
+    /// How callers prove who they are; `None`: nobody is asked.
     pub auth: Option<Arc<Auth>>,
     pub failures: Arc<Failures>,
     pub site: Site,
     pub limits: FrontLimits,
     pub requests: &'a Requests,
-    /// What open connections get to finish.
+    /// How long open connections may take to finish after `shutdown`.
     pub drain: Duration,
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// What every HTTP/2 connection begins with (RFC 9113, section 3.4); no HTTP/1 request does.
+/// The bytes that every HTTP/2 connection begins with (RFC 9113, section 3.4); no HTTP/1 request
+/// does.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A stream that ends with an error unless it has said in time which protocol it speaks.

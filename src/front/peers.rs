@@ -27,7 +27,7 @@ pub struct Peers {
     most: u32,
 }
 
-/// One connection's place; counted until it is dropped.
+/// The place of one connection among those of its peer; it is counted until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     peers: Peers,

@@ -1,4 +1,4 @@
-//! What answers the requests of a thread.
+//! State that answers to the requests of one thread need.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::tls::Tls;
 use crate::auth::failures::Failures;
 use crate::telemetry::requests::Lane;
 
-/// What the connections of one thread share.
+/// State that the connections of one thread share.
 pub struct Service {
     pub router: Router,
     pub counters: Arc<Lane>,

@@ -20,14 +20,14 @@ const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 /// Nobody can have these from a public registry.
 const PRIVATE_SUFFIXES: [&str; 4] = [".localhost", ".local", ".internal", ".home.arpa"];
 
-/// What a server is called.
+/// The names by which a server may be addressed.
 #[derive(Debug, Clone, Default)]
 pub struct Site {
-    /// The base URL.
+    /// The base URL that links begin with where no caller's name for the server counts.
     url: String,
     /// `HOST` or `HOST:PORT` of the base URL.
     base: Option<String>,
-    /// In lower case, without ports.
+    /// Names of the server, in lower case and without ports.
     names: Vec<String>,
     any: bool,
     /// Over TLS a browser has checked the name by the certificate.
@@ -111,7 +111,7 @@ impl Site {
         (is_plain && known).then(|| BaseUrl(format!("{scheme}://{authority}").into()))
     }
 
-    /// What addresses of this server begin with that are for the sender of a request alone.
+    /// The base URL of addresses of this server that only the sender of the request will use.
     pub fn realm<B>(&self, request: &Request<B>) -> String {
         self.called(request).map_or_else(|| self.url.clone(), |url| url.0.to_string())
     }
@@ -178,7 +178,8 @@ impl Site {
     }
 }
 
-/// What the browser itself says of where the request comes from.
+/// Refuses a request that the browser itself says (`Sec-Fetch-Site`) comes from another site,
+/// unless it is a plain link.
 fn check_metadata<B>(request: &Request<B>) -> Result<(), Stranger> {
     let headers = request.headers();
     let Some(site) = headers.get(SEC_FETCH_SITE) else { return Ok(()) };

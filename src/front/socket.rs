@@ -25,7 +25,7 @@ pub struct Socket {
     limit: Duration,
     /// The limit to that: it runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Since this side was closed.
+    /// The wait for the client's end after this side was closed; `None`: this side is open.
     linger: Option<Linger>,
 }
 

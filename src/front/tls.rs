@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::auth::certificate::{Certificate, CertificateError};
 use kiln_net::reload::Reload;
 
-/// What clients and server may agree on. gRPC needs the first.
+/// The protocols that client and server may agree on (ALPN). gRPC needs the first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// A certificate that ends within this time is warned of, in seconds.
 const ENDS_SOON: i64 = 7 * 86_400;

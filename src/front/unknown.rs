@@ -16,7 +16,8 @@ pub async fn of_server(request: Request) -> Response<Body> {
     unknown(&request, "There is nothing here; the web pages start at /\n")
 }
 
-/// The same answers at the status server of a worker.
+/// Answers requests of no service at a worker's status server: gRPC clients get UNIMPLEMENTED,
+/// others 404.
 pub async fn of_worker(request: Request) -> Response<Body> {
     unknown(&request, "This is a worker: it answers /healthz, /readyz and /metrics\n")
 }
