@@ -1,4 +1,4 @@
-//! Errors as answers.
+//! Turns errors of the registry into answers as the OCI distribution specification has them.
 
 use axum::body::Body;
 use axum::response::Response;

@@ -97,7 +97,8 @@ pub fn empty(status: StatusCode) -> Response {
     response
 }
 
-/// What is put into headers here are names, digests and numbers, which always fit.
+/// Sets a header. Values here are names, digests and numbers, which always fit; any other is left
+/// out.
 pub fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);

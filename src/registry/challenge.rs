@@ -14,14 +14,15 @@ use super::answers::failure;
 use crate::auth::credentials::token;
 use crate::auth::permissions::REGISTRY_TOKEN;
 
-/// What stands for nobody.
+/// The `authorization` header of a client that has said that it has no credentials.
 const NOBODY: &[u8] = b"Bearer anonymous";
 const NOBODYS_TOKEN: &str = "anonymous";
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"kiln\", charset=\"UTF-8\"");
 /// Seconds after which clients ask again; tokens are checked with each request.
 const EXPIRES: u32 = 300;
 
-/// What the server's addresses begin with for whoever sent a request; in its extensions.
+/// The base URL of the server's addresses as the sender of a request knows them; it travels in the
+/// request's extensions.
 #[derive(Debug, Clone)]
 pub struct Realm(pub String);
 

@@ -17,7 +17,7 @@ use super::requests::{Request, known, not_allowed};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAGS: HeaderName = HeaderName::from_static("oci-tag");
-/// What a manifest may take once it is read, for each byte of it.
+/// Bytes of memory that a manifest may take once it is read, for each of its own bytes.
 const READ: u64 = 8;
 /// Tags that one push may write.
 const MAX_TAGS: usize = 16;

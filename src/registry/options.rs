@@ -1,4 +1,4 @@
-//! What a registry is started with.
+//! Options of a registry.
 
 use std::time::Duration;
 

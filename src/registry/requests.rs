@@ -1,4 +1,4 @@
-//! What handlers need of a request.
+//! Reads the parts of a request that handlers need.
 
 use axum::extract::Query;
 use http::request::Parts;
@@ -26,7 +26,7 @@ pub struct Request<'a> {
     pub parameters: &'a Parameters,
 }
 
-/// What stands behind the question mark.
+/// The parameters of a request's address, behind its question mark.
 #[derive(Debug, Default)]
 pub struct Parameters(Vec<(String, String)>);
 

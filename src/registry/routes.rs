@@ -19,7 +19,7 @@ use super::requests::{Parameters, Request};
 use super::state::RegistryState;
 use super::{blobs, lists, manifests, uploads};
 
-/// What is pushed is never a page of this server's.
+/// The content security policy of answers: pushed content never acts as a page of this server.
 const POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'none'; sandbox; frame-ancestors 'none'");
 

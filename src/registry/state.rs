@@ -1,4 +1,4 @@
-//! What the registry's handlers share, and who may do what.
+//! State that the registry's handlers share, with the rights of callers.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ use kiln_deploy::registry::{SharedOwned, UploadLimits, instance_of};
 use super::options::RegistryOptions;
 use super::owned::ProtectedTags;
 
-/// What a registry is put together of.
+/// The parts that a registry's state is made of.
 pub struct StateParts {
     pub blobs: SharedBlobStore,
     pub records: SharedRecords,
@@ -105,8 +105,9 @@ impl RegistryState {
         self.quotas.store(&self.blobs, &guard, caller, instance_of(repository))
     }
 
-    /// What is promised to a push is promised to whoever pushes to the same repository: while that goes on, it stays. Who may
-    /// not push there gets nothing promised.
+    /// Promises blobs of a push to everybody who pushes to the same repository: they stay while
+    /// such a push goes on. `None`: the caller may not push there, and so nothing is promised to
+    /// it.
     pub fn pushes(&self, caller: &Extensions, repository: &Repository) -> Option<Presence> {
         let instance = instance_of(repository);
         let rights = [Right::WriteBlobs, Right::WriteResults, Right::Release];

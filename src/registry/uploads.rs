@@ -19,7 +19,7 @@ const HELD: u64 = PIECES_HELD * PIECE as u64;
 /// Hash functions that blobs may be named by.
 const ALGORITHMS: [&str; 2] = ["sha256", "sha512"];
 
-/// Where uploads begin.
+/// Answers a request that begins an upload.
 pub async fn begin(request: &Request<'_>) -> Result<Response, Failure> {
     if request.parts.method != Method::POST {
         return Err(not_allowed());
@@ -97,7 +97,7 @@ pub async fn answer(request: &Request<'_>, id: &str) -> Result<Response, Failure
     }
 }
 
-/// Where the part goes that is sent, if that is said.
+/// The range of the upload that this request's body is for; `None`: the request does not say.
 fn span(request: &Request<'_>) -> Result<Option<Span>, Failure> {
     let Some(header) = request.headers().get(CONTENT_RANGE) else { return Ok(None) };
     let span = header.to_str().ok().and_then(Span::of_chunk).ok_or_else(|| {
