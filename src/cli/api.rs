@@ -17,7 +17,7 @@ use kiln_web::json::ErrorBody;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// The same of what reads and hashes all of a release.
+/// How long an answer may take for which the server reads and hashes all of a release.
 const LONG_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How long an answer may take that costs the server nothing.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,13 +29,13 @@ pub fn plain(id: &str) -> String {
     id.chars().filter(char::is_ascii_alphanumeric).take(80).collect()
 }
 
-/// A server's API.
+/// A client of one server's JSON API.
 pub struct Api {
-    /// `http://HOST:PORT` or `https://HOST:PORT`
+    /// The server's address: `http://HOST:PORT` or `https://HOST:PORT`.
     base: String,
     client: Client,
     token: Option<Token>,
-    /// How long an answer may take.
+    /// How long the server may take to answer.
     patience: Duration,
 }
 
@@ -45,7 +45,7 @@ impl Api {
         Self::of(target, &target.url)
     }
 
-    /// Of each server of a fleet that the command line names.
+    /// Makes a client of each server of a fleet that the command line names.
     pub fn each(target: &Target) -> Result<Vec<Self>, CliError> {
         target.warn_of_a_bare_token();
         target.urls().map(|url| Self::of(target, url)).collect()
@@ -62,7 +62,7 @@ impl Api {
         Ok(Self { base, client, token: target.credentials.token.clone(), patience: ANSWER_TIMEOUT })
     }
 
-    /// For what takes a server long.
+    /// The same client with more time for the answer, for what takes a server long.
     pub fn patient(self) -> Self {
         Self { patience: LONG_TIMEOUT, ..self }
     }
@@ -96,14 +96,16 @@ impl Api {
         self.understood(asked).await
     }
 
-    /// The same of a request with a body, which is JSON.
+    /// Posts a body as JSON to a path below `/api/v1` and returns the answer. Errors are the
+    /// server's refusal, or why there is no answer.
     pub async fn post<T: Serialize>(&self, path: &str, body: &T) -> Result<Value, CliError> {
         let body =
             serde_json::to_vec(body).map_err(|error| CliError::machine(error.to_string()))?;
         self.send(path, "application/json", body).await
     }
 
-    /// The same of a body of another type.
+    /// Posts a body of any type to a path below `/api/v1` and returns the answer. Errors are the
+    /// server's refusal, or why there is no answer.
     pub async fn send(
         &self,
         path: &str,
@@ -192,7 +194,7 @@ fn not_kiln(base: &str, cause: impl std::fmt::Display) -> CliError {
         .hint("is --server the address of `kiln serve`, of the same version as this command?")
 }
 
-/// The answer as its type.
+/// Reads an answer as the type that it is to have.
 pub fn read<T: DeserializeOwned>(answer: Value) -> Result<T, CliError> {
     serde_json::from_value(answer).map_err(|error| {
         CliError::answered(format!("the server's answer is not understood: {error}"))

@@ -85,14 +85,16 @@ pub fn label(text: &str) -> String {
     }
 }
 
-/// One argument of an address, decoded.
+/// Returns the value of a parameter of an address's query, decoded; `None`: it has none of this
+/// name.
 fn argument(query: &str, name: &str) -> Option<String> {
     let query = query.split_once('#').map_or(query, |(query, _)| query);
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| decode(value))
 }
 
-/// What is not encoded well was pasted as it is.
+/// Decodes the percent signs of an address; text that is not encoded well was pasted as it is, and
+/// stays so.
 fn decode(text: &str) -> String {
     urls::decoded(text).unwrap_or_else(|| text.to_owned())
 }

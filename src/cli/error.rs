@@ -1,4 +1,4 @@
-//! What a user reads when something fails: message, cause, hint; and the exit code.
+//! The errors that a user reads when something fails: message, cause, hint; and the exit code.
 
 use std::error::Error;
 use std::net::TcpStream;
@@ -21,9 +21,9 @@ use crate::serve::ServeError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Done,
-    /// Not found, or a difference was found.
+    /// The command found nothing, or found a difference (exit code 1).
     Negative,
-    /// What a gate, or another program, ended with.
+    /// The exit code of a gate's answer, or of another program that the command ran.
     Code(u8),
 }
 
@@ -42,9 +42,10 @@ pub struct CliError {
     pub code: u8,
     pub message: String,
     pub hint: Option<String>,
-    /// The server cannot answer now: the same may go well in a moment.
+    /// Whether the server cannot answer now, so that the same command may succeed in a moment.
     pub passing: bool,
-    /// What is there stands in the way: the same may go well when that has changed.
+    /// Whether something that is there stands in the way, so that the same command may succeed once
+    /// it has changed.
     pub conflict: bool,
 }
 
@@ -76,7 +77,7 @@ impl CliError {
         Self::new(4, message.into())
     }
 
-    /// The server answered that it cannot now.
+    /// The error for a server that answered that it cannot do this now.
     pub fn busy(message: impl Into<String>) -> Self {
         Self { passing: true, ..Self::answered(message) }
     }
@@ -110,7 +111,7 @@ impl CliError {
         }
     }
 
-    /// What a gRPC call to `server` failed with.
+    /// The error for a gRPC call to `server` that failed.
     pub fn from_status(server: &str, status: &Status) -> Self {
         match status.code() {
             Code::NotFound => Self::not_found(status.message()),
@@ -126,7 +127,7 @@ impl CliError {
         }
     }
 
-    /// Prints to stderr.
+    /// Prints message and hint to stderr, and returns the exit code.
     pub fn report(&self) -> ExitCode {
         say(&format!("error: {}", self.message));
         if let Some(hint) = &self.hint {
@@ -185,7 +186,7 @@ impl From<WorkerError> for CliError {
     }
 }
 
-/// What to do about a worker that does not start.
+/// A hint for the user whose worker does not start; `None`: there is none for this error.
 fn worker_hint(error: &WorkerError) -> Option<&'static str> {
     matches!(error, WorkerError::Sandbox(_)).then_some(
         "the sandbox needs user namespaces and mounts in them: as an ordinary user, \

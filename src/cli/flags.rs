@@ -12,7 +12,7 @@ use crate::config::keys::{self, Key, Kind};
 #[derive(Debug, Clone, Copy)]
 pub struct Flag(pub &'static str, pub &'static str, pub &'static str);
 
-/// Which flags a command has.
+/// A set of flags, each of which sets a key of the configuration.
 pub trait FlagTable {
     const FLAGS: &'static [Flag];
 }
@@ -79,7 +79,8 @@ fn first_sentence(help: &str) -> &str {
     help.split_once(". ").map_or(help, |(first, _)| first).trim_end_matches('.')
 }
 
-/// What holds where the flag is not given. What `auto` means is said in the key's help.
+/// The part of a flag's help that gives its default, empty where there is none. For `auto` it is
+/// the key's own explanation of that.
 fn default(key: &Key) -> String {
     let auto = key.help.split_once("auto: ").map(|(_, meaning)| first_sentence(meaning));
     match (key.kind, key.default, auto) {

@@ -37,7 +37,7 @@ enum What {
     Rebuild(Place),
 }
 
-/// Which flags set which keys.
+/// The table of which flags set which keys.
 #[derive(Debug)]
 pub struct OfIndex;
 

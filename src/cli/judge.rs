@@ -81,7 +81,8 @@ impl JudgeCommand {
     }
 }
 
-/// One byte more than a case may have, so that what is longer is told as that.
+/// Reads a case. It reads one byte more than a case may have, so that a longer one is refused as
+/// too long.
 fn read(path: &Path, shown: &str) -> Result<Vec<u8>, CliError> {
     let failed = |error| CliError::usage(format!("cannot read {shown}: {error}"));
     let limit = judge::MAX_BYTES as u64 + 1;

@@ -1,4 +1,4 @@
-//! What commands do with their own process: its runtime, its limits, its settings.
+//! Sets up the process that a command runs in: its runtime, its limits, its settings.
 
 use std::path::PathBuf;
 

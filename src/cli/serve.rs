@@ -35,7 +35,7 @@ pub struct Serve {
     config: Option<PathBuf>,
 }
 
-/// Which flags set which keys.
+/// The table of which flags set which keys.
 #[derive(Debug)]
 pub struct OfServe;
 
@@ -96,7 +96,7 @@ impl Serve {
     }
 }
 
-/// What people and programs want to know of a server that is ready.
+/// The lines for people and programs that a server prints once it is ready.
 fn introduction(ready: &Ready) -> String {
     let workers = match ready.slots {
         0 => "no workers here; they join with `kiln worker --server URL`".to_owned(),
@@ -126,6 +126,6 @@ fn introduction(ready: &Ready) -> String {
     )
 }
 
-/// Where the address stands for all of this machine.
+/// The line of the introduction for a server that listens on every address of this machine.
 const FOLLOWS_CALLERS: &str = "  links      name this server as each client does, elsewhere this machine; \
                                --base-url https://NAME gives it one name\n";

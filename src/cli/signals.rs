@@ -8,7 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::error::CliError;
 
-/// One that comes so soon after another says the same: some tell a process and its group, or press a key long.
+/// How soon after another a signal counts as the same one: some programs tell both a process and
+/// its group, and people press a key long.
 const SAME: Duration = Duration::from_millis(200);
 /// These are heard so that they do not kill. What SIGXFSZ says, the write that caused it answers as well; the
 /// others ask for what some other program does, or come from timers that nobody here has set.

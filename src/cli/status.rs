@@ -84,7 +84,7 @@ impl StatusCommand {
     }
 }
 
-/// Files that were changed in vain.
+/// Lines about files whose change is not in force, because they cannot be read.
 fn not_in_force(status: &Status) -> String {
     let line = |failed: &FailedReload| {
         let text = format!("a change of {} is not in force: {}", failed.what, failed.error);
@@ -103,7 +103,7 @@ fn waits_in_vain(status: &Status) -> String {
     status.unserved.iter().map(line).collect()
 }
 
-/// `asked`: how this command reaches the server.
+/// The first lines; `asked` is the address by which this command reaches the server.
 fn head(status: &Status, asked: &str) -> String {
     let uptime = duration(status.uptime_seconds.saturating_mul(1_000_000_000));
     let draining = if status.draining { ", draining" } else { "" };
@@ -205,7 +205,8 @@ pub fn counts(counts: &BuildCounts) -> String {
     )
 }
 
-/// What the operator configured, and how much of Kiln's own there is besides. `most`: characters.
+/// The properties of a worker that the operator configured, and how many more it has from Kiln
+/// itself, in at most `most` characters.
 fn properties(all: &[(String, String)], most: Option<usize>) -> String {
     let (kilns, own): (Vec<_>, Vec<_>) =
         all.iter().partition(|(name, value)| is_of_every_worker(name, value));

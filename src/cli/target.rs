@@ -92,7 +92,7 @@ pub struct Target {
 }
 
 impl TargetOptions {
-    /// For a command that asks one server.
+    /// The one server that a command asks; several are an error.
     pub fn target(self) -> Result<Target, CliError> {
         let target = self.targets()?;
         if target.others.is_empty() {

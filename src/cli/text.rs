@@ -69,7 +69,7 @@ pub fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
-/// Bytes as they are, to stdout.
+/// Writes bytes to stdout as they are.
 pub fn write_out(data: &[u8]) -> Result<(), CliError> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(data).and_then(|()| stdout.flush()) {
@@ -80,12 +80,12 @@ pub fn write_out(data: &[u8]) -> Result<(), CliError> {
     }
 }
 
-/// What others called something may have several lines: none of them is to pass for a line of ours.
+/// Puts text from elsewhere on one line, so that no part of it passes for a line of Kiln's own.
 pub fn one_line(text: &str) -> String {
     text.replace(['\n', '\r', '\t'], " ")
 }
 
-/// Each on a line of its own.
+/// Puts each of the texts on a line of its own.
 pub fn lines(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }

@@ -16,7 +16,7 @@ use crate::auth::roles::{Role, Roles};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::text;
 
-/// What scanners for leaked secrets know a token by.
+/// The prefix of every token, by which scanners for leaked secrets know one.
 const PREFIX: &str = "kiln_";
 /// Random bytes in a token: too many to guess, so that a plain hash of it tells nothing.
 const RANDOM: usize = 32;

@@ -12,7 +12,7 @@ use kiln_deploy::registry::store::RegistryError;
 use kiln_deploy::registry::{Code, ErrorDocument, PartError};
 use kiln_net::causes::chain;
 
-/// How clients know a registry.
+/// The header by which clients know that a server is a registry.
 pub const VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Why a request is answered with an error.

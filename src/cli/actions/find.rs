@@ -32,7 +32,8 @@ pub async fn find(api: &Api, name: ActionName, instance: &str) -> Result<Chosen,
     choose(&name, api::read(found)?)
 }
 
-/// What runs now; else of the newest build the first failure, the test or the last run.
+/// Chooses one of the actions that were found: one that runs now; else, of the newest build, the
+/// first failure, the test or the last run.
 fn choose(name: &str, found: Found) -> Result<Chosen, CliError> {
     if let Some(operation) = found.operations.first()
         && let Ok(DigestArgument(action)) = operation.action.parse()

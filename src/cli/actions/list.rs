@@ -46,7 +46,7 @@ pub struct List {
 struct Listed {
     values: Vec<Value>,
     next_before: Value,
-    /// What of the target runs or waits.
+    /// Operations of the target that run or wait.
     operations: Vec<OperationView>,
 }
 
@@ -119,7 +119,7 @@ impl List {
     }
 }
 
-/// Of the build that begins so.
+/// The whole id of the build whose id begins as given.
 async fn whole_id(api: &Api, given: &str) -> Result<String, CliError> {
     let path = format!("/builds/{}", encode(&invocation(given), true));
     Ok(api::read::<Build>(api.get(&path).await?)?.invocation_id)
@@ -152,7 +152,7 @@ fn shown(listed: &Listed) -> Result<String, CliError> {
     Ok(open(&listed.operations) + &runs(&executions))
 }
 
-/// What runs or waits, a line each.
+/// Lines about operations that run or wait, one for each.
 fn open(operations: &[OperationView]) -> String {
     let line = |operation: &OperationView| {
         let time = duration(operation.for_ms.saturating_mul(1_000_000));

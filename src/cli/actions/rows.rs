@@ -1,4 +1,4 @@
-//! One execution in a line: what it was and how it ended.
+//! Writes one execution as a line: its target and how it ended.
 
 use crate::cli::text::{Look, look};
 use kiln_web::format::{code_name, duration, short};
@@ -7,7 +7,7 @@ use kiln_web::json::{self, Execution};
 /// Longest target that is listed, in characters.
 pub const MAX_TARGET: usize = 80;
 
-/// Run time, end, target and mnemonic, digest.
+/// The columns of one execution: run time, end, target and mnemonic, digest.
 pub fn row(run: &Execution) -> [String; 4] {
     let ran = match run.timeline.run_ns() {
         0 => String::new(),
@@ -26,7 +26,7 @@ pub fn ended(run: &Execution) -> String {
     }
 }
 
-/// Target and mnemonic.
+/// The target and the mnemonic of an execution.
 pub fn what(run: &Execution) -> String {
     let target = short(&run.target_id, MAX_TARGET);
     match (target.as_str(), run.mnemonic.as_str()) {

@@ -9,7 +9,7 @@ use kiln_web::json::{Action, Execution, Explanation, Log, NO_NETWORK, Running, S
 const MAX_ARGUMENTS: usize = 10_000;
 const MAX_RUNS: usize = 5;
 
-/// All that is known of an action.
+/// Everything that is known of an action, as text.
 pub fn show(action: &Action) -> String {
     let mut text = String::new();
     let run = action.execution.as_ref();
@@ -53,7 +53,7 @@ pub fn show(action: &Action) -> String {
     text
 }
 
-/// What an action is that has not ended, and for how long.
+/// The heading of an action that has not ended: its target, and for how long it has run or waited.
 fn going(running: &Running) -> String {
     let operation = &running.operation;
     let target = if operation.target.is_empty() { "(no target named)" } else { &operation.target };
@@ -108,7 +108,7 @@ fn facts(action: &Action) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// A heading and indented lines.
+/// Appends a heading and the body's lines, indented.
 fn section(text: &mut String, title: &str, body: &str) {
     text.push_str(&format!("\n{}\n", look(Look::Bold, title)));
     for line in body.trim_end().lines() {
@@ -205,7 +205,7 @@ pub fn comparison(explanation: &Explanation, explains_a_run: bool) -> String {
     text::lines(&lines)
 }
 
-/// A line as `diff -u` shows it.
+/// A line of a difference in the colour that `diff -u` gives it.
 fn changed_line(line: &str) -> String {
     let shown = match line.chars().next() {
         Some('+') => look(Look::Good, line),

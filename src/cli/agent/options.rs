@@ -1,4 +1,4 @@
-//! What `kiln agent` is told.
+//! The options of `kiln agent`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -30,7 +30,8 @@ use kiln_web::json::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take that is not waited with on purpose, and the next bytes of one.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same for a report: when a server is gone the next one hears it before this agent counts as silent.
+/// How long the answer to a report may take: when a server is gone, the next one gets the report
+/// before this agent counts as silent.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may take to cut a release.
 const PIECES_TIMEOUT: Duration = Duration::from_secs(300);

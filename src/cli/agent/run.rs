@@ -28,7 +28,7 @@ use crate::cli::text;
 use crate::config::log_options;
 use crate::telemetry;
 
-/// Bytes of one release.
+/// The largest release that is taken, in bytes.
 const MAX_RELEASE: u64 = 64 << 30;
 
 pub fn run(options: &Options, target: &Target) -> Result<Exit, CliError> {
@@ -106,7 +106,7 @@ fn told(options: &Options, speaker: Speaker) -> Told {
     }
 }
 
-/// Between two probes at least.
+/// The shortest time between two probes.
 const MIN_EVERY: Duration = Duration::from_millis(100);
 
 fn trust(options: &Options, key: PathBuf) -> Trust {

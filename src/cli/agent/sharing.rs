@@ -1,4 +1,4 @@
-//! What an agent shares, as the command line says it.
+//! Sets up the sharing of releases among agents as the command line says.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,11 +17,12 @@ use crate::cli::say::say;
 
 pub struct Shares {
     pub sharing: Arc<Sharing>,
-    /// `None`: nothing is given to others.
+    /// The pieces that other agents may fetch here, and this agent's certificate; `None`: nothing
+    /// is given to others.
     gives: Option<(Arc<Giving>, Identity)>,
 }
 
-/// The server hears what is here.
+/// Tells the server again and again which pieces this agent has.
 pub struct Seeding {
     seeder: Arc<Seeder<Remote>>,
     thread: JoinHandle<()>,
@@ -36,7 +37,7 @@ impl Seeding {
 }
 
 impl Shares {
-    /// Listens, where it is told to.
+    /// Opens the shelf of pieces, and listens for other agents where the options name an address.
     pub async fn start(
         options: &Options,
         speaker: &Speaker,
@@ -68,7 +69,8 @@ impl Shares {
         Ok(Self { sharing, gives })
     }
 
-    /// Must be called within a Tokio runtime.
+    /// Begins to tell the server what this agent can give; `None`: it gives nothing. Must be called
+    /// within a Tokio runtime.
     pub fn seed(self, remote: &Arc<Remote>, speaker: &Speaker) -> Option<Seeding> {
         let (giving, identity) = self.gives?;
         let (shelf, near) = (self.sharing.shelf.clone(), self.sharing.near.clone());
@@ -81,7 +83,7 @@ impl Shares {
     }
 }
 
-/// What others are told.
+/// The address that other agents are told to reach this one by.
 fn reached(options: &Options, bound: SocketAddr) -> Result<String, CliError> {
     match &options.peers_address {
         Some(address) => Ok(address.clone()),

@@ -13,7 +13,7 @@ use kiln_web::json::{
     BuildSide, ChangedOption, ChangedText, ChangedTime, Comparison, MissedAction,
 };
 
-/// Characters of one value.
+/// Characters of one value that are printed.
 const MAX_VALUE: usize = 120;
 /// Differences that are listed of one action.
 const MAX_DIFFERENCES: usize = 3;
@@ -98,7 +98,7 @@ fn ended(side: &BuildSide) -> String {
     }
 }
 
-/// Nothing where the list is empty.
+/// A title with a list of indented lines; empty where the list is.
 fn list(title: &str, lines: impl Iterator<Item = String>) -> String {
     let lines: String = lines.map(|line| format!("    {}\n", one_line(&line))).collect();
     match lines.is_empty() {

@@ -38,7 +38,7 @@ pub async fn failed(api: &Api, newest_first: &[Execution]) -> Result<String, Cli
     Ok(text)
 }
 
-/// What is kept of stdout and stderr of one run.
+/// The kept output of one run: stdout and stderr, each with its name.
 async fn logs(api: &Api, run: &Execution) -> Result<Vec<(&'static str, Log)>, CliError> {
     let Some(action) = &run.action else { return Ok(Vec::new()) };
     let path = format!(
@@ -54,7 +54,7 @@ async fn logs(api: &Api, run: &Execution) -> Result<Vec<(&'static str, Log)>, Cl
     Ok(logs.filter(|(_, log)| !log.text.trim().is_empty()).collect())
 }
 
-/// The last `lines`, each after `margin`.
+/// The last `lines` lines of the text, each behind `margin`.
 pub fn indented(text: &str, lines: usize, margin: &str) -> String {
     let all: Vec<_> = text.trim_end().lines().collect();
     let last = &all[all.len().saturating_sub(lines)..];

@@ -79,7 +79,8 @@ impl Show {
     }
 }
 
-/// What runs and waits, with the end of what it has printed.
+/// Lines about operations that run or wait, with the end of what each has printed; empty where
+/// there are none.
 fn running(operations: &[Running]) -> String {
     if operations.is_empty() {
         return String::new();

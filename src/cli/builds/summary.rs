@@ -5,7 +5,8 @@ use crate::cli::text::{Look, Table, look, one_line};
 use kiln_web::format::{count, counted, duration, now, short, utc};
 use kiln_web::json::Build;
 
-/// What is to be said of how a build goes.
+/// The state of a build that runs, was cancelled or is lost, in words; empty for one that has ended
+/// by itself.
 pub fn state(build: &Build) -> String {
     match &*build.state {
         "running" => look(Look::Busy, &format!("{} open", count(build.open))),
@@ -33,7 +34,7 @@ pub fn tool(name: &str, version: &str) -> String {
     short(one_line(&format!("{name} {version}")).trim(), 40)
 }
 
-/// Its sums, and those of each mnemonic.
+/// The sums of a build, and those of each mnemonic.
 pub fn summary(build: &Build) -> String {
     let sum = &build.counts;
     let time = duration(elapsed(build, now()));

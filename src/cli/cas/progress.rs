@@ -30,7 +30,7 @@ impl Progress {
         }
     }
 
-    /// Clears the line.
+    /// Clears the line of progress at the end.
     pub fn end(&mut self) {
         if self.shown.take().is_some() {
             self.write("\r\x1b[K");

@@ -16,7 +16,7 @@ use super::remote::{Remote, named, parse_function};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::text;
 
-/// Bytes read and sent at a time.
+/// Bytes of a file that are read and sent at a time.
 const CHUNK: usize = 1 << 20;
 /// Deepest directory that is uploaded.
 const MAX_DEPTH: usize = 256;

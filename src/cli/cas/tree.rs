@@ -47,7 +47,7 @@ pub struct Tree {
 #[derive(Serialize)]
 struct TreeEntry {
     path: String,
-    /// `file`, `directory`, `symlink`.
+    /// The kind of the entry: `file`, `directory` or `symlink`.
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<String>,

@@ -3,23 +3,24 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// Commands that run tests.
+/// Commands of Bazel that run tests.
 const COMMANDS: [&str; 2] = ["test", "coverage"];
 const INVOCATION: &str = "--invocation_id";
 const EVENTS: &str = "--build_event_binary_file";
 
-/// What is run.
+/// The command line of Bazel that is run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CommandLine {
     pub arguments: Vec<OsString>,
     /// Bazel with its startup options, by which the same server is asked other things.
     pub bazel: Vec<OsString>,
     pub invocation: String,
-    /// Where Bazel writes its build events.
+    /// The file that Bazel writes its build events to.
     pub events: PathBuf,
 }
 
-/// Nothing for a command line that runs no tests. `invocation` and `events` are taken where it names none itself.
+/// Completes a command line with `invocation` and `events` where it names none itself; `None`: it
+/// runs no tests.
 pub fn complete(arguments: &[OsString], invocation: &str, events: &Path) -> Option<CommandLine> {
     let is_command = |it: &OsString| COMMANDS.iter().any(|name| it == name);
     let at = arguments.iter().skip(1).position(is_command)? + 1;
@@ -41,7 +42,8 @@ pub fn complete(arguments: &[OsString], invocation: &str, events: &Path) -> Opti
     Some(CommandLine { arguments, bazel, invocation, events })
 }
 
-/// What a flag says last: `--flag=value` or `--flag value`. What is behind `--` are targets.
+/// The value that counts of a flag given as `--flag=value` or `--flag value`: the last one.
+/// Everything behind `--` are targets.
 fn value(arguments: &[OsString], flag: &str) -> Option<OsString> {
     let mut found = None;
     let flags = arguments.iter().take_while(|it| it.as_os_str() != OsStr::new("--"));

@@ -25,9 +25,9 @@ use crate::cli::suite::gate::report;
 use crate::cli::target::Target;
 use crate::config::parse_time;
 
-/// What Bazel ends with when everything was built and some test failed.
+/// Bazel's exit code when everything was built and some test failed.
 const TESTS_FAILED: u8 = 3;
-/// What shells add to the number of the signal that ended a program.
+/// The number that shells add to that of the signal which ended a program, for its exit code.
 const SIGNALLED: i32 = 128;
 
 /// Run `bazel test`, and let it pass where every failure is masked.
@@ -92,7 +92,8 @@ impl Run {
     }
 }
 
-/// What the gate says. Its report goes to stderr, as Bazel's words do.
+/// Asks the gate about the invocation and returns its answer. The report goes to stderr, as Bazel's
+/// words do.
 async fn judged(
     target: &Target,
     line: &CommandLine,

@@ -1,4 +1,4 @@
-//! What Bazel wrote of its invocation.
+//! Reads the build events that Bazel wrote of its invocation.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -16,11 +16,11 @@ const MAX_EVENT: u64 = 64 << 20;
 /// Bytes that a length takes at most.
 const MAX_LENGTH: usize = 10;
 
-/// What is told of an invocation.
+/// The facts about an invocation that its build events tell.
 pub struct Heard {
     /// Whether it completed, and which tests failed.
     pub account: Account,
-    /// Where its tests ran, as Bazel was told.
+    /// The instance that its tests ran in; `None`: Bazel was told none.
     pub instance: Option<String>,
 }
 
@@ -42,7 +42,7 @@ pub fn heard(events: &Path, invocation: &str) -> Result<Heard, CliError> {
     Ok(Heard { account: Account::of(facts, &failed_runs), instance: instance(&facts.options) })
 }
 
-/// What counted last of `--remote_instance_name`, also where rc files say it.
+/// The value that counted of `--remote_instance_name`: the last one, also where rc files give it.
 fn instance(options: &Options) -> Option<String> {
     const NAME: &str = "--remote_instance_name=";
     let of =

@@ -1,4 +1,4 @@
-//! What hermeticity checks found, for people.
+//! Writes the findings of hermeticity checks for people.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What source files hold.
+//! Reads the content of source files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

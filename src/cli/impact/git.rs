@@ -13,11 +13,11 @@ use crate::cli::error::CliError;
 
 /// How long one of git's commands may take: a checkout of a large repository is the longest.
 const LIMIT: Duration = Duration::from_secs(600);
-/// Where a work tree is that is being removed, beside others.
+/// The name of a work tree that is being removed, beside the others.
 const REMOVED: &str = "tree-removed";
 
 pub struct Git {
-    /// The workspace.
+    /// The directory of the workspace.
     pub workspace: PathBuf,
     /// The workspace's path within the repository, empty or with a slash at its end.
     pub prefix: PathBuf,
@@ -84,7 +84,7 @@ impl Git {
         Ok(Some(Commit(line(head).to_string_lossy().into_owned())))
     }
 
-    /// Which of these paths of a work tree are the repository's.
+    /// The paths among these that the repository tracks in a work tree.
     pub async fn tracked(
         &self,
         tree: &Path,
@@ -117,7 +117,7 @@ impl Git {
         Ok(tree.join(&self.prefix))
     }
 
-    /// Makes the work tree anew.
+    /// Makes the work tree anew at this commit.
     async fn make(&self, tree: &Path, turn: &Turn, commit: &Commit) -> Result<(), ProcessError> {
         remove(tree);
         // One that was removed is still known to the repository.
@@ -240,7 +240,8 @@ mod tests {
         assert!(held.ends_with(b"/kept/lock\n"), "{}", String::from_utf8_lossy(&held));
     }
 
-    /// It would hold a lock there, which stays where it is killed.
+    /// Looking at a user's tree must not refresh git's index: git would hold a lock there, which
+    /// stays where it is killed.
     #[tokio::test]
     async fn whoever_looks_at_a_users_tree_writes_nothing_there() {
         let rig = Rig::new().await;

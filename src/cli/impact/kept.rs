@@ -21,7 +21,8 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The same turn for a program that writes the tree: it lasts until that has ended, too.
+    /// A second handle on the turn for a program that writes the tree: the turn lasts until that
+    /// has ended, too.
     pub fn share(&self) -> io::Result<File> {
         self.file.try_clone()
     }
@@ -62,7 +63,7 @@ impl Kept {
         Some(snapshot)
     }
 
-    /// Whole or not at all.
+    /// Stores a snapshot, as a whole or not at all.
     pub fn store(&self, key: &str, snapshot: &Snapshot) -> io::Result<()> {
         let json = serde_json::to_vec(snapshot)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;

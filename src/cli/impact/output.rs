@@ -1,4 +1,4 @@
-//! What a change affects, for people and for programs.
+//! Writes what a change affects, for people and for programs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const NAMED: usize = 5;
 
 #[derive(Serialize)]
 pub struct Report<'a> {
-    /// Why everything is affected.
+    /// Why everything counts as affected; `None`: `affected` says what is.
     #[serde(skip_serializing_if = "Option::is_none")]
     everything: Option<String>,
     affected: Vec<Target<'a>>,
@@ -33,7 +33,7 @@ pub struct Target<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<&'a str>,
     pub test: bool,
-    /// Steps from what changed itself.
+    /// The number of steps from what changed itself; `None`: it is not known.
     distance: Option<u32>,
     cause: &'static str,
     /// The dependency, or the tag, that is the cause.
@@ -113,7 +113,7 @@ impl<'a> Report<'a> {
         text::write_out(format!("{json}\n").as_bytes())
     }
 
-    /// Labels to stdout, the sums to stderr.
+    /// Prints labels to stdout, and the sums to stderr.
     pub fn print(&self, wanted: impl Fn(&Target<'_>) -> bool) -> Result<(), CliError> {
         text::print(&self.labels(wanted))?;
         if let Some(why) = &self.everything {

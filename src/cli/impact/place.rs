@@ -1,4 +1,5 @@
-//! Where checked-out commits are kept: never below the workspace, of which `//...` is everything, also what git keeps.
+//! Finds the place for checked-out commits: never below the workspace, of which `//...` is
+//! everything, also what git keeps.
 
 use std::env;
 use std::fs;

@@ -26,7 +26,8 @@ pub async fn ask(
     answer(program, arguments, directory, limit, Stdio::null()).await
 }
 
-/// The same with `held` as its stdin: a lock on that file lasts until the program has ended, also where this process was killed.
+/// Runs a program and returns its stdout, with `held` as its stdin: a lock on that file lasts until
+/// the program has ended, also where this process was killed.
 pub async fn ask_holding(
     program: &Path,
     arguments: &[OsString],

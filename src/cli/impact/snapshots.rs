@@ -1,4 +1,5 @@
-//! What the targets of commits are made from: as it is kept, or by asking the build tool.
+//! Finds what the targets of commits are made from: in a kept snapshot, or by asking the build
+//! tool.
 
 use std::io;
 use std::path::Path;
@@ -32,7 +33,7 @@ pub enum SnapshotError {
 
 pub struct Found {
     pub snapshot: Snapshot,
-    /// The build tool was not asked.
+    /// Whether the snapshot was kept, so that the build tool was not asked.
     pub kept: bool,
 }
 
@@ -70,7 +71,7 @@ impl Snapshots {
         format!("{}-{}", commit.0, hasher.finish())
     }
 
-    /// Of a commit.
+    /// The snapshot of a commit.
     pub async fn of(&self, commit: &Commit) -> Result<Found, SnapshotError> {
         let key = self.key(commit);
         if let Some(snapshot) = self.kept.load(&key) {
@@ -98,7 +99,7 @@ impl Snapshots {
         Ok(Found { snapshot, kept: false })
     }
 
-    /// Of the working tree as it is.
+    /// The snapshot of the working tree as it is.
     pub async fn here(&self) -> Result<Found, SnapshotError> {
         if let Some(commit) = self.git.clean_head().await? {
             return self.of(&commit).await;

@@ -58,7 +58,7 @@ pub enum ToolError {
 pub struct Tool {
     kind: Kind,
     program: PathBuf,
-    /// As it calls itself, with its version.
+    /// The tool's name for itself, with its version.
     pub version: String,
     universe: String,
     cquery: bool,
@@ -79,7 +79,7 @@ pub fn workspace(from: &Path) -> Result<(PathBuf, Kind), CliError> {
         .hint("run it where MODULE.bazel, WORKSPACE or .buckconfig is, or below"))
 }
 
-/// Where PATH has a program.
+/// The path of a program that PATH leads to.
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
@@ -237,7 +237,7 @@ fn major(version: &str) -> Option<u32> {
     number.split('.').next()?.parse().ok()
 }
 
-/// What a .bazelrc imports from the workspace.
+/// The files of the workspace that a .bazelrc imports.
 fn imports(text: &str) -> impl Iterator<Item = String> {
     text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();

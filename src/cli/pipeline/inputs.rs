@@ -23,13 +23,13 @@ pub fn declared(path: &Path) -> Result<(String, Declared), CliError> {
     Ok((text, declared))
 }
 
-/// `NAME=VALUE`.
+/// Reads an input that is written as `NAME=VALUE`.
 pub fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Each name once.
+/// Collects inputs by name; a name that is given twice is a usage error.
 pub fn values(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, CliError> {
     let mut values = BTreeMap::new();
     for (name, value) in pairs {

@@ -107,7 +107,7 @@ impl RunCommand {
     }
 }
 
-/// What git says of the sources; nothing where it cannot.
+/// The output of a git command in the directory of sources; empty where there is none or git fails.
 fn git(source: Option<&Path>, what: &[&str]) -> String {
     let Some(source) = source else { return String::new() };
     let mut git = Command::new("git");

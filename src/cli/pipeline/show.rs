@@ -8,7 +8,7 @@ use crate::cli::target::Target;
 use crate::cli::text::{self, Look, Table, look, one_line};
 use kiln_web::json::{PipelineLog, PipelineRun, PipelineShown, PipelineStage};
 
-/// What a run that goes on ends a command with.
+/// The exit code of a command about a run that has not ended.
 const GOES_ON: u8 = 6;
 
 /// Show one run: its stages, what they wait for, and its critical path
@@ -85,7 +85,7 @@ impl LogCommand {
     }
 }
 
-/// What a run that stands so ends a command with.
+/// The exit code of a command about a run in this state.
 pub fn exit(it: &PipelineShown) -> Exit {
     match it.passed() {
         Some(true) => Exit::Done,
@@ -120,7 +120,7 @@ pub fn run_stands(it: &PipelineRun) -> String {
     coloured(&it.stands)
 }
 
-/// All of a run, for people.
+/// A run with all its stages, as text for people.
 pub fn summary(it: &PipelineShown) -> String {
     let run = &it.run;
     let mut text = format!(

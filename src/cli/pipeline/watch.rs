@@ -43,11 +43,11 @@ pub struct WatchCommand {
     json: bool,
 }
 
-/// When to stop.
+/// The state of a run at which a command stops watching it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     End,
-    /// Also where it waits for people.
+    /// The run has ended, or waits for people.
     Person,
 }
 
@@ -114,7 +114,7 @@ struct Printed {
     is_done: bool,
 }
 
-/// What was printed.
+/// What has been printed of a run so far, so that only changes are printed next.
 #[derive(Default)]
 struct Screen {
     is_begun: bool,
@@ -178,7 +178,7 @@ impl Screen {
         Ok(())
     }
 
-    /// How stages stand, where that has changed.
+    /// Prints the state of each stage whose state has changed.
     fn changed(&mut self, shown: &PipelineShown) -> Result<(), CliError> {
         for (at, stage) in shown.stages.iter().enumerate() {
             let is_read = self.logs.get(&at).is_some_and(|it| it.is_done);

@@ -13,7 +13,7 @@ use crate::cli::text::{Look, look};
 use crate::config::parse_time;
 use kiln_web::json::{GateReason, PromotionAnswer, PromotionRequest};
 
-/// What a gate that is undecided ends with.
+/// The exit code when a gate is undecided.
 const WAITS: u8 = 6;
 
 /// Promote a release to an environment
@@ -106,7 +106,7 @@ fn shown(it: &PromotionAnswer) -> String {
     text
 }
 
-/// One gate on one line.
+/// One gate of a promotion as one line.
 pub fn line(it: &GateReason) -> String {
     let how = match it.standing.as_str() {
         "met" => Look::Good,

@@ -29,7 +29,7 @@ const ALIVE: Duration = Duration::from_secs(2);
 const HEARS: Duration = Duration::from_secs(3);
 /// How often one that stands by asks for the queue.
 const STAND_BY: Duration = Duration::from_secs(1);
-/// Between tries of reaching the server.
+/// The pauses between tries to reach the server.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(10));
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -69,13 +69,13 @@ fn json<T: Serialize>(body: &T) -> Result<Vec<u8>, CliError> {
 pub struct Remote {
     servers: Arc<Servers>,
     call: MergeCall,
-    /// The last step that was heard.
+    /// The number of the last step of the queue that this runner has heard of.
     number: Mutex<u64>,
     stop: CancellationToken,
     alive: JoinHandle<()>,
 }
 
-/// What a runner says of itself.
+/// The message by which a runner asks for a queue: who it is, and what it works on.
 pub fn take(queue: &LaneName, repository: &str, target: &Branch, check: &str) -> MergeTake {
     use std::hash::{BuildHasher, Hasher};
     let random = std::hash::RandomState::new().build_hasher().finish();
@@ -154,7 +154,8 @@ impl Remote {
         let _ = tokio::time::timeout(LEAVES, self.servers.post("leave", body)).await;
     }
 
-    /// Asks until there is an answer.
+    /// Asks the servers until one answers, with pauses. Errors: the queue is another runner's now,
+    /// the server refused, or this runner was told to stop.
     async fn ask<Q: Serialize, A: DeserializeOwned>(
         &self,
         path: &str,

@@ -232,7 +232,8 @@ impl Run {
     }
 }
 
-/// One process at a time runs a queue.
+/// Locks the queue's file, so that only one process at a time runs a queue. The lock lasts as long
+/// as the returned file is open.
 fn lock(directory: &Path, name: &str) -> Result<File, CliError> {
     let path = directory.join(format!("{name}.running"));
     let failed = |error: std::io::Error| CliError::machine(format!("{}: {error}", path.display()));

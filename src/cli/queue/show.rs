@@ -108,7 +108,7 @@ impl List {
     }
 }
 
-/// Those that are held come last.
+/// Changes in the order in which they will land; those that are held come last.
 fn in_order(lane: &Lane) -> Vec<&Change> {
     let order = lane.order(System.now());
     let held = lane.changes.keys().filter(|it| !order.contains(it));

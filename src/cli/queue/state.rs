@@ -1,4 +1,4 @@
-//! Which queue is meant: one in a directory of this machine, or one at a server.
+//! Finds the queue that is meant: one in a directory of this machine, or one at a server.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl QueueDirectory {
         self.directory.is_some() && !named
     }
 
-    /// Where a runner has its clone and its trees.
+    /// The directory in which a runner has its clone and its trees; none is a usage error.
     pub fn directory(&self) -> Result<&Path, CliError> {
         let hint =
             "name one with --state: clone, trees and logs are there, also of a queue at a server";
@@ -47,12 +47,13 @@ impl QueueDirectory {
         Ok(Arc::new(FileRecords::new(self.directory()?.join("records"))))
     }
 
-    /// Where a runner on this machine keeps its lane.
+    /// The ledger in which a runner on this machine keeps its lane.
     pub fn ledger(&self) -> Result<Arc<dyn Ledger>, CliError> {
         Ok(Arc::new(Local::new(self.records()?, self.name()?)))
     }
 
-    /// What people ask of the queue; it has to have been begun.
+    /// The desk at which people ask for changes of the queue; a queue that was never begun is a
+    /// usage error.
     pub fn desk(&self) -> Result<Desk, CliError> {
         let directory = self.directory()?;
         if !directory.is_dir() {
@@ -62,7 +63,7 @@ impl QueueDirectory {
         Ok(Desk::new(self.records()?, self.name()?))
     }
 
-    /// The lane as it is.
+    /// The lane of the queue as it stands now.
     pub async fn lane(&self) -> Result<Lane, CliError> {
         let lane = self.desk()?.lane().await.map_err(told)?;
         lane.ok_or_else(|| {
@@ -85,7 +86,7 @@ impl Clock for System {
     }
 }
 
-/// Whose fault it is, for the exit code.
+/// Turns an error of the queue into one of the command, whose exit code says whose fault it is.
 pub fn told(error: QueueError) -> CliError {
     match &error {
         QueueError::Unknown(_) | QueueError::Refused(Refused::Unknown(_)) => {

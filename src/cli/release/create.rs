@@ -163,7 +163,8 @@ fn checked_image(image: &str, digest: &str) -> Result<Vec<u8>, CliError> {
     }
 }
 
-/// What is there is signed already: by this key, or nobody is to think so.
+/// Refuses to go on where a release of this name is there already and signed by another key: nobody
+/// is to think that this key has signed it.
 fn check_key(existing: Option<&Release>, key: &dyn Signer) -> Result<(), CliError> {
     let own = key.public_key().to_pem().unwrap_or_default();
     match existing.filter(|it| it.public_key.trim() != own.trim()) {

@@ -15,7 +15,7 @@ const MAX_KEY_BYTES: u64 = 1 << 20;
 /// The variable with the passphrase of an encrypted key.
 pub const PASSPHRASE: &str = "KILN_RELEASE_PASSPHRASE";
 
-/// What a file holds, or a variable where `env:NAME` is written.
+/// Reads the text of a file, or of a variable where `env:NAME` is written.
 fn text(path: &Path) -> Result<String, CliError> {
     let shown = path.display().to_string();
     match shown.strip_prefix("env:") {

@@ -41,7 +41,7 @@ pub struct Show {
     json: bool,
 }
 
-/// Where a release is asked for. `what` stands behind `/releases/`.
+/// The path of the API at which a release is asked for; `what` stands behind `/releases/`.
 pub fn path(what: &str, target: &Target, name: &ReleaseName) -> String {
     let instance = encode(&target.instance, false);
     format!("/releases/{what}?instance={instance}&name={}", encode(&name.to_string(), false))

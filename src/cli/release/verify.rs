@@ -65,7 +65,7 @@ pub struct Verify {
     json: bool,
 }
 
-/// What is printed for programs.
+/// The result of a verification as `--json` prints it.
 #[derive(Serialize)]
 struct Verdict<'a> {
     verified: bool,
@@ -97,7 +97,8 @@ impl Verify {
         self.verify(directory.path(), &keys, rejected)
     }
 
-    /// What is there as a directory is one, whatever it is called.
+    /// The name of a release that was given instead of a directory. A directory of that name goes
+    /// before.
     fn named(&self) -> Option<ReleaseName> {
         let text = self.directory.to_str().filter(|_| !self.directory.exists())?;
         text.parse().ok()

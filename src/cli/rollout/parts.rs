@@ -1,4 +1,5 @@
-//! What both commands that try a declaration by hand read: the operator's file of parts, and who serves which version.
+//! Reads what the commands need that try a declaration by hand: the operator's file of parts, and
+//! which target serves which version.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +51,8 @@ impl Versions {
     }
 }
 
-/// What `read` makes of `[kind.name]` in a file of parts.
+/// Reads `[kind.name]` of a file of parts by `read`. A part that is missing or wrong is a usage
+/// error.
 pub fn part<T>(
     file: &Path,
     kind: &str,

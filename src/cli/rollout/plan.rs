@@ -13,7 +13,7 @@ use crate::cli::process::block_on;
 use crate::cli::target::Target;
 use crate::cli::text::{self, Look, Table, look};
 
-/// Targets that are named.
+/// The most targets that are named.
 const MAX_NAMES: usize = 20;
 
 /// Show, step by step, what a rollout would do.
@@ -96,7 +96,7 @@ fn anew(declared: &Declared, plan: &Plan) -> String {
     plan.steps.iter().filter_map(step).collect()
 }
 
-/// What a server found.
+/// The targets that a server found for the plan, as text.
 fn found(it: &RolloutPlanned, plan: &Plan) -> String {
     let mut text = format!("targets: {}\n", text::names(&it.targets, MAX_NAMES));
     for (step, fresh) in plan.steps.iter().zip(&it.fresh).filter(|(_, fresh)| !fresh.is_empty()) {
@@ -160,7 +160,7 @@ fn row(step: &PlannedStep, all: usize) -> [String; 9] {
     ]
 }
 
-/// In its two largest units: `1h 30m`.
+/// A time in its two largest units, such as `1h 30m`.
 fn time(seconds: u64) -> String {
     let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let mut rest = seconds;

@@ -8,9 +8,9 @@ use crate::cli::target::Target;
 use crate::cli::text::{Look, Table, look, names};
 use kiln_web::json::{RolloutLook, RolloutShown, RolloutSummary, Rollouts};
 
-/// Reasons of one look that are printed.
+/// The most reasons of one look that are printed.
 const MAX_REASONS: usize = 5;
-/// Targets that are named.
+/// The most targets that are named.
 const MAX_NAMES: usize = 5;
 
 /// List rollouts, newest first
@@ -72,7 +72,7 @@ impl ShowCommand {
     }
 }
 
-/// What a rollout that stands so ends a command with.
+/// The exit code of a command about a rollout in this phase.
 pub fn exit(it: &RolloutShown) -> Exit {
     match it.rollout.phase.as_str() {
         "succeeded" => Exit::Done,
@@ -103,14 +103,14 @@ fn listed(all: &Rollouts) -> String {
     table.text("")
 }
 
-/// The phase in words.
+/// The phase of a rollout in words, with whether it is paused or a drill.
 pub fn phase(it: &RolloutSummary) -> String {
     let paused = if it.paused { ", paused" } else { "" };
     let drill = if it.drill_s.is_some() { ", a drill" } else { "" };
     format!("{}{paused}{drill}", it.phase.replace('_', " "))
 }
 
-/// All of a rollout, for people.
+/// A rollout with its steps and targets, as text for people.
 pub fn text(it: &RolloutShown) -> String {
     let one = &it.rollout;
     let how = match exit(it) {
@@ -180,7 +180,7 @@ fn anew(fresh: &[String]) -> String {
     }
 }
 
-/// What the judge says, on a few lines.
+/// The judgement of one look, on a few lines.
 pub fn said(it: &RolloutLook) -> String {
     let how = match it.verdict.as_str() {
         "promote" => Look::Good,

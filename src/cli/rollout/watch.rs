@@ -45,11 +45,11 @@ pub struct WatchCommand {
     json: bool,
 }
 
-/// When to stop.
+/// The state of a rollout at which a command stops watching it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     End,
-    /// Also where it waits for a person.
+    /// The rollout has ended, or waits for a person.
     Person,
 }
 
@@ -103,7 +103,7 @@ pub async fn until(api: &Api, id: &str, until: Until, json: bool) -> Result<Exit
     }
 }
 
-/// Where it is, on one line.
+/// The progress of a rollout on one line.
 fn progress(it: &RolloutShown) -> String {
     let one = &it.rollout;
     let settled = it.told.iter().filter(|it| it.standing == "settled").count();

@@ -13,9 +13,9 @@ use crate::cli::error::CliError;
 use crate::cli::say::say;
 use kiln_web::json::{Gate, GateQuestion};
 
-/// How often.
+/// How often the gate is asked again.
 const EVERY: Duration = Duration::from_secs(1);
-/// How long at most, whatever the user says.
+/// The longest time that the gate is asked for, whatever the user says.
 const MOST: Duration = Duration::from_secs(24 * 3600);
 /// Pauses while the server cannot answer.
 const PAUSES: Backoff = Backoff::new(EVERY, Duration::from_secs(15));
@@ -23,21 +23,21 @@ const PAUSES: Backoff = Backoff::new(EVERY, Duration::from_secs(15));
 const ARRIVES: Duration = Duration::from_secs(10);
 const TELLS: Duration = Duration::from_secs(60);
 
-/// What is asked about.
+/// The invocation that the gate is asked about.
 pub struct Asking<'a> {
     pub api: &'a Api,
     pub instance: &'a str,
     pub invocation: &'a str,
-    /// What is known of the invocation here.
+    /// The facts about the invocation that are known here; `None`: only the server knows them.
     pub account: Option<Account>,
     pub changed: &'a Changed,
 }
 
-/// How long there is, and since when.
+/// The time that an answer is waited for, and since when.
 struct Patience {
     began: Instant,
     until: Instant,
-    /// In a row, without an answer.
+    /// How many questions in a row were not answered.
     failures: u32,
 }
 

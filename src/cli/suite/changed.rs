@@ -1,4 +1,4 @@
-//! Which tests a change edits: those of whose own sources it changes one.
+//! Finds the tests that a change edits: those of whose own sources it changes one.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -32,7 +32,7 @@ pub struct ChangedOptions {
     changed_files: Option<PathBuf>,
 }
 
-/// What a change edits, by path from the root of the workspace.
+/// The files that a change edits, by path from the root of the workspace.
 #[derive(Debug, Default)]
 pub struct Changed {
     files: BTreeSet<String>,
@@ -56,8 +56,9 @@ impl Changed {
         !self.files.is_empty()
     }
 
-    /// Which of these tests it edits. Where the build tool does not say what their sources are, those are whose
-    /// package it edits: that masks less, never more.
+    /// The tests among these that the change edits. Where the build tool does not say what a test's
+    /// sources are, a test counts as edited when anything in its package is: that masks less, never
+    /// more.
     pub async fn edited(&self, labels: &[String]) -> Vec<String> {
         let unique: BTreeSet<&String> = labels.iter().collect();
         let mut edited = Vec::new();
@@ -77,7 +78,7 @@ impl Changed {
         edited
     }
 
-    /// Paths of a test's own sources.
+    /// The paths of a test's own sources; `None`: the build tool does not say.
     async fn sources(&self, label: &str) -> Option<Vec<String>> {
         // What is no plain label could mean something else to the build tool.
         if !label.starts_with("//") && !label.starts_with('@') || label.contains(['"', '\\', ' ']) {

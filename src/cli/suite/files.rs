@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::cli::error::CliError;
 
-/// What stands for standard input.
+/// The path that means standard input.
 const STDIN: &str = "-";
 
 /// A file that the user named, or standard input.
@@ -20,7 +20,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Read>, CliError> {
     }
 }
 
-/// Whether it stands for standard input.
+/// Whether the path means standard input.
 pub fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == STDIN
 }

@@ -82,7 +82,8 @@ fn list(tests: &Tests) -> String {
     table.text("") + &more
 }
 
-/// What is said beside labels, since some of them do not tell tests apart.
+/// The parts of a test's name that are printed beside labels, since some labels do not tell tests
+/// apart.
 struct Apart {
     instance: bool,
     configuration: bool,

@@ -17,14 +17,14 @@ use crate::config::parse_time;
 use kiln_web::format;
 use kiln_web::json::{PlanNext, PlanTurn};
 
-/// What this command ends with when nothing is left for its runner. No error has this code.
+/// The exit code when nothing is left for this runner. No error has this code.
 const NOTHING_LEFT: u8 = 7;
 /// How often it is asked whether something is given out again.
 const EVERY: Duration = Duration::from_secs(2);
 /// How often a server that cannot be reached or cannot answer now is asked, and what is waited in between.
 const TRIES: u32 = 5;
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(4));
-/// What CI systems set anew when a job is run again.
+/// Variables that CI systems set anew when a job is run again.
 const ATTEMPTS: [&str; 3] = ["GITHUB_RUN_ATTEMPT", "BUILDKITE_RETRY_COUNT", "CI_JOB_ID"];
 
 /// Take the next piece of a plan that was put on the server
@@ -139,7 +139,8 @@ impl Next {
     }
 }
 
-/// The same request again gets the same answer: what was lost on its way is no piece that is lost.
+/// Asks for the next piece, again while the server cannot answer: the same request gets the same
+/// answer, so that no piece is lost with an answer that was.
 async fn ask(api: &Api, turn: &PlanTurn) -> Result<PlanNext, CliError> {
     let mut tried = 1;
     loop {
@@ -155,7 +156,7 @@ async fn ask(api: &Api, turn: &PlanTurn) -> Result<PlanNext, CliError> {
     }
 }
 
-/// For people, on stderr.
+/// The line for people on stderr about the piece that was given.
 fn told(next: &PlanNext) -> String {
     let all = next.open + next.taken + next.done;
     let Some(piece) = next.piece else {

@@ -230,7 +230,7 @@ fn named(test: &SubjectName) -> String {
     }
 }
 
-/// What tells tests of one label apart.
+/// A part of a test's name that may tell tests of one label apart.
 type Part = fn(&SubjectName) -> &String;
 
 fn table(it: &Quarantine) -> String {

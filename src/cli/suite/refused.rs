@@ -4,7 +4,7 @@ use kiln_ci::junit::{Reason, Refused};
 
 use crate::cli::error::CliError;
 
-/// In the words of a user, with what helps.
+/// The error for a report that cannot be read, in the words of a user and with a hint.
 pub fn said(file: &str, refused: &Refused) -> CliError {
     let hint = match &refused.reason {
         Reason::Io(_) | Reason::Empty => "name the report that the runner wrote",

@@ -80,7 +80,7 @@ impl Made {
     }
 }
 
-/// What would be refused there is refused here, before anything is sent.
+/// Refuses a report here that the server would refuse, before anything is sent.
 fn check(path: &Path, report: impl Read) -> Result<(), CliError> {
     let read = junit::read(report, &Limits::default(), |_| ());
     read.map(drop).map_err(|refused| said(&shown(path), &refused))

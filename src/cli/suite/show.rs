@@ -94,7 +94,7 @@ fn show(base: &str, shown: &TestShown) -> String {
     text + &failures(&shown.failures) + &attempts(&shown.attempts)
 }
 
-/// What else has this label.
+/// Lines about other tests that have this label; empty where there are none.
 fn others(others: &[TestName]) -> String {
     if others.is_empty() {
         return String::new();

@@ -16,8 +16,8 @@ use kiln_web::format::counted;
 
 /// How long `--wait` waits between two looks.
 const EVERY: Duration = Duration::from_secs(1);
-/// In how many looks in a row the worker must be gone: one whose connection broke comes back, and says a moment later that
-/// it drains.
+/// In how many looks in a row the worker must be gone: one whose connection broke comes back, and
+/// says a moment later that it drains.
 const LOOKS: u32 = 2;
 
 /// Have a worker take nothing more, finish what it runs and end
@@ -47,7 +47,7 @@ pub struct Drain {
     json: bool,
 }
 
-/// What the command did, as `--json` prints it.
+/// The result of the command, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct Drained<'a> {
     worker: &'a str,
@@ -121,8 +121,9 @@ async fn wait(api: &Api, name: &str) -> Result<(), CliError> {
     }
 }
 
-/// One that is there under this name and drains is the one that was told to: it does so in each of its sessions. One that
-/// does not has begun since, as where something starts workers again whenever they end.
+/// Whether the worker has gone, or another one stands under its name. One that drains is still the
+/// one that was told to, since it drains in each of its sessions; one that does not drain has begun
+/// since, as where something starts workers again whenever they end.
 fn is_gone(workers: &[WorkerView], name: &str) -> bool {
     workers.iter().all(|worker| worker.id != name || !worker.draining)
 }

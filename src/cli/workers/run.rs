@@ -23,7 +23,7 @@ use crate::serve::ServeError;
 use crate::status_server::{Figures, ReservedStatusServer};
 use crate::telemetry::{self, stages::Stages};
 
-/// Which flags set which keys.
+/// The table of which flags set which keys.
 #[derive(Debug)]
 pub struct OfWorker;
 
@@ -119,7 +119,7 @@ impl Run {
     }
 }
 
-/// Who works need not be read.
+/// Prints a line to stdout; the worker goes on where nobody reads it.
 fn tell(line: &str) {
     if let Err(error) = text::print(line) {
         tracing::warn!("{}", error.message);

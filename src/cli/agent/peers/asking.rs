@@ -1,4 +1,4 @@
-//! What other agents are asked.
+//! Asks other agents for pieces of releases.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,11 +25,11 @@ const CONNECTIONS: usize = 3;
 pub struct Asking {
     runtime: Handle,
     own: Arc<Own>,
-    /// Under which others reach this agent.
+    /// The address by which others reach this agent; `None`: they cannot.
     address: Option<String>,
-    /// Of what comes.
+    /// The limit to the bytes that come from other agents in a second.
     rate: Arc<Rate>,
-    /// By fingerprint and address.
+    /// Connections that are kept, by the other agent's fingerprint and address.
     clients: Mutex<LruCache<(String, String), Client>>,
 }
 

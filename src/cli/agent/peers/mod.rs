@@ -9,5 +9,5 @@ pub use asking::Asking;
 pub use serving::Serving;
 pub use tls::Own;
 
-/// What shows that the server lets somebody have a list of pieces.
+/// The header with the pass that shows that the server lets an agent have a list of pieces.
 const PASS: &str = "kiln-pass";

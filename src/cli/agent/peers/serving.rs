@@ -1,5 +1,5 @@
-//! What other agents are given. Whoever connects has to show a certificate at once and a pass with each question; few may
-//! connect, and what they are sent they have to take.
+//! Gives pieces of releases to other agents. Whoever connects has to show a certificate at once and
+//! a pass with each question; few may connect, and what they are sent they have to take.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -28,7 +28,7 @@ use super::PASS;
 use super::tls::{Own, fingerprint};
 use crate::cli::error::CliError;
 
-/// Connections in all, and from one address.
+/// The most connections that are open, in all and from one address.
 const MAX_CONNECTIONS: u32 = 128;
 const MAX_OF_ADDRESS: u32 = 32;
 /// How long a connection may take until TLS is agreed on, and between two questions.
@@ -36,11 +36,11 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const SILENT: Duration = Duration::from_secs(30);
 /// How long whoever is sent something may take for the next part of it.
 const STALLED: Duration = Duration::from_secs(15);
-/// Bytes of the headers of a question.
+/// The longest headers of a question, in bytes.
 const MAX_HEADERS: usize = 16 << 10;
 /// Bytes that are sent at once: few, so that whoever is sent them slowly hears that there are more.
 const PART: usize = 16 << 10;
-/// After a connection that could not be taken.
+/// How long to wait after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -52,7 +52,7 @@ pub struct Serving {
     open: Arc<Mutex<HashMap<IpAddr, u32>>>,
 }
 
-/// One of the connections that may be open.
+/// The place of one open connection among those of its address; dropping it makes room.
 struct Seat {
     open: Arc<Mutex<HashMap<IpAddr, u32>>>,
     address: IpAddr,
@@ -82,7 +82,8 @@ impl Drop for Seat {
     }
 }
 
-/// Whether what is sent is taken.
+/// When the part of an answer was sent that its receiver has not taken yet, to see receivers that
+/// have stalled.
 #[derive(Default)]
 struct Progress(Mutex<Option<Instant>>);
 
@@ -117,7 +118,7 @@ impl Serving {
         self.listener.local_addr()
     }
 
-    /// Works until `stop`.
+    /// Accepts connections and serves them until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {
@@ -189,7 +190,8 @@ fn caller(stream: &TlsStream<TcpStream>) -> Option<String> {
     connection.peer_certificates().and_then(<[_]>::first).map(fingerprint)
 }
 
-/// What a path asks for: a list of pieces, and one of them.
+/// The list of pieces that a path asks for, and the place of one piece in it where it asks for
+/// that; `None`: the path is none of ours.
 fn question(path: &str) -> Option<(&str, Option<usize>)> {
     let (what, rest) = path.strip_prefix("/v1/")?.split_once('/')?;
     match (what, rest.split_once('/')) {

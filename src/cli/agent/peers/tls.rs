@@ -16,7 +16,7 @@ use rustls::{
 
 use crate::cli::error::CliError;
 
-/// What this agent shows.
+/// The certificate that this agent shows to others, with its key.
 pub struct Own {
     certificate: CertificateDer<'static>,
     key: PrivatePkcs8KeyDer<'static>,
@@ -77,7 +77,7 @@ fn algorithms() -> WebPkiSupportedAlgorithms {
 /// Takes a certificate for its fingerprint alone. That whoever shows it has its key is verified as ever.
 #[derive(Debug)]
 struct Known {
-    /// `None`: any.
+    /// The fingerprint that the certificate has to have; `None`: any will do.
     fingerprint: Option<String>,
     algorithms: WebPkiSupportedAlgorithms,
 }

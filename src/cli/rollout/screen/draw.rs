@@ -13,9 +13,9 @@ use super::words::{clean, lasting, width, wrapped};
 
 /// From so many columns on what is measured stands beside the rest.
 const TWO_COLUMNS: u16 = 110;
-/// Columns between both.
+/// Columns between the two halves of a wide screen.
 const BETWEEN: u16 = 2;
-/// Lines at the bottom at most.
+/// The most lines of the foot at the bottom.
 const MAX_FOOT: usize = 4;
 
 /// Draws all of it, whatever room there is.
@@ -99,7 +99,7 @@ fn shared(height: usize, wants: &[usize]) -> Vec<usize> {
     rooms
 }
 
-/// As many of its lines as fit, those around the one that has to be seen.
+/// As many lines of a section as fit, those around the one that has to be seen.
 fn fitted(section: Section, room: usize, columns: usize, looks: Looks) -> Vec<Line<'static>> {
     let Some(room) = room.checked_sub(1).filter(|room| *room > 0) else { return Vec::new() };
     let all = section.lines.len();
@@ -114,7 +114,8 @@ fn fitted(section: Section, room: usize, columns: usize, looks: Looks) -> Vec<Li
     std::iter::once(heading).chain(section.lines.into_iter().skip(first).take(room)).collect()
 }
 
-/// What the person can do, does, or was told.
+/// The lines at the bottom: keys that the person can press, what they are typing, or the answer to
+/// the last key.
 fn foot(screen: &Screen, columns: usize, looks: Looks) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let mut say = |text: &str, tone: Tone| {

@@ -2,7 +2,7 @@
 
 use ratatui::style::{Color, Modifier, Style};
 
-/// From the least to the most.
+/// Signs for a value, from the least to the most.
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const PLAIN_LEVELS: [char; 8] = ['_', '.', ',', '-', '~', '+', '*', '#'];
 
@@ -12,7 +12,7 @@ pub struct Looks {
     pub unicode: bool,
 }
 
-/// What a part of the screen means.
+/// The meaning of a part of the screen, which decides its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
     Strong,
@@ -38,7 +38,7 @@ impl Looks {
         }
     }
 
-    /// `share`: from 0 to 1.
+    /// The sign for a value; `share` is from 0 (least) to 1 (most).
     pub fn level(self, share: f64) -> char {
         let levels = if self.unicode { LEVELS } else { PLAIN_LEVELS };
         let most = levels.len() - 1;
@@ -46,7 +46,8 @@ impl Looks {
         levels.get(at).copied().unwrap_or(' ')
     }
 
-    /// What is done, what is done now, what is ahead.
+    /// The sign of a step and its tone: for one that is done, for the one that is under way, or for
+    /// one that is ahead.
     pub fn standing(self, standing: &str) -> (&'static str, Tone) {
         match (standing, self.unicode) {
             ("done", true) => ("✓", Tone::Good),
@@ -58,7 +59,7 @@ impl Looks {
         }
     }
 
-    /// A bar of so many columns.
+    /// A bar of so many columns, of which `share` (from 0 to 1) is full.
     pub fn bar(self, share: f64, columns: usize) -> String {
         let full = (share.clamp(0.0, 1.0) * columns as f64).round() as usize;
         let (one, other) = if self.unicode { ("█", "░") } else { ("#", "-") };

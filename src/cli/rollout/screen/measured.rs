@@ -1,4 +1,5 @@
-//! What was measured last: each metric's class, its newest value, the band that the old version kept to, and both lines.
+//! Shows the newest measurements: each metric's class, its newest value, the band that the old
+//! version kept to, and the lines of both versions.
 
 use kiln_web::json::{RolloutLook, RolloutSeries};
 use ratatui::text::{Line, Span};
@@ -7,7 +8,7 @@ use serde_json::Value;
 use super::looks::{Looks, Tone};
 use super::words::{clean, figure, width, wrapped};
 
-/// Columns before a line of values.
+/// The label in front of the new version's line of values.
 const LABEL: &str = "  new ";
 const OTHER_LABEL: &str = "  old ";
 
@@ -94,7 +95,8 @@ fn pictures(series: &RolloutSeries, columns: usize, looks: Looks) -> Vec<Line<'s
     lines
 }
 
-/// As many values as there are columns, each the mean of those in its place.
+/// Thins values out to at most `columns`, each the mean of its neighbours; `None`: none of them is
+/// known.
 fn thinned(values: &[Option<f64>], columns: usize) -> impl Iterator<Item = Option<f64>> + '_ {
     let size = values.len().div_ceil(columns.max(1)).max(1);
     values.chunks(size).map(|chunk| {

@@ -34,7 +34,7 @@ const UNHEARD: Duration = Duration::from_millis(1_500);
 pub const MAX_SILENT: u32 = 120;
 /// How long it is waited, when the screen is left, for the answer to what was said last.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
-/// What shells add to the number of the signal that ended a program.
+/// The number that shells add to that of the signal which ended a program, for its exit code.
 const BY_SIGNAL: u8 = 128;
 
 /// Whether a person sits at a terminal that can show it.

@@ -1,4 +1,5 @@
-//! What the screen says, in sections, each for a width. Which of their lines there is room for is decided in `draw.rs`.
+//! The sections of the screen, each written for a width. Which of their lines there is room for is
+//! decided in `draw.rs`.
 
 use kiln_web::json::{RolloutLook, RolloutShown, RolloutStep};
 use ratatui::text::{Line, Span};
@@ -22,7 +23,7 @@ const MAX_EVENTS: usize = 200;
 pub struct Section {
     pub title: String,
     pub lines: Vec<Line<'static>>,
-    /// The line that has to be seen.
+    /// The place of the line in `lines` that has to be seen.
     pub focus: usize,
 }
 
@@ -36,7 +37,7 @@ fn text(text: &str, columns: usize) -> Vec<Line<'static>> {
     wrapped(text, columns, 2).into_iter().map(Line::from).collect()
 }
 
-/// What it is, where it stands, and what comes next.
+/// The head of the screen: which rollout it is, where it stands, and what comes next.
 pub fn head(screen: &Screen, columns: usize, looks: Looks) -> Vec<Line<'static>> {
     let it = &screen.shown;
     let one = &it.rollout;
@@ -91,7 +92,7 @@ pub fn head(screen: &Screen, columns: usize, looks: Looks) -> Vec<Line<'static>>
     lines
 }
 
-/// How many targets have it.
+/// A bar with the numbers of targets that were told to change, and of those that have settled.
 fn progress(it: &RolloutShown, columns: usize, looks: Looks) -> Line<'static> {
     let one = &it.rollout;
     let settled = it.told.iter().filter(|it| it.standing == "settled").count();
@@ -138,7 +139,7 @@ fn lasting_of(seconds: u64) -> String {
     lasting(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
-/// Which targets are compared, and those that are not there yet.
+/// The section about targets: how many are compared, and those that are not there yet.
 pub fn cohorts(it: &RolloutShown, columns: usize, looks: Looks) -> Section {
     let mut lines = Vec::new();
     if let Some(look) = latest(it) {
@@ -164,7 +165,7 @@ pub fn cohorts(it: &RolloutShown, columns: usize, looks: Looks) -> Section {
     Section::new("targets", lines)
 }
 
-/// What was looked at last.
+/// The newest look at measurements, if there was one.
 pub fn latest(it: &RolloutShown) -> Option<&RolloutLook> {
     it.latest.as_ref().or(it.judgements.first())
 }

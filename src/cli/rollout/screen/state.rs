@@ -1,4 +1,4 @@
-//! What the screen of `kiln rollout watch` shows, and what keys do to it. No I/O and no clock.
+//! The state of the screen of `kiln rollout watch`, and how keys change it. No I/O and no clock.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub enum Key {
     Interrupt,
 }
 
-/// What a key leads to beyond the screen.
+/// The effect of a key beyond the screen itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     Nothing,
@@ -30,16 +30,16 @@ pub enum Act {
     },
 }
 
-/// What the person is doing.
+/// The person's part in the screen at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
     Watching,
-    /// Types why.
+    /// The person types a reason for what they are about to say.
     Reason {
         what: RolloutSaid,
         text: String,
     },
-    /// Is asked whether all is really to be reverted.
+    /// The person is asked whether everything is really to be reverted.
     Confirm {
         reason: String,
     },
@@ -48,12 +48,12 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 pub struct Screen {
     pub shown: RolloutShown,
-    /// How old that is.
+    /// How long ago the server answered with `shown`.
     pub age: Duration,
     /// Why the server does not answer; `None`: it does.
     pub silent: Option<String>,
     pub mode: Mode,
-    /// What became of the last key.
+    /// The result of the last key that was pressed; `None`: there is nothing to say of it.
     pub note: Option<String>,
 }
 

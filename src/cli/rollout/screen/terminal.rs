@@ -48,11 +48,11 @@ impl Drop for Shown {
     }
 }
 
-/// What comes from the terminal.
+/// An event of the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Typed {
     Key(Key),
-    /// Its size is another one.
+    /// The terminal has got another size.
     Resized,
 }
 
@@ -61,7 +61,7 @@ pub enum Typed {
 pub struct Keys {
     typed: mpsc::Receiver<Typed>,
     stop: Arc<AtomicBool>,
-    /// Nothing ever comes: it closes when the thread ends.
+    /// A channel on which nothing is ever sent: it closes when the thread ends.
     ended: Receiver<()>,
 }
 
@@ -85,7 +85,7 @@ impl Keys {
         Self { typed, stop, ended }
     }
 
-    /// `None`: the terminal is gone.
+    /// Waits for the next event; `None`: the terminal is gone.
     pub async fn next(&mut self) -> Option<Typed> {
         self.typed.recv().await
     }

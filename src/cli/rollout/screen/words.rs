@@ -6,10 +6,11 @@ use kiln_deploy::timestamp::Timestamp;
 use kiln_web::ansi;
 use ratatui::text::Span;
 
-/// Characters of one text of a server.
+/// The most characters that are shown of one text from a server.
 const MAX_TEXT: usize = 400;
 
-/// What others wrote: on one line, without control characters, and not without end.
+/// Cleans text from elsewhere: it is put on one line, without control characters, and cut at a
+/// limit.
 pub fn clean(text: &str) -> String {
     let plain = ansi::plain(text);
     let visible = plain.chars().map(|it| if it.is_control() { ' ' } else { it });
@@ -28,7 +29,7 @@ pub fn between(from: &str, to: &str) -> Option<i64> {
     Some(unix(to)?.saturating_sub(unix(from)?))
 }
 
-/// `0:42`, `1:02:03`; what is over is `0:00`.
+/// A time as `0:42` or `1:02:03`; a negative one is `0:00`.
 pub fn lasting(seconds: i64) -> String {
     let seconds = seconds.max(0);
     let (hours, minutes, rest) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
@@ -55,7 +56,7 @@ pub fn figure(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// Columns that a text takes.
+/// The number of columns that a text takes.
 pub fn width(text: &str) -> usize {
     Span::raw(text).width()
 }
