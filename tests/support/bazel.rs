@@ -13,25 +13,26 @@ pub struct Bazel {
     user_root: TempDir,
     /// Startup options beside the usual ones: another set is another Bazel server.
     pub startup: Vec<&'static str>,
-    /// What it has said of itself: it stays where it is.
+    /// The paths that `bazel info` has given, by key: each is asked for once, since it does not
+    /// change.
     said: Mutex<HashMap<String, PathBuf>>,
 }
 
 pub struct Run {
     pub code: i32,
-    /// Everything Bazel printed.
+    /// Everything that Bazel printed to stdout and stderr.
     pub text: String,
 }
 
 impl Bazel {
-    /// `workspace` is relative to the repository's root.
+    /// A Bazel with an output base of its own; `workspace` is relative to the repository's root.
     pub fn new(binary: PathBuf, workspace: &str) -> Self {
         let user_root = TempDir::with_prefix("kiln-bazel-").expect("a temporary directory");
         let workspace = super::root().join(workspace);
         Self { binary, workspace, user_root, startup: Vec::new(), said: Mutex::default() }
     }
 
-    /// Bazel with these arguments, not started.
+    /// The command that runs Bazel with these arguments; it is not started.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command
@@ -48,7 +49,7 @@ impl Bazel {
         command
     }
 
-    /// Local, whatever the configuration says.
+    /// Runs Bazel without a server, whatever the workspace's configuration says.
     pub fn local(&self, arguments: &[&str]) -> Run {
         let mut all = arguments.to_vec();
         all.insert(1, "--spawn_strategy=local");
@@ -57,7 +58,7 @@ impl Bazel {
         Run::of(self.command(&all).output().expect("Bazel runs"))
     }
 
-    /// Through the server at `address`.
+    /// Runs Bazel with the server at `address` (host and port) until it ends.
     pub fn remote(&self, address: &str, arguments: &[&str]) -> Run {
         Run::of(self.start_remote(address, arguments).wait_with_output().expect("Bazel runs"))
     }
@@ -66,7 +67,7 @@ impl Bazel {
         self.start_at(&format!("grpc://{address}"), arguments)
     }
 
-    /// Through the server at `url`, with its scheme.
+    /// Runs Bazel with the server at `url`, which has its scheme, until it ends.
     pub fn remote_at(&self, url: &str, arguments: &[&str]) -> Run {
         Run::of(self.start_at(url, arguments).wait_with_output().expect("Bazel runs"))
     }
@@ -100,7 +101,7 @@ impl Bazel {
         self.info("bazel-testlogs")
     }
 
-    /// What `bazel info KEY` says of where something lies. It is asked once.
+    /// The path that `bazel info KEY` gives. Bazel is asked once for each key.
     pub fn info(&self, key: &str) -> PathBuf {
         let mut said = self.said.lock().unwrap();
         if let Some(path) = said.get(key) {
@@ -142,8 +143,8 @@ impl Run {
         self
     }
 
-    /// From the summary line, e.g. `INFO: 50 processes: 13 internal, 37 remote.`: how many
-    /// processes were of `kind`.
+    /// The number of processes of `kind` in the summary line, such as
+    /// `INFO: 50 processes: 13 internal, 37 remote.`; 0: there are none.
     pub fn processes(&self, kind: &str) -> usize {
         let Some(line) =
             self.text.lines().find(|line| line.contains("INFO:") && line.contains(" process"))

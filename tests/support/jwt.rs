@@ -9,7 +9,7 @@ use ring::signature::{
 use ring::{hmac, rsa};
 use serde_json::{Value, json};
 
-/// Whoever makes tokens.
+/// An issuer of JWTs, with the key that it signs by.
 pub enum Signer {
     Hs256(Vec<u8>),
     Rs256(Box<RsaKeyPair>),
@@ -21,12 +21,13 @@ impl Signer {
         Self::Hs256(secret.to_vec())
     }
 
-    /// Always the same key, which nothing but tests uses: ring cannot make RSA keys.
+    /// An issuer with RS256. The key is always the same, and nothing but tests uses it: ring cannot
+    /// make RSA keys.
     pub fn rs256() -> Self {
         Self::Rs256(Box::new(RsaKeyPair::from_pkcs8(include_bytes!("rsa.p8")).expect("a key")))
     }
 
-    /// A new key.
+    /// An issuer with ES256 and a new key.
     pub fn es256() -> Self {
         let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key");
@@ -42,7 +43,7 @@ impl Signer {
         }
     }
 
-    /// With a header that names the algorithm, and the key if there is a name for it.
+    /// Signs claims under a header that names the algorithm, and the key where `id` is its name.
     pub fn sign(&self, id: Option<&str>, claims: &Value) -> String {
         let mut header = json!({ "alg": self.name(), "typ": "JWT" });
         if let Some(id) = id {
@@ -74,7 +75,7 @@ impl Signer {
         }
     }
 
-    /// The public key; of a secret, nothing.
+    /// The public key as PEM; empty for a secret, which has none.
     pub fn public_pem(&self) -> String {
         let (label, der) = match self {
             Self::Hs256(_) => return String::new(),
@@ -99,7 +100,7 @@ impl Signer {
         format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
     }
 
-    /// The same as an entry of a key set.
+    /// The public key, or the secret, as an entry of a key set (JWK) with this id.
     pub fn jwk(&self, id: &str) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match self {

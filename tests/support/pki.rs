@@ -9,12 +9,12 @@ use rcgen::{
 
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its own certificate.
+    /// The authority's own certificate, as a PEM file.
     pub file: PathBuf,
     dir: PathBuf,
 }
 
-/// A certificate and its key.
+/// The PEM files of a certificate and its key.
 #[derive(Clone)]
 pub struct Pair {
     pub certificate: PathBuf,
@@ -22,7 +22,8 @@ pub struct Pair {
 }
 
 impl Authority {
-    /// Files are written into `dir`; `name` keeps those of several authorities apart.
+    /// Makes an authority, whose files are written below `dir`; `name` keeps those of several
+    /// authorities apart.
     pub fn new(dir: &Path, name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -37,12 +38,12 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), file, dir }
     }
 
-    /// For a server on this machine.
+    /// A certificate for a server on this machine.
     pub fn server(&self) -> Pair {
         self.issue("server", server_params())
     }
 
-    /// A server's that ended in 2021.
+    /// A certificate for a server, which ended in 2021.
     pub fn expired(&self) -> Pair {
         let mut params = server_params();
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
@@ -50,7 +51,7 @@ impl Authority {
         self.issue("expired", params)
     }
 
-    /// For a client of this common name and these alternative names.
+    /// A certificate for a client of this common name and these alternative names.
     pub fn client(&self, common_name: &str, alternative: &[&str]) -> Pair {
         let mut params = client_params(common_name);
         for name in alternative {
@@ -60,14 +61,14 @@ impl Authority {
         self.issue(common_name, params)
     }
 
-    /// For a client that has a URI for a name.
+    /// A certificate for a client that has a URI for a name.
     pub fn client_with_uri(&self, common_name: &str, uri: &str) -> Pair {
         let mut params = client_params(common_name);
         params.subject_alt_names.push(SanType::URI(uri.try_into().expect("a URI")));
         self.issue(common_name, params)
     }
 
-    /// A client's that ended in 2021.
+    /// A certificate for a client, which ended in 2021.
     pub fn ended_client(&self, common_name: &str) -> Pair {
         let mut params = client_params(common_name);
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);

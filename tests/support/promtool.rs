@@ -1,4 +1,4 @@
-//! Prometheus's own opinion of an exposition.
+//! Checks metrics by Prometheus's own `promtool`.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

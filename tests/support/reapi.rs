@@ -18,7 +18,7 @@ pub struct Client {
     pub instance: String,
 }
 
-/// The value of the header that says who calls; `None`: it is not sent.
+/// The value of the `authorization` header, which says who calls; `None`: it is not sent.
 #[derive(Clone, Default)]
 pub struct Authorization(pub Option<String>);
 
@@ -35,7 +35,7 @@ impl Interceptor for Authorization {
     }
 }
 
-/// One action, with what a test may want to change.
+/// The description of one action, with what a test may want to change.
 #[derive(Clone)]
 pub struct Spec {
     pub command: reapi::Command,
@@ -46,7 +46,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// `sh -c script`, no inputs.
+    /// An action that runs `sh -c script` without inputs and leaves these outputs.
     pub fn shell(script: &str, outputs: &[&str]) -> Self {
         let command = reapi::Command {
             arguments: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
@@ -77,7 +77,7 @@ impl Client {
         Self::as_caller(channel, Authorization::default())
     }
 
-    /// With the value of the header that says who calls.
+    /// A client that sends this value of the `authorization` header.
     pub fn as_caller(channel: Channel, authorization: Authorization) -> Self {
         let channel = InterceptedService::new(channel, authorization);
         Self { channel, instance: "e2e/tests".into() }
@@ -150,7 +150,7 @@ impl Client {
         self.put(&action.encode_to_vec()).await
     }
 
-    /// Runs to the end. Errors are those of the call itself.
+    /// Uploads an action and runs it to its end. Errors are those of the call itself.
     pub async fn execute(&self, spec: &Spec) -> Result<reapi::ExecuteResponse, tonic::Status> {
         let action = self.prepare(spec).await;
         self.execute_action(action, spec.skip_cache_lookup).await
@@ -164,7 +164,8 @@ impl Client {
         self.wait(tonic::Request::new(self.request(action, skip_cache_lookup))).await
     }
 
-    /// As Bazel does, with the build, target and mnemonic that the action belongs to.
+    /// Runs an uploaded action with the metadata that Bazel sends: the build, target and mnemonic
+    /// that it belongs to.
     pub async fn execute_with(
         &self,
         action: reapi::Digest,
@@ -216,7 +217,8 @@ impl Client {
     }
 }
 
-/// What `stdout_raw` or `stdout_digest` holds, and the same of stderr.
+/// The text of stdout and of stderr, each from the result itself (`stdout_raw`) or from the blob
+/// that it names.
 pub async fn output_text(client: &Client, result: &reapi::ActionResult) -> (String, String) {
     let stdout = text(client, &result.stdout_raw, result.stdout_digest.as_ref()).await;
     let stderr = text(client, &result.stderr_raw, result.stderr_digest.as_ref()).await;

@@ -22,7 +22,7 @@ use kiln_deploy::resource::ResourceDescriptor;
 use kiln_deploy::signing::{Attestation, Signer, Statement};
 use kiln_deploy::timestamp::Timestamp;
 
-/// Nothing was built here.
+/// An archive of a build server that has built nothing.
 struct Nothing;
 
 impl Archive for Nothing {

@@ -1,4 +1,4 @@
-//! What `kiln` says when it is run.
+//! Runs `kiln` and keeps its exit code and what it printed.
 
 use std::path::Path;
 use std::process::Command;

@@ -10,7 +10,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 
 pub struct Server {
     child: Child,
-    /// `127.0.0.1:PORT`
+    /// The address that the server listens on, as `127.0.0.1:PORT`.
     pub address: String,
     pub data: PathBuf,
 }
@@ -31,7 +31,7 @@ impl Server {
         Self::spawn_logged(command, data)
     }
 
-    /// The same, with the log where the command sends it.
+    /// Starts `command` as [`Self::spawn`] does, with the log on the stderr that it was given.
     pub fn spawn_logged(mut command: Command, data: &Path) -> Self {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("kiln starts");
@@ -44,21 +44,21 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// As a power cut would: no handler runs.
+    /// Kills the server as a power cut would: no handler runs. Returns its address.
     pub fn kill(mut self) -> String {
         self.child.kill().expect("the server can be killed");
         self.child.wait().expect("the server can be reaped");
         self.address.clone()
     }
 
-    /// SIGTERM, then the exit status.
+    /// Sends SIGTERM, waits for the end and returns the exit status.
     pub fn terminate(mut self) -> std::process::ExitStatus {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").arg(&pid).status().expect("kill runs").success());
         self.child.wait().expect("the server can be reaped")
     }
 
-    /// The exit status, once whoever was to end it did.
+    /// Waits for the end, which somebody else brings about, and returns the exit status.
     pub fn ended(mut self) -> std::process::ExitStatus {
         self.child.wait().expect("the server can be reaped")
     }
@@ -75,7 +75,7 @@ impl Drop for Server {
     }
 }
 
-/// `kiln serve` with these arguments, not started.
+/// The command that runs `kiln serve` with these arguments; it is not started.
 pub fn command(listen: &str, data: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
     command
@@ -127,7 +127,7 @@ fn ready_address(stdout: std::process::ChildStdout) -> String {
     receiver.recv_timeout(READY_WITHIN).expect("kiln serve printed its ready line")
 }
 
-/// `GET path` as JSON.
+/// The body of the answer to `GET path`, as JSON.
 pub fn get_json(address: &str, path: &str) -> serde_json::Value {
     let body = get_text(address, path);
     serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error} in {body}"))
