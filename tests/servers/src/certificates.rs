@@ -10,7 +10,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Writes them to this directory.
+    /// Makes the certificates and writes them to this directory.
     pub fn make(dir: &Path) -> Self {
         let openssl = |arguments: &str| {
             let arguments = arguments.split(' ');

@@ -15,7 +15,8 @@ pub mod registry;
 pub mod s3;
 pub mod slow;
 
-/// Between two looks at something: who asks without a pause takes the processor from what is awaited. It blocks its thread.
+/// Waits between two looks at something, and blocks its thread: who asks without a pause takes the
+/// processor from what is awaited.
 pub fn pause() {
     std::thread::park_timeout(Duration::from_millis(10));
 }

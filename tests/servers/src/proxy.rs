@@ -5,12 +5,12 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What happens to one request.
+/// A fault that the proxy brings about for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Answered with this status and S3 error code; the server never sees it.
     Status(u16, &'static str),
-    /// Answered after this long.
+    /// The server's answer is passed on after this long.
     Delay(Duration),
     /// The connection is closed before anything is read.
     Hangup,
@@ -29,9 +29,9 @@ pub enum Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub method: String,
-    /// With the query.
+    /// The path of the request with its query.
     pub path: String,
-    /// Counts from zero.
+    /// The number of the request since the proxy started, from zero.
     pub number: u64,
 }
 
@@ -56,7 +56,7 @@ struct ProxyState {
 }
 
 impl Proxy {
-    /// `upstream`: host and port.
+    /// Starts a proxy in front of `upstream`, which is a host and a port.
     pub fn start(upstream: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -89,12 +89,12 @@ impl Proxy {
         self.shared.state().plan = Box::new(plan);
     }
 
-    /// All is well again.
+    /// Makes every request from now on go through without a fault.
     pub fn heal(&self) {
         self.plan(|_| None);
     }
 
-    /// All requests so far.
+    /// All requests so far, in their order.
     pub fn log(&self) -> Vec<Request> {
         self.shared.state().log.clone()
     }
@@ -185,7 +185,7 @@ impl Shared {
     }
 }
 
-/// Up to and with the empty line.
+/// Reads the head of a message, up to and with the empty line.
 fn read_head(input: &mut impl BufRead) -> io::Result<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -207,7 +207,7 @@ fn body_length(head: &str) -> u64 {
     lines.find_map(|line| header(line, "content-length")).map_or(0, |text| text.parse().unwrap())
 }
 
-/// The head with a wish for one answer only.
+/// The head of a request, changed to ask for the connection's end after the answer.
 fn closing_head(head: &str) -> String {
     let kept = head.lines().filter(|line| !line.is_empty() && header(line, "connection").is_none());
     let mut lines: Vec<_> = kept.collect();

@@ -29,14 +29,14 @@ pub struct RedisServer {
     tls: Option<Tls>,
 }
 
-/// Zero: none.
+/// The ports of a server; zero: it does not have this one.
 #[derive(Debug, Clone, Copy)]
 struct Ports {
     plain: u16,
     tls: u16,
 }
 
-/// Which ports a server has.
+/// The kinds of ports that a server has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Speaks {
     Plain,
@@ -51,7 +51,8 @@ impl Ports {
     }
 }
 
-/// What a client of a secured server needs. The password belongs to the default user.
+/// The password and the files that a client of a secured server needs. The password belongs to the
+/// default user.
 #[derive(Debug, Clone)]
 pub struct Tls {
     pub password: String,
@@ -86,12 +87,13 @@ impl Tls {
 }
 
 impl RedisServer {
-    /// `None`: there is no `redis-server` here, and that is allowed.
+    /// Starts a server without TLS. `None`: there is no `redis-server` here, and that is allowed.
     pub fn start() -> Option<Self> {
         Self::start_with(&[])
     }
 
-    /// With further arguments of `redis-server`.
+    /// Starts a server with further arguments of `redis-server`. `None`: there is none here, and
+    /// that is allowed.
     pub fn start_with(arguments: &[&str]) -> Option<Self> {
         let program = crate::program("KILN_REDIS")?;
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
@@ -99,7 +101,8 @@ impl RedisServer {
         Some(Self::launch(program, dir, arguments, Speaks::Plain, None))
     }
 
-    /// Speaks TLS only, wants a certificate from its clients, and a password.
+    /// Starts a server that speaks TLS only, and wants a certificate from its clients, and a
+    /// password.
     pub fn start_secured() -> Option<Self> {
         let program = crate::program("KILN_REDIS")?;
         let dir = tempfile::tempdir().unwrap();
@@ -138,7 +141,7 @@ impl RedisServer {
         panic!("redis-server does not start:\n{log}");
     }
 
-    /// The one for clients: with TLS where there is one.
+    /// The port for clients: that with TLS where there is one.
     pub fn port(&self) -> u16 {
         if self.tls.is_some() { self.ports.tls } else { self.ports.plain }
     }
@@ -153,7 +156,7 @@ impl RedisServer {
         self.tls.as_ref()
     }
 
-    /// `kill -9`.
+    /// Kills the server as `kill -9` does.
     pub fn kill(&mut self) {
         self.process.kill();
     }
@@ -238,19 +241,19 @@ fn spawn(program: &Path, dir: &Path, ports: Ports, arguments: &[String]) -> Proc
 pub struct RedisCluster {
     pub masters: Vec<RedisServer>,
     pub replicas: Vec<RedisServer>,
-    /// With the certificates of all.
+    /// The directory with the certificates of all nodes; `None`: they speak without TLS.
     _dir: Option<TempDir>,
 }
 
 impl RedisCluster {
     pub const MASTERS: usize = 3;
 
-    /// Three masters.
+    /// Starts a cluster of three masters without replicas.
     pub fn start() -> Option<Self> {
         Self::start_with(0)
     }
 
-    /// Three masters, and a replica of each of the first `replicas` of them.
+    /// Starts a cluster of three masters, and a replica of each of the first `replicas` of them.
     pub fn start_with(replicas: usize) -> Option<Self> {
         let node = || RedisServer::start_with(&NODE);
         let masters: Vec<_> = (0..Self::MASTERS).map(|_| node()).collect::<Option<_>>()?;

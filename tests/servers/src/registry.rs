@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use crate::process::{Process, free_port};
 
 const ATTEMPTS: usize = 5;
-/// `user:pass`, bcrypt.
+/// A file of users for the registry: `user` with the password `pass`, hashed by bcrypt.
 const HTPASSWD: &str = "user:$2y$04$kJARNFfq2xbcTJNVQ7HzfOLuywhuT0DLCUbTkuorAKe3m5aQ6iRre\n";
 
-/// Speaks plain HTTP on loopback.
+/// A registry that speaks plain HTTP on loopback.
 pub struct Registry {
     _process: Process,
     _dir: TempDir,
@@ -22,12 +22,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// `None`: there is no registry here, and that is allowed.
+    /// Starts a registry that everybody may use. `None`: there is none here, and that is allowed.
     pub fn start() -> Option<Self> {
         Self::launch(false)
     }
 
-    /// Wants the user `user` with the password `pass`.
+    /// Starts a registry that wants the user `user` with the password `pass`.
     pub fn start_private() -> Option<Self> {
         Self::launch(true)
     }
@@ -62,7 +62,7 @@ impl Registry {
         panic!("docker-registry does not start:\n{log}");
     }
 
-    /// `127.0.0.1:PORT`
+    /// The registry's address, as `127.0.0.1:PORT`.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -83,7 +83,7 @@ impl Registry {
 /// An image layout on this machine with one image, `it`.
 pub struct LocalImage {
     dir: TempDir,
-    /// `sha256:...`
+    /// The digest of the image's manifest, as `sha256:...`.
     pub digest: String,
 }
 

@@ -28,7 +28,7 @@ pub struct Weed {
     certificates: Option<Certificates>,
 }
 
-/// An access key and its secret.
+/// An access key and its secret, by which requests are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credentials {
     pub access_key: &'static str,
@@ -44,13 +44,13 @@ struct Ports {
 }
 
 impl Weed {
-    /// `None`: there is no `weed` here, and that is allowed.
+    /// Starts a gateway without TLS. `None`: there is no `weed` here, and that is allowed.
     pub fn start() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         Self::launch(dir, None)
     }
 
-    /// Speaks TLS, with a certificate of an authority that nobody knows.
+    /// Starts a gateway that speaks TLS, with a certificate of an authority that nobody knows.
     pub fn start_secured() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let certificates = Certificates::make(dir.path());
@@ -76,18 +76,18 @@ impl Weed {
         panic!("weed does not start:\n{log}");
     }
 
-    /// `http://` or `https://` with host and port.
+    /// The gateway's URL: `http://` or `https://` with host and port.
     pub fn endpoint(&self) -> String {
         let scheme = if self.certificates.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address())
     }
 
-    /// What its certificate comes with; `None`: it does not speak TLS.
+    /// The certificates that a client needs; `None`: the gateway does not speak TLS.
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
     }
 
-    /// Host and port.
+    /// The gateway's host and port.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.s3)
     }
@@ -97,17 +97,17 @@ impl Weed {
         "kiln-test"
     }
 
-    /// May do everything.
+    /// The credentials of a user who may do everything.
     pub fn credentials(&self) -> Credentials {
         Credentials { access_key: "kiln", secret_key: "kiln-secret" }
     }
 
-    /// Known, but may do nothing with [`Weed::bucket`].
+    /// The credentials of a user who is known, but may do nothing with [`Weed::bucket`].
     pub fn stranger(&self) -> Credentials {
         Credentials { access_key: "stranger", secret_key: "stranger-secret" }
     }
 
-    /// `kill -9`.
+    /// Kills the gateway as `kill -9` does.
     pub fn kill(&mut self) {
         self.process.kill();
     }
@@ -144,7 +144,8 @@ impl Weed {
 }
 
 impl Drop for Weed {
-    /// A killed server leaves its sockets, which it makes in /tmp whatever it is told.
+    /// Kills the gateway and removes its sockets, which it makes in /tmp whatever it is told, and
+    /// leaves there when it is killed.
     fn drop(&mut self) {
         self.process.kill();
         let Ports { s3, master, volume, filer, admin } = self.ports;
@@ -157,7 +158,7 @@ impl Drop for Weed {
 }
 
 impl Ports {
-    /// The servers take the port 10,000 above each for gRPC.
+    /// Draws free ports. The servers take the port 10,000 above each for gRPC.
     fn draw() -> Self {
         let (s3, master, volume) = (free_port(), free_port(), free_port());
         Self { s3, master, volume, filer: free_port(), admin: free_port() }

@@ -1,4 +1,4 @@
-//! A TCP proxy that makes a network worse.
+//! A TCP proxy in front of a server, which delays bytes, loses answers or refuses connections.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-/// What happens to bytes.
+/// The way that the proxy treats connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     Through,
-    /// What the server answers is lost; the connection stays.
+    /// Answers of the server are lost; the connection stays.
     AnswersLost,
     /// New connections are closed at once.
     Refused,
@@ -22,9 +22,9 @@ pub enum Way {
 #[derive(Debug, Clone, Copy)]
 struct SlowProxyState {
     way: Way,
-    /// Connections that were made before the last of these are closed.
+    /// The number of cuts so far: connections that were made before the last of them are closed.
     cuts: u64,
-    /// Where new connections go.
+    /// The port of this machine that new connections go to.
     target: u16,
 }
 
@@ -35,7 +35,8 @@ pub struct SlowProxy {
 }
 
 impl SlowProxy {
-    /// `delay`: of each byte, in each direction; as many as like may be on the way.
+    /// Starts a proxy in front of the port `target`. Each byte takes `delay` in each direction, and
+    /// any number of them may be on the way.
     pub async fn start(target: u16, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -52,12 +53,12 @@ impl SlowProxy {
         self.state.send_modify(|state| state.way = way);
     }
 
-    /// Closes all connections, and lets new ones go this way.
+    /// Closes all connections, and treats new ones in this way.
     pub fn cut(&self, way: Way) {
         self.state.send_modify(|state| (state.way, state.cuts) = (way, state.cuts + 1));
     }
 
-    /// Closes all connections; new ones go to this port.
+    /// Closes all connections, and sends new ones to this port.
     pub fn turn_to(&self, target: u16) {
         self.state.send_modify(|state| (state.target, state.cuts) = (target, state.cuts + 1));
     }
