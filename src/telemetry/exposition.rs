@@ -54,8 +54,8 @@ fn wants_open_metrics(headers: &HeaderMap) -> bool {
         .any(|accept| accept.contains("application/openmetrics-text"))
 }
 
-/// The older format: there, the descriptors of a counter carry its `_total`, and no mark stands
-/// at the end.
+/// Turns the OpenMetrics text into the older format of Prometheus: there, the descriptors of a
+/// counter carry its `_total`, and no mark stands at the end.
 fn prometheus(open_metrics: &str) -> String {
     let counters: HashSet<&str> = open_metrics
         .lines()

@@ -58,7 +58,8 @@ fn harmless(event: &str, colours: bool) -> Cow<'_, str> {
     text.into()
 }
 
-/// Control characters, ends of lines and what turns the direction of text around.
+/// Whether a character may not reach the log: control characters, ends of lines and what turns the
+/// direction of text around.
 fn is_harmful(c: char) -> bool {
     (c.is_control() && c != '\t')
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}')

@@ -103,6 +103,7 @@ pub struct Security {
     pub failures: Arc<Failures>,
     /// Says when the server's certificate ends; `None`: the server does not speak TLS.
     pub certificate_end: Option<CertificateEnd>,
-    /// Whether what the files say is in force.
+    /// Records whether the changed files (certificates, access files, keys) could be read and are
+    /// in force.
     pub reloads: Reloads,
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::stages::Stages;
 use super::traces::{SILENCE, Traces};
 
-/// After a first event, others are left to gather for so long: thousands of cache hits a second
+/// How long further events are left to gather after a first one: thousands of cache hits a second
 /// then cost a hundred wake-ups. Far fewer gather than [`kiln_cas::events::EVENT_BUFFER`].
 const GATHER: Duration = Duration::from_millis(10);
 

@@ -69,7 +69,8 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Takes in what a worker ran; anything else has no stages.
+    /// Counts an execution that a worker ran, with the times of its stages; any other execution has
+    /// no stages.
     pub fn note(&self, execution: &Execution) {
         // A whole that was put together of parts is what its parts were.
         let is_together = execution.shard.as_ref().is_some_and(|shard| shard.number == 0);
@@ -96,7 +97,7 @@ impl Stages {
         }
     }
 
-    /// `count` events came faster than they could be taken in.
+    /// Counts `count` events that were lost, because they came faster than they could be taken in.
     pub fn lose(&self, count: u64) {
         self.lost.fetch_add(count, Ordering::Relaxed);
     }

@@ -7,7 +7,7 @@ use kiln_ci::history::{Figures, History, HistoryError};
 use kiln_ci::model::Time;
 use tokio::runtime::Handle;
 
-/// Days that figures are of, this one included.
+/// The number of days that figures are of, this one included.
 const DAYS: u64 = 14;
 /// How old figures may be before they are made anew.
 const FRESH: Duration = Duration::from_secs(60);
@@ -41,7 +41,8 @@ impl TestFigures {
         self.lock().figures.clone()
     }
 
-    /// Begins to make new ones where those that are there are old. Must be called within a runtime.
+    /// Begins to make new figures in the background where the latest ones are old. Must be called
+    /// within a runtime.
     pub fn refresh(&self) {
         let now = Instant::now();
         let mut latest = self.lock();

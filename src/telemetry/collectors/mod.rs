@@ -77,8 +77,8 @@ pub struct Sources {
     pub tests: TestFigures,
 }
 
-/// The queue as it was when the metrics were last asked for: it may be elsewhere, and encoding
-/// cannot wait.
+/// The queue's figures as they were when the metrics were last asked for: the queue may be in
+/// another process, and encoding cannot wait.
 #[derive(Clone)]
 pub struct Latest {
     scheduler: Scheduler,
@@ -94,7 +94,8 @@ impl Latest {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A queue that cannot be asked has no figures: old ones would mislead an autoscaler.
+    /// Asks the queue for its figures. A queue that cannot be asked has none: old ones would
+    /// mislead an autoscaler.
     pub async fn refresh(&self) {
         let snapshot = self.scheduler.snapshot().await;
         let snapshot =

@@ -22,7 +22,7 @@ pub fn encode(families: &mut Families<'_>, requests: &Requests) -> Result<(), Er
     )
 }
 
-/// Only series that have counted something: most methods never answer most codes.
+/// Writes the series of calls that have counted something: most methods never answer most codes.
 pub fn encode_calls(families: &mut Families<'_>, requests: &Requests) -> Result<(), Error> {
     families.gauge(
         "kiln_grpc_requests_in_flight",

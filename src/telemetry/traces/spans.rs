@@ -146,7 +146,7 @@ fn status(execution: &Execution) -> Status {
     }
 }
 
-/// Cut at the last character that ends within [`MAX_TEXT`].
+/// Cuts a text after the last character that ends within [`MAX_TEXT`] bytes.
 pub fn cut(text: &str) -> String {
     let mut end = text.len().min(MAX_TEXT);
     while !text.is_char_boundary(end) {
