@@ -30,7 +30,8 @@ pub struct Unknown<'a> {
 }
 
 impl<'a> Unknown<'a> {
-    /// `None`: it is for somebody else, or for a command.
+    /// The variable, if it begins as Kiln's do and nobody reads it; `None`: it is for somebody
+    /// else, or for a command.
     pub fn of(variable: &'a str) -> Option<Self> {
         let rest = variable.strip_prefix(PREFIX).filter(|_| !OF_COMMANDS.contains(&variable))?;
         let name = rest.to_lowercase();
@@ -56,7 +57,8 @@ fn sections() -> impl Iterator<Item = &'static str> {
     names.filter_map(|name| name.split_once('.')).map(|(section, _)| section)
 }
 
-/// `data_dir` means `storage.data_dir`, and `workers` the first key of that section.
+/// The name of the key that is most like `name`: `data_dir` means `storage.data_dir`, and `workers`
+/// the first key of that section.
 fn nearest(name: &str) -> Option<&'static str> {
     let parts = |key: &&keys::Key| key.name.split_once('.').unwrap_or(("", key.name));
     let entry = keys::all().find(|key| parts(key).1 == name);

@@ -130,7 +130,8 @@ fn fetch(settings: &Settings, data_dir: &Path) -> Result<FetchConfig, ConfigErro
     Ok(FetchConfig { allowed, headers, directory, max_size, idle })
 }
 
-/// Bytes; the table of keys has seen to the least.
+/// Bytes that requests under way may hold in memory: the setting, or a quarter of the memory that
+/// there is, and at least `MIN_BUDGET`.
 fn request_memory(settings: &Settings) -> u64 {
     let given = settings.size("server.request_memory");
     given.unwrap_or_else(|| memory_here().map_or(0, |memory| memory / 4)).max(MIN_BUDGET)

@@ -4,7 +4,7 @@ use super::error::ConfigError;
 use super::settings::Settings;
 use crate::serve::{PipelineOptions, read_pipelines};
 
-/// Stages of one run at the same time, if nobody says.
+/// The most stages of one run at the same time, if nobody says.
 const MOST: u64 = 100;
 
 pub fn pipelines(settings: &Settings) -> Result<PipelineOptions, ConfigError> {

@@ -13,7 +13,7 @@ use crate::front::Listen;
 
 /// The largest size in bytes: more is a mistake, and would make sums overflow.
 const MAX_SIZE: u64 = 1 << 60;
-/// Ten years: what is longer, no clock can count to from any day.
+/// The longest duration, ten years: no clock can count to a longer one from any day.
 const MAX_DURATION: Duration = Duration::from_secs(3_650 * 86_400);
 
 /// Reads a size such as `512`, `512MiB` or `10GB`, in bytes; `None`: it is not written like that.
@@ -108,7 +108,8 @@ fn is_valid(kind: Kind, text: &str) -> bool {
     }
 }
 
-/// Shells replace it before a program sees it; in files it would name a directory `~`.
+/// Whether a path begins with `~`: shells replace that before a program sees it; in files it would
+/// name a directory `~`.
 fn is_home(path: &str) -> bool {
     path == "~" || path.starts_with("~/")
 }

@@ -101,7 +101,8 @@ pub fn worker_config(
     Ok(config)
 }
 
-/// The configuration file itself is among them: a URL in it may hold a password.
+/// Files with secrets, which no action may see. The configuration file itself is among them: a URL
+/// in it may hold a password.
 fn secrets(settings: &Settings, data_dir: &Path) -> Vec<PathBuf> {
     let named = SECRETS.iter().flat_map(|name| settings.list(name));
     let files = settings.iter().filter_map(|(_, setting)| match &setting.origin {

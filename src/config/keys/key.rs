@@ -33,7 +33,7 @@ pub enum Kind {
     /// A part of a whole, from 0 to 1.
     Share,
     Bool,
-    /// `512MiB`, `10GB`, `auto` where the key says so.
+    /// A size such as `512MiB` or `10GB`; `auto` where the key says so.
     Size,
     /// A size as `Size` is written, of at least so many bytes.
     SizeFrom(u64),
@@ -92,7 +92,7 @@ impl Kind {
     }
 }
 
-/// With the largest unit that leaves nothing over.
+/// A number of bytes in the largest unit that leaves nothing over.
 fn bytes(bytes: u64) -> String {
     match bytes {
         bytes if bytes % MIB == 0 => format!("{}MiB", bytes / MIB),

@@ -10,7 +10,7 @@ mod workers;
 
 pub use key::{Key, Kind};
 
-/// By their sections, in the order of the manual.
+/// The tables of keys, in the order of the manual's sections.
 const TABLES: [&[Key]; 5] =
     [server::KEYS, storage::KEYS, registry::KEYS, workers::KEYS, running::KEYS];
 
