@@ -30,14 +30,16 @@ impl Scope {
         self.instances.iter().any(Pattern::is_everything)
     }
 
-    /// Whoever administers everything may speak for any host.
+    /// Whether the scope lets an agent speak for the hosts of a service. Whoever administers
+    /// everything may speak for any host.
     fn hosts(&self, service: &str) -> bool {
         let named = self.roles.contains(Role::Agent)
             && self.services.iter().any(|pattern| pattern.matches(service));
         named || (self.roles.contains(Role::Admin) && self.covers_all())
     }
 
-    /// Whoever administers everything may change and run any queue.
+    /// Whether the scope gives a right on a merge queue. Whoever administers everything may change
+    /// and run any queue.
     fn queues(&self, right: Right, queue: &str) -> bool {
         let named = self.queues.iter().any(|pattern| pattern.matches(queue));
         (named && self.roles.grants(right))
@@ -87,12 +89,12 @@ impl Caller {
         self.roles(|scope| scope.covers(instance)).grants(right)
     }
 
-    /// Whether the caller may do so in all instances.
+    /// Whether the caller has the right in all instances.
     pub fn may_everywhere(&self, right: Right) -> bool {
         self.roles(Scope::covers_all).grants(right)
     }
 
-    /// Whether the caller may do so in one instance at least.
+    /// Whether the caller has the right in one instance at least.
     pub fn may_somewhere(&self, right: Right) -> bool {
         self.roles(|_| true).grants(right)
     }
@@ -140,7 +142,8 @@ impl Caller {
         Err(self.refused(right, &format!("called {queue:?}"), held))
     }
 
-    /// All its roles, and the names for which some of them are, in words.
+    /// All roles of the caller, and the names (of services or queues) that some of them are for, in
+    /// words for a message.
     fn held(&self, what: &str, names: impl Fn(&Scope) -> &[Pattern]) -> String {
         let scopes = self.accesses().flat_map(|access| &access.scopes);
         let all: Vec<_> = scopes.flat_map(names).map(ToString::to_string).collect();

@@ -53,10 +53,10 @@ pub struct Auth {
     options: AuthOptions,
     /// Whether clients are asked for certificates.
     certificates: bool,
-    /// Random: what is remembered of tokens is hashed with it.
+    /// Random bytes: tokens that were verified are remembered by a hash with them.
     secret: [u8; 32],
     current: RwLock<Arc<Current>>,
-    /// Keys from the URL; `None`: there are none, for now.
+    /// Keys that were fetched from the URL; `None`: there are none, for now.
     fetched: Mutex<Option<Vec<Key>>>,
     refresh: Arc<Refresh>,
     pub failures: Arc<Failures>,
@@ -154,7 +154,7 @@ impl Auth {
         Ok(())
     }
 
-    /// Credentials that nobody gave a role would be of no use.
+    /// Refuses settings that let in credentials to which no grant gives a role.
     fn check_grants(&self, policy: &Policy) -> Result<(), AuthError> {
         if self.certificates && !policy.grants_to(|who| matches!(who, Who::Certificate(_))) {
             return Err(AuthError::NoGrant {

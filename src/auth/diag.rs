@@ -23,7 +23,7 @@ const REQUEST: u16 = 1;
 const ERROR: u16 = 2;
 /// `TCP_ESTABLISHED`: both ends are open. The kernel tells no user of others.
 const ESTABLISHED: u8 = 1;
-/// More than the kernel says of one connection.
+/// The buffer for an answer, in bytes: more than the kernel says of one connection.
 const ANSWER: usize = 1024;
 
 /// The user whose end is `client`. `None`: it has ended, or there is nobody but who listens there. Does not block.

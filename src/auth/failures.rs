@@ -31,7 +31,7 @@ pub enum Reason {
     Audience,
     /// The keys that verify tokens cannot be fetched for now.
     KeysUnavailable,
-    /// A browser sends it for a page of another site, or writes.
+    /// A browser sends the request for a page of another site, or writes.
     OtherSite,
     /// The request is for a server of another name.
     OtherName,
@@ -140,7 +140,7 @@ impl Limiter {
 #[error("{message}")]
 pub struct Failure {
     pub reason: Reason,
-    /// For whoever sent them: what is wrong, what to do.
+    /// What is wrong and what to do, for whoever sent the credentials.
     pub message: String,
 }
 

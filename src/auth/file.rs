@@ -186,7 +186,8 @@ fn lanes(roles: Roles, queues: Vec<Pattern>) -> Result<Vec<Pattern>, String> {
     }
 }
 
-/// For whose hosts an agent speaks: of a service that is named without an environment in all of them.
+/// The services for whose hosts an agent speaks. A service that is named without an environment is
+/// meant in all of them.
 fn hosts(roles: Roles, services: Option<Vec<String>>) -> Result<Vec<Pattern>, String> {
     let services = services.unwrap_or_default();
     match (roles.contains(Role::Agent), services.is_empty()) {
@@ -215,7 +216,7 @@ fn parse_hash(text: &str) -> Option<[u8; 32]> {
     Some(hash)
 }
 
-/// Seconds since the Unix epoch: of a date its end, in UTC where no offset is given.
+/// A time as seconds since the Unix epoch: for a date its end, in UTC where no offset is given.
 fn seconds(time: &Datetime) -> Result<i64, String> {
     let date = time.date.ok_or("expires has no date, e.g. 2027-01-31")?;
     let days = days_since_epoch(i64::from(date.year), i64::from(date.month), i64::from(date.day));

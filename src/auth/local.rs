@@ -21,7 +21,7 @@ const ESTABLISHED: &str = "01";
 pub struct Neighbour {
     client: SocketAddr,
     here: SocketAddr,
-    /// Asked for once; `None`: it is not known.
+    /// The user at the other end, asked for once; `None` within: it cannot be told.
     user: OnceLock<Option<u32>>,
 }
 
@@ -59,7 +59,8 @@ fn user_in(table: &str, client: SocketAddr, here: SocketAddr) -> Option<u32> {
     })
 }
 
-/// `0100007F:1F90`: words of 32 bits as this machine orders their bytes, and a port.
+/// Reads an address of the kernel's table, such as `0100007F:1F90`: words of 32 bits as this
+/// machine orders their bytes, and a port.
 fn parse(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
     let word = |start: usize| {

@@ -112,7 +112,7 @@ impl Verifier {
         }
     }
 
-    /// With signature, issuer and audience checked, and no times.
+    /// The claims of a token whose signature, issuer and audience are checked, but no times.
     fn claims(&self, token: &str) -> Result<Map<String, Value>, Failure> {
         let header = decode_header(token).map_err(|error| refuse(error.kind()))?;
         if header.crit.is_some() {
