@@ -13,7 +13,8 @@ use super::options::{ServeError, ServeOptions};
 use super::{admission, registry};
 use crate::registry::RegistryState;
 
-/// A fleet's blobs are collected by any of its frontends: each looks after their records so often.
+/// How often each frontend of a fleet looks after the records of blobs, which any of the frontends
+/// may have collected.
 const SWEEP_SHARED: Duration = Duration::from_secs(3600);
 
 pub struct Cas {
@@ -25,7 +26,8 @@ pub struct Cas {
     pub upkeep: Vec<JoinHandle<()>>,
 }
 
-/// `asks`: whether it is asked who calls. Must be called within a Tokio runtime.
+/// Starts the services over stores; `asks`: whether callers have to prove who they are. Must be
+/// called within a Tokio runtime.
 pub fn start(options: &ServeOptions, base: &Base, asks: bool) -> Result<Cas, ServeError> {
     let storage = &base.storage;
     let services = services(options, base)?;

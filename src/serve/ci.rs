@@ -28,7 +28,7 @@ pub struct Ci {
     pub forges: forges::Started,
 }
 
-/// Call before anything can be executed, within a Tokio runtime.
+/// Starts to record what is executed. Call before anything can be executed, within a Tokio runtime.
 pub fn record(options: &ServeOptions, base: &Base) -> Recording {
     let inbox = Inbox::default();
     let tap = options.verdicts.on.then(|| Arc::new(inbox.clone()) as Arc<dyn Tap>);
@@ -36,7 +36,8 @@ pub fn record(options: &ServeOptions, base: &Base) -> Recording {
     Recording { tests, inbox }
 }
 
-/// `scheduler`: where tests are run again. Must be called within a Tokio runtime.
+/// Starts verdicts, merge queues and forges; `scheduler` runs tests again. Must be called within a
+/// Tokio runtime.
 pub fn start(
     options: &ServeOptions,
     base: &Base,

@@ -9,7 +9,7 @@ use super::options::{ServeError, ServeOptions};
 use crate::front::{Front, FrontParts, Reserved, Site};
 use crate::telemetry::requests::Requests;
 
-/// An address that is taken, and who may connect to it. Nobody can yet.
+/// An address that is taken, with the rules of who may connect. Nobody can connect yet.
 pub struct Entrance {
     /// The address as the configuration names it.
     asked: String,
@@ -36,12 +36,12 @@ impl Entrance {
         Ok(Self { asked, reserved, admission })
     }
 
-    /// `HOST:PORT`, with the port that was free where any was asked for.
+    /// The address as `HOST:PORT`, with the port that was free where any was asked for.
     pub fn address(&self) -> String {
         self.reserved.authority()
     }
 
-    /// Answers from now on. Must be called within a Tokio runtime.
+    /// Opens the address: requests are answered from now on. Must be called within a Tokio runtime.
     pub async fn open(
         self,
         options: &ServeOptions,

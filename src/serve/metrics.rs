@@ -47,7 +47,7 @@ pub struct Below<'a> {
     pub later: &'a Later,
 }
 
-/// `otlp`: where traces go. Must be called within a Tokio runtime.
+/// Starts metrics, and traces if `otlp` says where they go. Must be called within a Tokio runtime.
 pub fn start(otlp: Option<&OtlpOptions>, below: &Below<'_>) -> Result<Telemetry, EndpointError> {
     let Below { base, builds, fleet, admission, requests, later } = *below;
     let (services, ci) = (&builds.services, &builds.ci);

@@ -71,7 +71,8 @@ pub struct Ready {
     /// The address that it listens on, as `HOST:PORT`.
     pub address: String,
     pub base_url: String,
-    /// Links are for each client what it calls the server, and begin with `base_url` elsewhere.
+    /// Whether links begin, for each client, with what it calls the server; those for nobody in
+    /// particular begin with `base_url`.
     pub follows_callers: bool,
     pub data_dir: PathBuf,
     /// Names the Redis and S3 where a fleet's blobs and queue are; `None`: all is in `data_dir`.

@@ -17,7 +17,8 @@ pub const REMEMBERED: [Remembered; 3] = [
     Remembered { prefix: REFERRERS, owner: owner_of_referrer, unread_stays: true },
 ];
 
-/// `asks`: whether it is asked who calls. `None`: there is none.
+/// State of the registry's handlers; `asks`: whether callers have to prove who they are. `None`:
+/// there is no registry.
 pub fn state(
     options: &ServeOptions,
     storage: &Storage,

@@ -33,7 +33,7 @@ pub fn router(parts: &Parts, readiness: Readiness) -> Router {
     with(router, cas.registry.clone(), builds.ci.forges.intake.clone())
 }
 
-/// Besides, what is answered only where the operator wants it.
+/// Adds the routes that are answered only where the operator wants them.
 fn with(router: Router, registry: Option<RegistryState>, forges: Option<Arc<Intake>>) -> Router {
     let router = match registry {
         Some(registry) => router.merge(crate::registry::router(registry)),

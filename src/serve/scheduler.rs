@@ -10,7 +10,7 @@ use super::base::Base;
 use super::options::ServeOptions;
 use super::{reports, shards};
 
-/// `tests`: what is known of how long shards take. Must be called within a Tokio runtime.
+/// Starts the scheduler; `tests` tell how long shards take. Must be called within a Tokio runtime.
 pub async fn start(
     options: &ServeOptions,
     base: &Base,

@@ -14,7 +14,8 @@ use crate::front::health::Readiness;
 
 /// How long the worker may take to stop what still runs after the drain time, and to say so.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
-/// A scheduler that ends a session in its own process may have lost its Redis.
+/// How long to wait for the next session after one was lost: the scheduler of this process may have
+/// lost its Redis.
 const NEXT_SESSION: Duration = Duration::from_millis(200);
 
 /// A worker before its first session.
@@ -57,7 +58,8 @@ impl Prepared {
 }
 
 impl OwnWorker {
-    /// `readiness`, `grpc`: without its worker the server is not ready.
+    /// Starts the worker on the scheduler; without it the server is not ready, as `readiness` and
+    /// `grpc` are told.
     pub fn start(
         prepared: Prepared,
         scheduler: Scheduler,

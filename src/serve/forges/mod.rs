@@ -23,7 +23,7 @@ use crate::telemetry::ForgesOf;
 pub struct Started {
     /// Takes in what forges send; `None`: there are no forges.
     pub intake: Option<Arc<Intake>>,
-    /// Never end by themselves, and may be ended at any moment.
+    /// Tasks that never end by themselves, and may be ended at any moment.
     pub tasks: Vec<JoinHandle<()>>,
 }
 

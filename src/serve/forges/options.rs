@@ -13,7 +13,7 @@ use crate::serve::tables::read_file;
 /// Forges, and repositories of one.
 const MAX_FORGES: usize = 20;
 const MAX_REPOSITORIES: usize = 200;
-/// Asks for a change to be queued where no other label is named.
+/// The label that asks for a change to be queued, where the file names no other.
 const LABEL: &str = "queue";
 const MAX_PRIORITY: u64 = 9;
 

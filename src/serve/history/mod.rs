@@ -36,7 +36,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// `tap`: who else hears of attempts that are committed.
+/// Starts the history of tests; `tap` hears of attempts that are committed as well.
 pub fn start(
     options: &ServeOptions,
     storage: &Storage,

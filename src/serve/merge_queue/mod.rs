@@ -23,10 +23,10 @@ const COUNT_EVERY: Duration = Duration::from_secs(30);
 /// How often it is looked whether something is to be told, and how much of it in one look.
 const LOOK: Duration = Duration::from_secs(3);
 const TOLD_AT_ONCE: usize = 20;
-/// How often one is told at most, and how long is waited after it could not be.
+/// How often one step is told at most, and how long is waited after it could not be.
 const TRIES: u32 = 10;
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(300));
-/// Who is told by the webhook, among all who are told.
+/// The name of the webhook among all who are told news of a queue.
 const WEBHOOK: &str = "webhook";
 
 #[derive(Debug, Clone, Default)]

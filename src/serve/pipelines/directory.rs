@@ -23,14 +23,16 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Reads it for the first time. What is wrong now was told when the configuration was read.
+    /// Reads the directory for the first time. What is wrong now was told when the configuration
+    /// was read.
     pub fn new(path: Option<PathBuf>, instance: String) -> Self {
         let found = path.as_deref().map(|path| read_pipelines(path, &instance));
         let found = found.and_then(Result::ok).unwrap_or_default();
         Self { path, instance, found: Mutex::new(Arc::new(found)) }
     }
 
-    /// Reads it again and again. Never returns; drop it to end it. What is wrong leaves all as it was.
+    /// Reads the directory again and again. Never returns; drop it to end it. A directory with an
+    /// error leaves all pipelines as they were.
     pub async fn keep_read(self: Arc<Self>) {
         let Some(path) = self.path.clone() else { return std::future::pending().await };
         let mut told = String::new();

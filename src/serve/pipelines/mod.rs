@@ -30,7 +30,8 @@ pub struct Pipelines {
     pub tasks: Vec<JoinHandle<()>>,
 }
 
-/// `below`: what their stages stand on. Must be called within a Tokio runtime.
+/// Starts pipelines; `below` are the parts that their stages stand on. Must be called within a
+/// Tokio runtime.
 pub fn start(options: &ServeOptions, below: &Below<'_>) -> Result<Pipelines, WebhookError> {
     let stages = stages::start(options, below)?;
     let (tidied, swept) = (stages.clone(), stages.previews.clone());

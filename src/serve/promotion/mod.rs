@@ -28,15 +28,17 @@ pub use self::options::{PromotionOptions, read_keys, read_pipeline};
 use self::told::tell;
 use super::webhook::{Webhook, WebhookError, heard};
 
-/// How often it is looked whether something may happen by itself, and whether a file was changed.
+/// How often environments are looked at for what may happen by itself, and files for whether they
+/// were changed.
 const SWEEP: Duration = Duration::from_secs(10);
-/// Looks that go on at once: each is about an environment that no other is about, and a policy has no more of them.
+/// The most looks at environments at once: each is at another environment, and a policy has no more
+/// of them.
 const LOOKS: usize = 32;
-/// How long it is waited before a log that does not hold is looked at again.
+/// How long to wait before an audit log that does not hold is looked at again.
 const BROKEN: Duration = Duration::from_secs(600);
 /// The record of which server tells changes.
 const TELLING: &str = "promotion/telling";
-/// After so long without a word of that one another tells them.
+/// How long the server that tells changes may be silent until another one tells them.
 const TELLS: Duration = Duration::from_secs(60);
 /// Changes that are told one after the other in one look.
 const TOLD_AT_ONCE: usize = 50;
@@ -95,7 +97,7 @@ pub async fn keep_checkpoints(checkpoints: Checkpoints, catalog: Catalog) {
 }
 
 impl Promotion {
-    /// `name`: what this server calls itself among all others, now and before.
+    /// Starts promotion; `name` is what this server calls itself among all others, now and before.
     pub fn new(
         options: &PromotionOptions,
         keeper: Arc<Keeper>,
@@ -107,7 +109,8 @@ impl Promotion {
         Self { keeper, policy, keys, webhook, turn }
     }
 
-    /// Never returns; drop it to end it. Nobody who is told holds up what happens by itself.
+    /// Does what happens by itself in environments, and tells changes. Never returns; drop it to
+    /// end it. Nobody who is told holds up what happens by itself.
     pub async fn run(self) {
         let Self { keeper, policy, keys, webhook, turn } = self;
         let files = (policy.as_deref(), keys.as_deref());

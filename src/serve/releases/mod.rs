@@ -37,10 +37,10 @@ pub fn start_records(
     })
 }
 
-/// How often what was begun and never ended is looked for.
+/// How often releases are looked for that were begun and never ended.
 const SETTLE_EVERY: Duration = Duration::from_secs(1800);
 
-/// Who it is that removes releases by itself, in the audit log.
+/// The name in the audit log of the server itself, when it removes releases without being asked.
 const AUTOMATION: &str = "kiln";
 
 async fn collect(collector: &Collector) {
@@ -81,7 +81,9 @@ async fn catch_up(catalog: &Catalog) {
     }
 }
 
-/// `collector`: what removes releases by itself, where that is wanted. Never returns; drop it to end it.
+/// Shows earlier releases in the registry, has `collector` remove those that nothing keeps, and
+/// removes what was begun and never ended, again and again. `None`: releases are not removed
+/// without being asked. Never returns; drop it to end it.
 pub async fn keep_settled(catalog: Catalog, collector: Option<Collector>) {
     loop {
         catch_up(&catalog).await;

@@ -19,7 +19,7 @@ use super::webhook::{Webhook, WebhookError, heard};
 const LOOK: Duration = Duration::from_secs(5);
 /// Notices that are told one after the other in one look.
 const TOLD_AT_ONCE: usize = 50;
-/// How often one is told at most, and how long is waited after it could not be.
+/// How often one notice is told at most, and how long is waited after it could not be.
 const TRIES: u32 = 10;
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(300));
 
@@ -42,7 +42,8 @@ pub fn figures(
 }
 
 impl Rollouts {
-    /// Never returns; drop it to end it. Nobody who is told holds up what is rolled out.
+    /// Drives rollouts and tells notices of them. Never returns; drop it to end it. Nobody who is
+    /// told holds up what is rolled out.
     pub async fn run(self) {
         let Self { control, webhook } = self;
         let telling = async {

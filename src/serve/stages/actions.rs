@@ -74,7 +74,8 @@ impl OnWorkers {
         Digest::from_hex(hash.as_bytes(), size, self.function(instance)).map_err(|_| wrong())
     }
 
-    /// How an attempt ended that nobody waited for: in the journal, where failures are as well.
+    /// The end of an earlier attempt at the action that nobody waited for, from the journal, where
+    /// failures are as well; `None`: there was none.
     async fn earlier(&self, wanted: &Wanted<'_>, action: Digest) -> Option<OwnEnd> {
         let found = self.journal.executions(&Query::Action(action), Page::first(EARLIER)).await;
         let found = found.unwrap_or_else(|error| {

@@ -8,13 +8,13 @@ use kiln_net::toml::{Fields, TableError};
 
 use super::fields::{MAX_TEXTS, argv, seconds, secrets};
 
-/// Seconds for bringing one up, and for taking it down.
+/// The default of how many seconds bringing an environment up, or taking it down, may take.
 const TIMEOUT: u64 = 600;
 const MAX_TIMEOUT: u64 = 3_600;
 /// The default of how many seconds an environment stays at most.
 const LONGEST: u64 = 4 * 3_600;
 const MAX_LONGEST: u64 = 7 * 24 * 3_600;
-/// How many there may be at a time.
+/// The default of how many environments of a kind there may be at a time.
 const MOST: u64 = 10;
 const MAX_MOST: u64 = 1_000;
 const KEYS: [&str; 10] = [

@@ -12,11 +12,12 @@ use kiln_net::causes::chain;
 
 use super::release::unavailable;
 
-/// How often it is looked how far it is.
+/// How often it is looked how far the rollout is.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long is waited before it is tried again to start one: each try reads many records.
+/// How long is waited before another try to start a rollout: each try reads many records.
 const AGAIN: Duration = Duration::from_secs(10);
-/// Rollouts among which one is looked for that a crash left unnoted.
+/// The number of latest rollouts among which that of an attempt is looked for, when a crash left it
+/// unnoted.
 const RECENT: usize = 100;
 /// Characters of the stage's reason that are kept.
 const MAX_REASON: usize = 1_500;
@@ -95,7 +96,8 @@ async fn abort(control: &Control, task: &Task, id: &str) -> Result<(), RunnerErr
     }
 }
 
-/// The rollout of an attempt. `Ok(Err)`: there is none, and that is the end of it.
+/// The rollout of an attempt, started or found again. `Ok(Err)`: there is none, and the stage has
+/// ended so.
 async fn begun(
     control: &Arc<Control>,
     ledger: &Ledger,
@@ -157,7 +159,8 @@ async fn begun(
     }
 }
 
-/// A rollout that is cancelled by now is followed all the same, until it is reverted.
+/// Notes the rollout of an attempt. One that is cancelled by now is followed all the same, until it
+/// is reverted.
 async fn note(ledger: &Ledger, task: &Task, id: &str) -> Result<String, RunnerError> {
     ledger.begin(&task.key, id).await?;
     Ok(id.to_owned())

@@ -41,7 +41,8 @@ impl Reruns for OnWorkers {
 }
 
 impl OnWorkers {
-    /// The name does not say its function: it is that of the blob that is there.
+    /// The digest of a blob. The name does not say which function it is by: it is that of the blob
+    /// that is there.
     async fn digest(&self, name: &BlobName) -> Result<Digest, RerunError> {
         for function in DigestFunction::ALL {
             let Ok(digest) = Digest::from_hex(name.hash.as_bytes(), name.size, function) else {
