@@ -149,7 +149,7 @@ fn tags(request: &Request<'_>) -> Result<Vec<Tag>, Failure> {
     }
 }
 
-/// Refused before it is read, where it says how large it is.
+/// Reads the body of a push. One that says that it is too large is refused before it is read.
 async fn body(request: &Request<'_>, charge: &mut Charge) -> Result<Bytes, Failure> {
     let limit = MAX_DOCUMENT_BYTES as u64;
     let large = || {

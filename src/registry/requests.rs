@@ -46,7 +46,8 @@ impl Parameters {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Errors: it is there, and is no digest.
+    /// A digest among the parameters; `None`: it is not there. Error: it is there, and is no
+    /// digest.
     pub fn digest(&self, name: &str) -> Result<Option<ContentDigest>, Failure> {
         let digest = self.get(name).map(|text| {
             let shown = || RegistryError::NoDigest(text.chars().take(160).collect());
@@ -73,7 +74,7 @@ impl Request<'_> {
         Ok(self.state.check_publish(&self.parts.extensions, self.repository)?)
     }
 
-    /// Whether the caller may delete here, and anybody may.
+    /// Checks that the registry allows deletions at all, and this one to the caller.
     pub fn check_delete(&self) -> Result<(), Failure> {
         if !self.state.delete {
             return Err(Failure::new(
@@ -104,7 +105,7 @@ impl Request<'_> {
     }
 }
 
-/// A digest that was one, or what to answer instead.
+/// The value that an address had, or the error to answer instead.
 pub fn known<T: Clone>(found: Option<&T>, refusal: impl FnOnce() -> Failure) -> Result<T, Failure> {
     found.cloned().ok_or_else(refusal)
 }

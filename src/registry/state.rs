@@ -78,7 +78,8 @@ impl RegistryState {
         self.access.check(caller, right, instance_of(repository))
     }
 
-    /// Manifests and tags say what others get: as results do, or releases.
+    /// Checks that the caller may publish in a repository: manifests and tags say what others get,
+    /// as results do, or releases.
     pub fn check_publish(
         &self,
         caller: &Extensions,

@@ -45,7 +45,7 @@ pub async fn begin(request: &Request<'_>) -> Result<Response, Failure> {
     Ok(under_way(StatusCode::ACCEPTED, request.repository, &id, &Upload::begun(0)))
 }
 
-/// Whether the caller may push here, and anybody may.
+/// Checks that the registry takes pushes at all, and this one from the caller.
 async fn admit(request: &Request<'_>) -> Result<(), Failure> {
     request.check(Right::WriteBlobs)?;
     Ok(request.registry().admit_push(request.repository, None).await?)
