@@ -35,7 +35,8 @@ pub enum BodyError<E> {
 }
 
 impl<B> Expected<B> {
-    /// `is_http2`: the connection shows by itself whether the client is there.
+    /// Limits a body's silence to `limit`. With `is_http2` the connection shows by itself whether
+    /// the client is there.
     pub fn new(body: B, path: &str, is_http2: bool, limit: Duration) -> Self {
         let may_be_silent = is_http2 && SILENT.contains(&path);
         Self { body, limit, may_be_silent, waits: None }

@@ -52,7 +52,7 @@ const BLOCKING_THREADS: usize = 16;
 /// Lines in the log about connections that were closed at once, in one [`LINES_WITHIN`].
 const LINES: u32 = 5;
 const LINES_WITHIN: Duration = Duration::from_secs(10);
-/// After a failed `accept` (no file descriptors left), before the next.
+/// How long to wait after an `accept` that failed (no file descriptors left).
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// A running front. Cancel the token given to [`Front::start`], then [`Front::join`].

@@ -39,7 +39,8 @@ impl Peers {
         Self { open: Arc::default(), most }
     }
 
-    /// `None`: the peer has as many connections as one may have.
+    /// Takes a place for a connection from this address; `None`: the peer has as many as one may
+    /// have.
     pub fn admit(&self, address: IpAddr) -> Option<Place> {
         let key = PeerKey::from(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,7 +17,7 @@ use crate::auth::permissions::{Door, Permission, of_http};
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-/// Nobody can have these from a public registry.
+/// Suffixes of names that nobody can have from a public registry.
 const PRIVATE_SUFFIXES: [&str; 4] = [".localhost", ".local", ".internal", ".home.arpa"];
 
 /// The names by which a server may be addressed.
@@ -30,7 +30,7 @@ pub struct Site {
     /// Names of the server, in lower case and without ports.
     names: Vec<String>,
     any: bool,
-    /// Over TLS a browser has checked the name by the certificate.
+    /// Whether the server speaks TLS: a browser has then checked the name by the certificate.
     tls: bool,
     /// Links for a caller begin with what it calls the server; else all with the base URL.
     follows_callers: bool,
@@ -70,7 +70,8 @@ impl Stranger {
         }
     }
 
-    /// `None`: a client's mistake rather than an attack.
+    /// The reason that counts as a failed authentication; `None`: the request is a client's mistake
+    /// rather than an attack.
     pub fn reason(&self) -> Option<Reason> {
         match self {
             Self::NotGrpc => None,
@@ -193,8 +194,8 @@ fn check_metadata<B>(request: &Request<B>) -> Result<(), Stranger> {
     Err(Stranger::OtherSite(format!("{SEC_FETCH_SITE}: {site}")))
 }
 
-/// All that browsers send to addresses of this machine has the second; to others, what does more than
-/// read has the first.
+/// Whether a browser has sent the request. All that browsers send to addresses of this machine has
+/// the second header; to others, what does more than read has the first.
 fn is_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE)
 }
@@ -204,13 +205,14 @@ fn has_password(headers: &HeaderMap) -> bool {
     headers.get_all(AUTHORIZATION).iter().any(|value| scheme(value.as_bytes()))
 }
 
-/// Probes and scrapers use whatever name they were told; what they read tells nothing of builds.
+/// Whether a request with any name of the server is answered: probes and scrapers use whatever name
+/// they were told, and what they read tells nothing of builds.
 fn is_harmless<B>(request: &Request<B>) -> bool {
     let permission = of_http(request.method(), request.uri().path());
     matches!(permission, Permission::Closable(Door::Health | Door::Metrics, _))
 }
 
-/// `HOST` or `HOST:PORT`; `None`: the request does not say.
+/// The authority that a request names, as `HOST` or `HOST:PORT`; `None`: the request does not say.
 fn authority<B>(request: &Request<B>) -> Option<&str> {
     let of_target = request.uri().authority().map(|authority| authority.as_str());
     of_target.or_else(|| request.headers().get(HOST).map(|host| host.to_str().unwrap_or("?.?")))

@@ -23,7 +23,7 @@ pub struct Socket {
     end: Option<Poll<io::Result<()>>>,
     /// How long a client may take nothing of what is sent to it.
     limit: Duration,
-    /// The limit to that: it runs while the client takes nothing.
+    /// The timer of `limit`: it runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     /// The wait for the client's end after this side was closed; `None`: this side is open.
     linger: Option<Linger>,
