@@ -19,7 +19,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an answer may take for which the server reads and hashes all of a release.
 const LONG_TIMEOUT: Duration = Duration::from_secs(3600);
-/// How long an answer may take that costs the server nothing.
+/// How long an answer may take that costs the server nothing, such as that of a health check.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 256 << 20;
@@ -67,12 +67,14 @@ impl Api {
         Self { patience: LONG_TIMEOUT, ..self }
     }
 
-    /// For who asks another server when this one does not answer for so long.
+    /// The same client, which waits no longer than this, for a caller that asks another server
+    /// then.
     pub fn within_at_most(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// `http://HOST:PORT`, without a slash at the end.
+    /// The server's address as `http://HOST:PORT` or `https://HOST:PORT`, without a slash at the
+    /// end.
     pub fn base(&self) -> &str {
         &self.base
     }
@@ -181,7 +183,8 @@ impl Api {
     }
 }
 
-/// A port with TLS answers a request without by an alert, which is no HTTP.
+/// The message for a port with TLS that was asked without: it answers by an alert, which is no
+/// HTTP. `None`: the error is another one.
 fn of_tls_port(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     causes::find::<hyper::Error>(error).filter(|error| error.is_parse()).map(|_| {
         "what answers there does not speak HTTP: if that port is one with TLS, write https:// in --server"

@@ -34,7 +34,7 @@ impl FromStr for DigestArgument {
 /// An action as people paste it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ActionName {
-    /// A digest, or the address of a page, with the run and the instance that it names.
+    /// A digest, or the address of a page, with the run and the instance that the address names.
     Exact { action: Digest, operation: String, instance: Option<String> },
     /// A label, the name of an operation or the beginning of a hash: the server knows it.
     Known(String),

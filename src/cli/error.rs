@@ -82,7 +82,7 @@ impl CliError {
         Self { passing: true, ..Self::answered(message) }
     }
 
-    /// The server answered that something else stands in the way.
+    /// The error for a server that answered that something else stands in the way.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self { conflict: true, ..Self::answered(message) }
     }
@@ -91,7 +91,7 @@ impl CliError {
         Self::new(5, message.into())
     }
 
-    /// The machine cannot do it: the error with its causes.
+    /// The error for a machine that cannot do what it was asked for, with its causes.
     pub fn of_machine(error: &(dyn Error + 'static)) -> Self {
         Self::machine(causes::chain(error))
     }
@@ -102,7 +102,7 @@ impl CliError {
         self
     }
 
-    /// The hint where there is none yet, of what was not found.
+    /// The same error with this hint, where it is that something was not found and has no hint yet.
     #[must_use]
     pub fn or_hint(self, hint: &str) -> Self {
         match (&self.hint, self.code) {
@@ -140,7 +140,7 @@ impl CliError {
 /// How long [`something_listens`] may take for each address.
 const LISTENS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Whether something takes connections there: then nobody has to start anything.
+/// Whether a process takes connections at the server's address: then nobody has to start one.
 fn something_listens(server: &str) -> bool {
     let Ok(url) = urls::parse(server) else { return false };
     let Ok(addresses) = url.socket_addrs(|| None) else { return false };

@@ -93,7 +93,7 @@ fn not_in_force(status: &Status) -> String {
     status.failed_reloads.iter().map(line).collect()
 }
 
-/// Actions that no worker can take, and why.
+/// Lines about actions that no worker can take, and why; empty where there are none.
 fn waits_in_vain(status: &Status) -> String {
     let line = |unserved: &Unserved| {
         let waiting = counted(unserved.queued as u64, "waiting action");
@@ -159,7 +159,7 @@ fn alone(status: &Status) -> String {
     )
 }
 
-/// Storage of a fleet; what is only this server's says so.
+/// Lines about the storage of a fleet; what is only this server's says so.
 fn of_a_fleet(status: &Status, shared: &Shared) -> String {
     let incomplete = if shared.index_incomplete {
         "\x20           the index is incomplete: run `kiln index rebuild`\n"

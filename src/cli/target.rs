@@ -84,7 +84,7 @@ pub struct Target {
     /// More frontends of the same fleet, for when that one is not heard.
     pub others: Vec<String>,
     pub instance: String,
-    /// Somebody said so: where that is empty, the one without a name is meant.
+    /// Whether the user named the instance: an empty name then means the instance without a name.
     pub names_instance: bool,
     pub credentials: Credentials,
     /// Files with credentials, which no action may see.

@@ -73,7 +73,7 @@ impl List {
         }
     }
 
-    /// Page by page, as long as there are too few of the mnemonic.
+    /// Reads the list page by page, as long as there are too few executions of the mnemonic.
     async fn search(&self, api: &Api) -> Result<Listed, CliError> {
         let wanted = usize::from(self.limit);
         let by_hand = self.target.is_none() && self.mnemonic.is_some();

@@ -146,7 +146,7 @@ impl Options {
             .map_err(|error| CliError::usage(format!("--key {}: {error}", key.display())))
     }
 
-    /// The name of this host, if it is given, else what the machine is called.
+    /// The name of this host that the options give, else the machine's own.
     pub fn name(&self) -> Result<String, CliError> {
         let machine = || nix::unistd::gethostname().ok()?.into_string().ok();
         let name =

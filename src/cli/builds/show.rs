@@ -119,7 +119,7 @@ pub async fn last(api: &Api) -> Result<String, CliError> {
     })
 }
 
-/// All of a build, newest first, in as many requests as it takes.
+/// All executions of a build, newest first, in as many requests as it takes.
 async fn executions(api: &Api, invocation: &str) -> Result<Vec<serde_json::Value>, CliError> {
     let invocation = encode(invocation, false);
     let mut all = Vec::new();

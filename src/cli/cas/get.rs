@@ -58,7 +58,7 @@ async fn to_file(
     Ok(())
 }
 
-/// Errors: what was written does not hash to the digest.
+/// Writes chunks to the output. Error: the bytes do not hash to the digest.
 async fn copy(
     remote: &Remote<'_>,
     digest: &Digest,

@@ -37,7 +37,7 @@ impl Progress {
         }
     }
 
-    /// A terminal that is gone needs no progress.
+    /// Writes to stderr; where the terminal is gone, nobody needs progress.
     fn write(&mut self, text: &str) {
         let mut stderr = std::io::stderr();
         self.is_on = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).is_ok();

@@ -82,7 +82,8 @@ impl Upload<'_> {
         self.file(path, &mut file).await
     }
 
-    /// The digest comes first in every upload, so stdin is kept in a file.
+    /// Stores what stdin gives. It is kept in a file first, since every upload begins with the
+    /// digest.
     async fn stdin(&self) -> Result<Digest, CliError> {
         let name = Path::new("stdin");
         let mut spool = tempfile::tempfile().map_err(|error| unreadable(name, error))?;

@@ -175,7 +175,7 @@ struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// Files and links first, then each directory with what is in it.
+    /// Lists a directory: files and links first, then each directory with what is in it.
     fn directory(&mut self, digest: &Digest, path: &str, level: usize) -> Result<(), StoreError> {
         let Some(directory) = self.known.get(digest) else {
             self.is_cut = true;

@@ -64,7 +64,7 @@ fn next(source: &mut impl Read) -> Result<Option<BuildEvent>, String> {
     BuildEvent::decode(bytes.as_slice()).map(Some).map_err(|error| error.to_string())
 }
 
-/// Seven bits a byte, the lowest first; nothing at the end.
+/// Reads a length of seven bits a byte, the lowest first; `None`: the file has ended.
 fn length(source: &mut impl Read) -> Result<Option<u64>, String> {
     let mut length = 0_u64;
     for place in 0..MAX_LENGTH {

@@ -131,7 +131,7 @@ impl Git {
     }
 }
 
-/// Git that writes the work tree. It holds the turn for as long as it runs.
+/// Runs a git command that writes the work tree. It holds the turn for as long as it runs.
 async fn write(directory: &Path, turn: &Turn, arguments: &[&str]) -> Result<Vec<u8>, ProcessError> {
     let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
     let held = turn.share();

@@ -51,7 +51,7 @@ impl Kept {
         self.directory.join(format!("{key}.json"))
     }
 
-    /// `None`: it is not there, or of another version, or damaged.
+    /// Loads a snapshot; `None`: it is not there, or of another version, or damaged.
     pub fn load(&self, key: &str) -> Option<Snapshot> {
         let path = self.path(key);
         let snapshot = Snapshot::from_json(&fs::read(&path).ok()?)?;

@@ -58,7 +58,8 @@ pub fn directory(
     outside(cache.join("kiln/impact").join(repository.finish().to_string()))
 }
 
-/// Removes what a former version checked out, when none of them uses it any more. Blocks.
+/// Removes the directory in which a former version kept checked-out commits, once no command uses
+/// it. Blocks.
 fn forget(own: &Path) -> io::Result<()> {
     let _turn = Kept::open(own)?.turn()?;
     match fs::remove_dir_all(own) {
@@ -68,7 +69,7 @@ fn forget(own: &Path) -> io::Result<()> {
     }
 }
 
-/// Without symbolic links, as far as it is there.
+/// A path without symbolic links, as far as it exists.
 fn real(path: &Path) -> PathBuf {
     for above in path.ancestors() {
         if let Ok(found) = above.canonicalize() {

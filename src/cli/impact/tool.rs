@@ -121,7 +121,8 @@ impl Tool {
         Ok(Self { kind, program, version, universe: universe.to_owned(), cquery, limit })
     }
 
-    /// All that decides beside a commit what its targets are said to be.
+    /// The tool's version and options, which decide beside a commit what its targets are said to
+    /// be.
     pub fn question(&self) -> [&str; 3] {
         [&self.version, &self.universe, if self.cquery { "cquery" } else { "query" }]
     }

@@ -143,7 +143,7 @@ impl Screen {
         Ok(())
     }
 
-    /// Whether all that was printed is printed here.
+    /// Whether everything that stages have printed is printed here.
     fn is_done(&self, shown: &PipelineShown) -> bool {
         let done = |(at, stage): (usize, &PipelineStage)| {
             !prints(stage) || self.logs.get(&at).is_some_and(|it| it.is_done)
@@ -203,13 +203,14 @@ impl Screen {
     }
 }
 
-/// Whether there may be a log of it.
+/// Whether a stage may have a log.
 fn prints(stage: &PipelineStage) -> bool {
     stage.attempts > 0 && stage.kind != "approve"
 }
 
 impl Printed {
-    /// Reads on; the answer without a text says that all that is there was read.
+    /// Reads the next part of a stage's log; an answer without a text says that all that is there
+    /// was read.
     async fn next(&mut self, api: &Api, path: &str, at: usize) -> Result<PipelineLog, CliError> {
         for read in 1.. {
             let (attempt, offset) = (self.attempt, self.offset);
@@ -224,7 +225,8 @@ impl Printed {
         Err(CliError::answered("a log has no end"))
     }
 
-    /// Whole lines, each with the name of its stage before it.
+    /// Prints the whole lines that were read, each with the name of its stage before it; the rest
+    /// too where the stage is over.
     fn print(&mut self, name: &str, is_over: bool) -> Result<(), CliError> {
         let end = match self.rest.rfind('\n') {
             _ if is_over || self.rest.len() > MAX_LINE => self.rest.len(),

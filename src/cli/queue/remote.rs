@@ -25,7 +25,8 @@ use kiln_web::json::{MergeAsked, MergeCall, MergeLane, MergeStep, MergeTake, Mer
 const LOOK: Duration = Duration::from_secs(1);
 /// How often the server hears of this runner while that does something long. Its lease lasts five times as long.
 const ALIVE: Duration = Duration::from_secs(2);
-/// How long a server may take to hear that before the next one is told: in time before the lease ends.
+/// How long a server may take to hear that this runner is alive before the next one is told: in
+/// time before the lease ends.
 const HEARS: Duration = Duration::from_secs(3);
 /// How often one that stands by asks for the queue.
 const STAND_BY: Duration = Duration::from_secs(1);
@@ -48,7 +49,7 @@ impl Servers {
         Ok(Self { all, current: AtomicUsize::new(0) })
     }
 
-    /// Asks one; where it cannot answer, the next call goes to the next one.
+    /// Posts to one server; where it cannot answer, the next call goes to the next one.
     async fn post(&self, path: &str, body: Vec<u8>) -> Result<Value, CliError> {
         let place = self.current.load(Ordering::Relaxed);
         let api = self.all.get(place % self.all.len().max(1));
@@ -91,7 +92,7 @@ pub fn take(queue: &LaneName, repository: &str, target: &Branch, check: &str) ->
     }
 }
 
-/// A URL without who it is for and without a query.
+/// A repository's URL without user, password and query.
 fn without_secrets(remote: &str) -> String {
     let Some((scheme, rest)) = remote.split_once("://") else { return remote.to_owned() };
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
@@ -101,7 +102,8 @@ fn without_secrets(remote: &str) -> String {
 }
 
 impl Remote {
-    /// Waits until nobody else has the queue. Nothing: it was told to end before.
+    /// Waits until nobody else has the queue, and takes it; `None`: this runner was told to end
+    /// before.
     pub async fn take(
         servers: Arc<Servers>,
         asked: MergeTake,
@@ -146,7 +148,7 @@ impl Remote {
         Self { servers, call, number: Mutex::new(0), stop, alive }
     }
 
-    /// Another runner may have the queue at once.
+    /// Gives the queue back, so that another runner may have it at once.
     pub async fn leave(&self) {
         self.alive.abort();
         let Ok(body) = json(&self.call) else { return };
@@ -195,7 +197,8 @@ impl Drop for Remote {
     }
 }
 
-/// Renews the lease while a clone or a fetch takes long. Who has lost it hears that with what it says next.
+/// Renews the lease while a clone or a fetch takes long. A runner that has lost it hears that with
+/// what it says next.
 async fn keep_alive(servers: Arc<Servers>, call: MergeCall) {
     let Ok(body) = json(&call) else { return };
     loop {

@@ -21,7 +21,7 @@ use crate::cli::target::Target;
 use crate::config::{log_options, parse_time};
 use crate::telemetry;
 
-/// How long what goes on may take to end when the runner is told to.
+/// How long the queue's work that goes on may take to end when the runner is told to end.
 const ENDS: Duration = Duration::from_secs(5);
 
 /// Run the queue of one target branch, until SIGTERM or SIGINT.

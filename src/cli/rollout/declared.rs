@@ -8,7 +8,8 @@ use kiln_deploy::rollouts::plan::{self, Declared, MAX_BYTES};
 
 use crate::cli::error::CliError;
 
-/// Its text, and what that declares. What is wrong with it is said before a server is asked.
+/// The text of a declaration, and what it declares. An error in it is told before a server is
+/// asked.
 pub fn read(path: &Path) -> Result<(String, Declared), CliError> {
     let shown = path.display();
     let failed = |error| CliError::usage(format!("cannot read {shown}: {error}"));

@@ -84,7 +84,7 @@ async fn asked(
     Ok(if lacks { Exit::Negative } else { Exit::Done })
 }
 
-/// Who is started anew in which step, where targets have names.
+/// The targets that are started anew in each step, where targets have names.
 fn anew(declared: &Declared, plan: &Plan) -> String {
     let Targets::Named(all) = &declared.targets else { return String::new() };
     let step = |step: &PlannedStep| {

@@ -172,7 +172,7 @@ pub fn text(it: &RolloutShown) -> String {
     text
 }
 
-/// Who is started anew with a step, to be compared with.
+/// The targets that are started anew with a step, to be compared with; empty where there are none.
 fn anew(fresh: &[String]) -> String {
     match fresh.is_empty() {
         true => String::new(),

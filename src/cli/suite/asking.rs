@@ -41,8 +41,8 @@ struct Patience {
     failures: u32,
 }
 
-/// The answer, as soon as it stays, or after this time. Errors: the server answers that it does not know the
-/// invocation, or has not answered within the time.
+/// The gate's answer, as soon as it does not change any more, or after this time. Errors: the
+/// server answers that it does not know the invocation, or has not answered within the time.
 pub async fn waited(asking: &Asking<'_>, wait: Duration) -> Result<Gate, CliError> {
     let began = Instant::now();
     let mut patience = Patience { began, until: began + wait.min(MOST), failures: 0 };
@@ -84,7 +84,7 @@ impl Patience {
         sleep_until(self.until.min(Instant::now() + time)).await;
     }
 
-    /// Waits after an error that may go by; others are passed on.
+    /// Waits after an error that may go by; other errors are returned.
     async fn bears(&mut self, error: CliError) -> Result<(), CliError> {
         let is_unknown = error.code == CliError::NOT_FOUND;
         if is_unknown && (self.is_over() || self.has_waited(ARRIVES)) {

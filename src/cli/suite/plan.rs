@@ -102,7 +102,7 @@ impl Keep {
         self.keep.is_some()
     }
 
-    /// Puts it there, and says on stderr what became of it.
+    /// Puts the plan on the server, and says on stderr what became of it.
     pub async fn put(&self, plan: &Plan, target: &Target) -> Result<(), CliError> {
         let Some(id) = &self.keep else { return Ok(()) };
         if self.keep_for.is_some_and(|it| it.is_zero() || it > WEEK) {

@@ -184,7 +184,7 @@ async fn serve(
     }
 }
 
-/// The fingerprint of the certificate that was shown, and whose key the other side has.
+/// The fingerprint of the certificate that the other side has shown, whose key it has.
 fn caller(stream: &TlsStream<TcpStream>) -> Option<String> {
     let (_, connection) = stream.get_ref();
     connection.peer_certificates().and_then(<[_]>::first).map(fingerprint)
@@ -249,7 +249,8 @@ fn refused(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// A piece, no faster than it may. Its turn ends with the last byte, or with the connection.
+/// The answer with a piece, no faster than it may be sent. Its turn ends with the last byte, or
+/// with the connection.
 fn sent(given: Given, giving: Arc<Giving>, progress: Arc<Progress>) -> Response<Body> {
     let length = given.data.len();
     let parts = stream::unfold((given, 0), move |(given, start)| {

@@ -45,7 +45,7 @@ impl Own {
         PrivateKeyDer::Pkcs8(self.key.clone_key())
     }
 
-    /// For a connection to whoever has the certificate of this fingerprint.
+    /// The TLS configuration for a connection to the agent whose certificate has this fingerprint.
     pub fn client(&self, fingerprint: &str) -> Result<ClientConfig, Error> {
         let verifier =
             Known { fingerprint: Some(fingerprint.to_owned()), algorithms: algorithms() };
@@ -56,7 +56,8 @@ impl Own {
             .with_client_auth_cert(vec![self.certificate.clone()], self.key())
     }
 
-    /// For connections of those who show any certificate: what they may have is said by their passes.
+    /// The TLS configuration for connections from those who show any certificate: their passes say
+    /// what they may have.
     pub fn server(&self) -> Result<ServerConfig, Error> {
         let verifier = Known { fingerprint: None, algorithms: algorithms() };
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -74,7 +75,8 @@ fn algorithms() -> WebPkiSupportedAlgorithms {
     provider().signature_verification_algorithms
 }
 
-/// Takes a certificate for its fingerprint alone. That whoever shows it has its key is verified as ever.
+/// Verifies a certificate by its fingerprint alone. That whoever shows it has its key is verified
+/// as ever.
 #[derive(Debug)]
 struct Known {
     /// The fingerprint that the certificate has to have; `None`: any will do.

@@ -11,7 +11,7 @@ use super::sections::{self, Section};
 use super::state::{Mode, Screen};
 use super::words::{clean, lasting, width, wrapped};
 
-/// From so many columns on what is measured stands beside the rest.
+/// The width in columns from which measurements stand beside the other sections.
 const TWO_COLUMNS: u16 = 110;
 /// Columns between the two halves of a wide screen.
 const BETWEEN: u16 = 2;

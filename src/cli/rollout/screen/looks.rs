@@ -23,7 +23,7 @@ pub enum Tone {
 }
 
 impl Looks {
-    /// Without colours what is bad is told apart all the same.
+    /// The style of a tone. Without colours what is bad is told apart all the same.
     pub fn style(self, tone: Tone) -> Style {
         let (colour, modifier) = match tone {
             Tone::Strong => return Style::new().add_modifier(Modifier::BOLD),

@@ -54,7 +54,7 @@ fn looks() -> Looks {
 
 /// How the screen came to an end.
 enum Left {
-    /// The person left it, or the rollout has ended.
+    /// The person left the screen, or the rollout has ended.
     Done(Box<RolloutShown>),
     Signal(u8),
 }
@@ -96,7 +96,7 @@ async fn say(
     api::read(api.post("/rollouts/say", &RolloutSay { id, what, reason }).await?)
 }
 
-/// The answer to what was said; never, where nothing was.
+/// Waits for the answer to what was said; for ever, where nothing was.
 async fn answered(saying: &mut Option<RolloutAnswer<'_>>) -> Result<RolloutShown, CliError> {
     match saying {
         Some(answer) => answer.await,

@@ -10,7 +10,7 @@ use super::state::Screen;
 use super::words::{between, clean, clock, lasting, until, width, wrapped};
 use crate::cli::rollout::show::phase;
 
-/// From so many columns on a step has its words.
+/// The width in columns from which a step is shown with its words.
 const WIDE: usize = 60;
 /// Columns of the bar of targets at most.
 const MAX_BAR: usize = 40;
@@ -202,7 +202,8 @@ pub fn metrics(it: &RolloutShown, columns: usize, looks: Looks) -> Section {
     Section::new("measured", lines)
 }
 
-/// Newest first. `rows`: lines that there is room for at most; of those behind them only the number counts.
+/// The events of a rollout, newest first. `rows`: lines that there is room for at most; of the
+/// events behind them only the number is shown.
 pub fn events(it: &RolloutShown, (columns, rows): (usize, usize), looks: Looks) -> Section {
     let told = it.events.iter().rev().filter_map(|event| Some((event, event.text.as_ref()?)));
     let mut lines = Vec::new();

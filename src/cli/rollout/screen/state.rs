@@ -22,7 +22,7 @@ pub enum Key {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     Nothing,
-    /// The screen is left; the rollout goes on.
+    /// The person leaves the screen; the rollout goes on.
     Leave,
     Say {
         what: RolloutSaid,

@@ -19,7 +19,8 @@ use super::state::{Key, Screen};
 
 /// Milliseconds that the reader of keys waits before it looks whether it is to end, and whether the size is another one.
 const PATIENCE: u8 = 100;
-/// How long it is waited for its end. Where the terminal goes while it reads it has none: it reads an end of file, over and over.
+/// How long the thread that reads keys may take to end. Where the terminal goes away while it
+/// reads, it never ends: it reads an end of file, over and over.
 const LAST_KEY: Duration = Duration::from_secs(1);
 /// Keys that wait to be taken in.
 const MAX_WAITING: usize = 64;
