@@ -55,7 +55,8 @@ pub fn close(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-/// Before anything is changed: may it be closed?
+/// Checks, before anything is changed, that the directory is Kiln's or may become so. The error
+/// says why it may not be closed to others.
 fn check(path: &Path) -> Result<(), DataDirError> {
     let Ok(about) = fs::metadata(path) else { return Ok(()) };
     if !about.is_dir() {
@@ -87,7 +88,8 @@ fn may_be_used_by_others(entry: &fs::DirEntry) -> bool {
     about.is_ok_and(|about| !about.is_file() || about.uid() != nix::unistd::geteuid().as_raw())
 }
 
-/// The mode that an existing directory had, if that was wider.
+/// Makes the directory, or closes an existing one to others. Returns the mode that it had, if that
+/// was wider. Errors: it is another user's, or the system refuses.
 fn try_close(path: &Path) -> io::Result<Option<u32>> {
     if !path.exists() {
         DirBuilder::new().recursive(true).mode(OWN).create(path)?;
