@@ -193,7 +193,8 @@ fn is_delivery(path: &str) -> bool {
     name.is_some_and(|it| !it.is_empty() && !it.contains('/'))
 }
 
-/// The permission of a path of the API that belongs to no page; `None`: the path is none of these.
+/// The permission of a part of the API that takes another one than pages do; `None`: the path is in
+/// none of these parts.
 fn of_api(path: &str, reads: bool) -> Option<Permission> {
     let is_below = |prefix: &str| {
         path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -10,7 +10,7 @@ use super::common::Common;
 use super::options::ServeOptions;
 use crate::registry::{RegistryState, StateParts};
 
-/// Prefixes of records that are removed together with the blobs which they are about.
+/// Kinds of records, by prefix, that are removed together with the blob that they are about.
 pub const REMEMBERED: [Remembered; 3] = [
     Remembered { prefix: BLOBS, owner: owner_of_blob, unread_stays: true },
     Remembered { prefix: MANIFESTS, owner: owner_of_manifest, unread_stays: true },

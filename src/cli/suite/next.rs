@@ -156,7 +156,7 @@ async fn ask(api: &Api, turn: &PlanTurn) -> Result<PlanNext, CliError> {
     }
 }
 
-/// The line for people on stderr about the piece that was given.
+/// The line for people on stderr about the piece that was given, or that nothing is left.
 fn told(next: &PlanNext) -> String {
     let all = next.open + next.taken + next.done;
     let Some(piece) = next.piece else {

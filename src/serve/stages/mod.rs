@@ -52,7 +52,7 @@ pub struct Below<'a> {
     pub figures: &'a Arc<PreviewFigures>,
 }
 
-/// Runs stages of pipelines, each by what does its kind.
+/// Runs stages of pipelines, each kind of them by the part of the server that does such work.
 pub struct Stages {
     ledger: Ledger,
     commands: Commands,
@@ -94,7 +94,7 @@ pub fn start(options: &ServeOptions, below: &Below<'_>) -> Result<Arc<Stages>, W
     }))
 }
 
-/// Starts the environments that runs of pipelines bring up for a while.
+/// Makes the keeper of the environments that runs of pipelines bring up for a while.
 fn previews(
     options: &StagesOptions,
     below: &Below<'_>,

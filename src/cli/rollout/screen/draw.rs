@@ -114,8 +114,9 @@ fn fitted(section: Section, room: usize, columns: usize, looks: Looks) -> Vec<Li
     std::iter::once(heading).chain(section.lines.into_iter().skip(first).take(room)).collect()
 }
 
-/// The lines at the bottom: keys that the person can press, what they are typing, or the answer to
-/// the last key.
+/// The lines at the bottom: how long the server has not answered, the result of the last key, and
+/// the keys that the person can press, the reason that they type or the question that they are
+/// asked.
 fn foot(screen: &Screen, columns: usize, looks: Looks) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let mut say = |text: &str, tone: Tone| {
