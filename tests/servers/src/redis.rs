@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -16,6 +16,8 @@ const READY: &str = "Ready to accept connections";
 /// Ports that are tried until one is still free when the server binds it.
 const ATTEMPTS: usize = 5;
 const SLOTS: u16 = 16_384;
+/// How long a server may take to have on the disk what it has answered.
+const SETTLES: Duration = Duration::from_secs(5);
 /// Arguments of a node of a cluster.
 const NODE: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
 
@@ -156,14 +158,29 @@ impl RedisServer {
         self.tls.as_ref()
     }
 
-    /// Kills the server as `kill -9` does.
+    /// Kills the server as `kill -9` does, once all that it has answered is on the disk.
     pub fn kill(&mut self) {
+        self.settle().ok();
         self.process.kill();
+    }
+
+    /// While its disk is busy a server that syncs every second holds back writes that it has answered, and a
+    /// kill loses them. One that syncs always answers nothing before. Errors: it is paused, gone, or speaks TLS only.
+    fn settle(&self) -> std::io::Result<usize> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.ports.plain))?;
+        stream.set_read_timeout(Some(SETTLES))?;
+        let mut answer = BufReader::new(stream.try_clone()?);
+        if let Some(tls) = &self.tls {
+            stream.write_all(encode(&["AUTH", &tls.password]).as_bytes())?;
+            answer.read_line(&mut String::new())?;
+        }
+        stream.write_all(encode(&["CONFIG", "SET", "appendfsync", "always"]).as_bytes())?;
+        answer.read_line(&mut String::new())
     }
 
     /// Kills the server if it runs, and starts it on the same port and directory.
     pub fn restart(&mut self) {
-        self.process.kill();
+        self.kill();
         self.process = spawn(&self.program, self.dir.path(), self.ports, &self.arguments);
         if let Err(log) = self.process.wait_for(READY) {
             panic!("redis-server does not start again:\n{log}");
@@ -340,8 +357,6 @@ impl RedisCluster {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
