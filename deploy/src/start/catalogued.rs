@@ -14,17 +14,19 @@ pub struct Catalogued {
     pub instance: String,
 }
 
-fn known(entry: CatalogEntry) -> Known {
-    let rejected = entry.rejected.map(|it| Verdict { by: it.by, at: it.at, reason: it.reason });
-    let release = entry.release;
+/// A release of the list, as promotion knows it.
+pub(super) fn known(entry: &CatalogEntry) -> Known {
+    let rejected = entry.rejected.clone();
+    let rejected = rejected.map(|it| Verdict { by: it.by, at: it.at, reason: it.reason });
+    let release = &entry.release;
     Known {
-        name: release.name,
-        digest: release.subject.digest,
-        author: entry.made_by,
+        name: release.name.clone(),
+        digest: release.subject.digest.clone(),
+        author: entry.made_by.clone(),
         created: release.created,
-        invocation: release.invocation,
-        instance: entry.instance,
-        target: release.target,
+        invocation: release.invocation.clone(),
+        instance: entry.instance.clone(),
+        target: release.target.clone(),
         rejected,
     }
 }
@@ -32,7 +34,7 @@ fn known(entry: CatalogEntry) -> Known {
 #[async_trait]
 impl Releases for Catalogued {
     async fn find(&self, name: &ReleaseName) -> Result<Option<Known>, PartError> {
-        Ok(self.catalog.find(&self.instance, name).await?.map(known))
+        Ok(self.catalog.find(&self.instance, name).await?.as_ref().map(known))
     }
 
     /// They are there since the release was made or taken in, by this server's clock: its record of that no signer can change.

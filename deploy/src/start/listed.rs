@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::catalogued::known;
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::oci::ContentDigest;
-use crate::promotion::{Actor, Facts, Keeper, Known, PartError, PromotionError, Say, Tests};
+use crate::promotion::{Actor, Facts, Keeper, PartError, PromotionError, Say, Tests};
 use crate::releases::ReleaseName;
 use crate::rollouts::parts::{Place, Releases, Standing};
 use crate::signing::KeyRing;
@@ -69,16 +70,7 @@ impl Listed {
     async fn signed(&self, entry: &CatalogEntry) -> Result<Result<(), String>, PartError> {
         let bundles = self.catalog.bundles(entry).await?;
         let release = &entry.release;
-        let known = Known {
-            name: release.name.clone(),
-            digest: release.subject.digest.clone(),
-            author: entry.made_by.clone(),
-            created: release.created,
-            invocation: release.invocation.clone(),
-            instance: entry.instance.clone(),
-            target: release.target.clone(),
-            rejected: None,
-        };
+        let known = known(entry);
         // What was revoked since this server was started does not count any more.
         let held = self.keeper.as_ref().and_then(|it| it.keys());
         let keys = held.or_else(|| self.keys.clone().map(Arc::new));
