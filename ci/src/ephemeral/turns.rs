@@ -130,62 +130,20 @@ impl Working {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
-    use async_trait::async_trait;
     use tokio::time::{Instant, sleep, timeout};
 
     use super::*;
     use crate::storage::memory::Memory;
-    use crate::storage::{Record, Write};
-
-    /// Records that answer nobody once they are away.
-    #[derive(Default)]
-    struct Silent {
-        memory: Memory,
-        away: AtomicBool,
-    }
-
-    impl Silent {
-        async fn answers(&self) {
-            if self.away.load(Ordering::SeqCst) {
-                pending::<()>().await;
-            }
-        }
-    }
-
-    #[async_trait]
-    impl Records for Silent {
-        async fn get(&self, key: &str) -> Result<Option<Record>, StorageError> {
-            self.answers().await;
-            self.memory.get(key).await
-        }
-
-        async fn apply(&self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError> {
-            self.answers().await;
-            self.memory.apply(writes).await
-        }
-
-        async fn list(
-            &self,
-            prefix: &str,
-            after: Option<&str>,
-            reverse: bool,
-            limit: usize,
-        ) -> Result<Vec<Record>, StorageError> {
-            self.answers().await;
-            self.memory.list(prefix, after, reverse, limit).await
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn work_goes_on_while_its_lease_is_renewed_and_ends_where_nobody_answers() {
-        let records = Arc::new(Silent::default());
-        let turns = Turns::new(records.clone(), "one".to_owned());
+        let memory = Memory::default();
+        let turns = Turns::new(Arc::new(memory.clone()), "one".to_owned());
         let working = turns.take("a").await.unwrap().expect("nobody else works on it");
         assert_eq!(working.doing(sleep(3 * TERM)).await, Some(()));
         assert!(working.is_mine().await);
-        records.away.store(true, Ordering::SeqCst);
+        memory.fall_silent();
         let began = Instant::now();
         let done = timeout(2 * TERM, working.doing(pending::<()>())).await;
         assert_eq!(done, Ok(None), "it goes on");

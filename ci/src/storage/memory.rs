@@ -27,6 +27,8 @@ struct MemoryState {
     fails_at: Option<u64>,
     /// Whether the call at which that begins is carried out, though its caller does not hear of it.
     last_is_done: bool,
+    /// Whether records answer nobody any more.
+    is_silent: bool,
 }
 
 impl MemoryState {
@@ -63,6 +65,19 @@ impl Memory {
     /// Has all calls work again.
     pub fn recover(&self) {
         self.state().fails_at = None;
+    }
+
+    /// Lets all who ask for records from now on wait for ever.
+    pub fn fall_silent(&self) {
+        self.state().is_silent = true;
+    }
+
+    /// Returns where somebody is answered.
+    async fn answers(&self) {
+        let is_silent = self.state().is_silent;
+        if is_silent {
+            std::future::pending::<()>().await;
+        }
     }
 
     pub fn calls(&self) -> u64 {
@@ -154,6 +169,7 @@ impl Segments for Memory {
 #[async_trait]
 impl Records for Memory {
     async fn get(&self, key: &str) -> Result<Option<Record>, StorageError> {
+        self.answers().await;
         self.call(|state| {
             let found = state.records.get(key);
             Ok(found.map(|(version, value)| Record {
@@ -165,6 +181,7 @@ impl Records for Memory {
     }
 
     async fn apply(&self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError> {
+        self.answers().await;
         self.call(|state| {
             for write in &writes {
                 let version = state.records.get(&write.key).map(|(version, _)| *version);
@@ -183,6 +200,7 @@ impl Records for Memory {
         reverse: bool,
         limit: usize,
     ) -> Result<Vec<Record>, StorageError> {
+        self.answers().await;
         self.call(|state| {
             let all = state.records.iter().filter(|(key, _)| key.starts_with(prefix));
             let record = |(key, (version, value)): (&String, &(u64, Bytes))| Record {
