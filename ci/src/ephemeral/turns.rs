@@ -14,8 +14,6 @@ use crate::storage::{LeaseRecord, RecordTurn, Records, StorageError};
 const TURNS: &str = "preview/turn/";
 /// For so long one server works on an environment without being heard of.
 const TERM: Duration = Duration::from_secs(30);
-/// How often it asks whether it still may while it works. Asking renews the lease where it is due, and costs nothing otherwise.
-const ASKS: Duration = Duration::from_secs(2);
 
 /// The record that says who works on an environment.
 pub fn key(name: &str) -> String {
@@ -101,20 +99,9 @@ impl Working {
 
     /// Returns before another one may work on it, also where nobody answers who asks.
     async fn until_lost(&self) {
-        while let Some(left) = self.known.turn.left().await {
-            let asks = async {
-                tokio::time::sleep(ASKS).await;
-                self.is_mine().await
-            };
-            match tokio::time::timeout(left, asks).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(_) => {
-                    let preview = self.name.as_str();
-                    tracing::warn!(preview, "whoever works on an environment could not renew that");
-                    return;
-                }
-            }
+        if self.known.turn.until_lost(|| self.is_mine()).await.is_err() {
+            let preview = self.name.as_str();
+            tracing::warn!(preview, "whoever works on an environment could not renew that");
         }
     }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::state::{Fence, Lease, Next};
 
@@ -11,6 +12,9 @@ use super::state::{Fence, Lease, Next};
 const TRIES: u32 = 6;
 /// When it makes sense to ask again after as many tries came to nothing.
 const RESTLESS: Duration = Duration::from_secs(1);
+/// How often whoever does something that takes its time asks whether he still may. Asking renews the lease where it is due,
+/// and costs nothing otherwise.
+const ASKS: Duration = Duration::from_secs(2);
 
 /// One record that several processes share.
 pub trait Slot: Send + Sync {
@@ -93,6 +97,24 @@ impl<S: Slot> Turn<S> {
     /// and does not hear in this time has lost it.
     pub async fn left(&self) -> Option<Duration> {
         self.lease.lock().await.left(self.began.elapsed())
+    }
+
+    /// Returns before it may be another process's turn, for whoever is to be cut off then. `may` asks whether it still is this
+    /// one's, and renews that; its term is several seconds. Errors: `may` was not answered in time.
+    pub async fn until_lost<F: Future<Output = bool>>(
+        &self,
+        may: impl Fn() -> F,
+    ) -> Result<(), Elapsed> {
+        while let Some(left) = self.left().await {
+            let asks = async {
+                sleep(ASKS).await;
+                may().await
+            };
+            if !timeout(left, asks).await? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Takes or renews it, for writes that go along with the record. Nothing where another one has it. Whoever has written

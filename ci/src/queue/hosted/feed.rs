@@ -18,9 +18,6 @@ use crate::storage::{Expect, LeaseRecord, RecordTurn, StorageError, Write};
 
 /// The time for which one process tells without being heard of.
 const TERM: Duration = Duration::from_secs(30);
-/// How often it asks whether it still may while it tells something, and so for how long at most it goes on after it may not.
-/// That renews the lease where it is due, and costs nothing otherwise.
-const ASKS: Duration = Duration::from_secs(2);
 /// How often something is tried that others change, too.
 const TRIES: u32 = 8;
 
@@ -197,13 +194,11 @@ impl Feed {
         }
     }
 
-    /// Returns once it is another process's turn, or may be.
+    /// Returns before another process may tell, also where nobody answers who asks.
     async fn until_lost(&self) {
-        loop {
-            tokio::time::sleep(ASKS).await;
-            if !self.tells().await {
-                return;
-            }
+        if self.turn.until_lost(|| self.tells()).await.is_err() {
+            let consumer = &*self.consumer;
+            tracing::warn!(consumer, "whoever tells news could not renew that");
         }
     }
 

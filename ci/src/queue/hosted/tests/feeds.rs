@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::time::advance;
+use tokio::time::{Instant, advance, timeout};
 
 use super::super::{Feed, News, Told, keys};
 use super::*;
@@ -175,6 +175,21 @@ async fn nobody_else_tells_what_takes_longer_than_the_lease() {
     };
     assert_eq!(feed.telling(lost).await, None);
     assert_eq!(feed.telling(async {}).await, None, "it does not even begin");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_tells_stops_before_another_one_may_where_nobody_answers() {
+    let world = World::new();
+    let queues = world.server();
+    let feed = queues.feed("forges");
+    assert!(all(&feed).await.is_empty());
+    queues.take(&queue(), &runner("a")).await.expect("it is free");
+    assert_eq!(feed.take(100).await.expect("it is read").len(), 1);
+    world.memory.fall_silent();
+    let began = Instant::now();
+    let told = timeout(2 * SILENT, feed.telling(std::future::pending::<()>())).await;
+    assert_eq!(told, Ok(None), "it goes on");
+    assert!(began.elapsed() < SILENT, "another one may tell by then");
 }
 
 /// How far somebody has heard, as earlier versions write and read it.
