@@ -23,6 +23,14 @@ impl Unread {
         }
         is_new
     }
+
+    /// What was read of one record among many. `None`: it cannot be read, which holds up none of the others.
+    pub fn readable<T, E: Error + 'static>(&self, key: &str, read: Result<T, E>) -> Option<T> {
+        read.inspect_err(|error| {
+            self.pass_by(key, error);
+        })
+        .ok()
+    }
 }
 
 #[cfg(test)]

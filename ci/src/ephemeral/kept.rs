@@ -64,12 +64,8 @@ impl Kept {
             let page = self.records.list(PREVIEWS, after.as_deref(), false, PAGE).await?;
             after = page.last().map(|it| it.key.clone());
             for stored in &page {
-                match serde_json::from_slice::<Preview>(&stored.value) {
-                    Ok(preview) => all.push(preview),
-                    Err(error) => {
-                        self.unread.pass_by(&stored.key, &error);
-                    }
-                }
+                let read = serde_json::from_slice::<Preview>(&stored.value);
+                all.extend(self.unread.readable(&stored.key, read));
             }
             if page.len() < PAGE || all.len() >= MAX_KEPT {
                 return Ok(all);

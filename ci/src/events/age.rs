@@ -102,13 +102,7 @@ impl EventLog {
 
     /// `None`: it cannot be read, which the log says.
     fn readable(&self, record: &Record) -> Option<Chunk> {
-        match read(record) {
-            Ok(chunk) => Some(chunk),
-            Err(error) => {
-                self.unread.pass_by(&record.key, &error);
-                None
-            }
-        }
+        self.unread.readable(&record.key, read(record))
     }
 
     async fn page(

@@ -202,13 +202,8 @@ impl EventLog {
 
     fn noted(&self, record: &Record) -> Option<Noted> {
         let place = record.key.strip_prefix(BUILDS)?.to_owned();
-        match serde_json::from_slice(&record.value) {
-            Ok(summary) => Some(Noted { place, summary }),
-            Err(error) => {
-                self.unread.pass_by(&record.key, &error);
-                None
-            }
-        }
+        let summary = self.unread.readable(&record.key, serde_json::from_slice(&record.value))?;
+        Some(Noted { place, summary })
     }
 
     /// Builds whose invocation begins so, among the newest [`MAX_LOOKED_AT`], at most `limit`.

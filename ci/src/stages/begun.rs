@@ -133,13 +133,7 @@ impl Ledger {
 
     /// `None`: it cannot be read, which the log says.
     fn readable(&self, stored: &Record) -> Option<Begun> {
-        match decode(stored) {
-            Ok(begun) => Some(begun),
-            Err(error) => {
-                self.unread.pass_by(&stored.key, &error);
-                None
-            }
-        }
+        self.unread.readable(&stored.key, decode(stored))
     }
 
     /// Forgets attempts that began long ago. Says how many. What cannot be read stays.

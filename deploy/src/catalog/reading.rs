@@ -198,13 +198,7 @@ impl Catalog {
 
     /// A release among many. `None`: it cannot be read, which holds up none of the others.
     pub(super) fn readable(&self, stored: &Record) -> Option<CatalogEntry> {
-        match json::read(&stored.value, MAX_RECORD) {
-            Ok(entry) => Some(entry),
-            Err(error) => {
-                self.unread.pass_by(&stored.key, &error);
-                None
-            }
-        }
+        self.unread.readable(&stored.key, json::read(&stored.value, MAX_RECORD))
     }
 
     /// Instances that have releases, at most `limit`.

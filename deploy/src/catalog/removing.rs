@@ -197,13 +197,8 @@ impl Catalog {
         name: &Repository,
         record: &Record,
     ) -> Result<bool, CatalogError> {
-        let attached: Attached = match json::read(&record.value, MAX_RECORD) {
-            Ok(attached) => attached,
-            Err(error) => {
-                self.unread.pass_by(&record.key, &error);
-                return Ok(false);
-            }
-        };
+        let read = json::read::<Attached>(&record.value, MAX_RECORD);
+        let Some(attached) = self.unread.readable(&record.key, read) else { return Ok(false) };
         let repository = self.repository(name);
         let mut writes = vec![
             Write { key: record.key.clone(), expect: Expect::Version(record.version), value: None },

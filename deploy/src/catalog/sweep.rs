@@ -71,12 +71,7 @@ impl Catalog {
 
     /// Whether nobody is to sign a draft any more. Of one that cannot be read that is not known: it may be of a newer server.
     fn is_over(&self, stored: &Record, now: Timestamp) -> bool {
-        match json::read::<Draft>(&stored.value, MAX_RECORD) {
-            Ok(draft) => draft.until <= now,
-            Err(error) => {
-                self.unread.pass_by(&stored.key, &error);
-                false
-            }
-        }
+        let read = json::read::<Draft>(&stored.value, MAX_RECORD);
+        self.unread.readable(&stored.key, read).is_some_and(|draft| draft.until <= now)
     }
 }

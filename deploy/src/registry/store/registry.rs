@@ -54,12 +54,6 @@ impl Registry {
 
     /// What was read of one record among many. `None`: it cannot be read, which holds up none of the others.
     pub(super) fn readable<T>(&self, record: &Record, read: Result<T, RegistryError>) -> Option<T> {
-        match read {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.unread.pass_by(&record.key, &error);
-                None
-            }
-        }
+        self.unread.readable(&record.key, read)
     }
 }
