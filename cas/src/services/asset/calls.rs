@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{Extensions, Request, Response};
-use kiln_protos::asset::fetch_server::Fetch;
-use kiln_protos::asset::push_server::Push;
+use http::{Request, Response};
 use kiln_protos::asset::{
     FetchBlobRequest, FetchDirectoryRequest, PushBlobRequest, PushDirectoryRequest,
 };
 use tonic::Status;
 use tonic::body::Body;
-use tonic::metadata::MetadataMap;
 
 use super::names::MAX_NAMES;
 use super::service::AssetService;
@@ -49,14 +46,13 @@ impl Handler for FetchCalls {
         match method_of(&parts.uri) {
             "FetchBlob" => {
                 let (request, charge) =
-                    decoded::<FetchBlobRequest, B>(caller, body, "FetchBlobRequest").await?;
-                Ok(answer(self.0.fetch_blob(request).await?, charge))
+                    decode_single(&caller, body, "FetchBlobRequest", MAX_MESSAGE).await?;
+                Ok(answer(&Box::pin(self.0.fetch_blob(&caller, request)).await?, charge))
             }
             "FetchDirectory" => {
                 let (request, charge) =
-                    decoded::<FetchDirectoryRequest, B>(caller, body, "FetchDirectoryRequest")
-                        .await?;
-                Ok(answer(self.0.fetch_directory(request).await?, charge))
+                    decode_single(&caller, body, "FetchDirectoryRequest", MAX_MESSAGE).await?;
+                Ok(answer(&Box::pin(self.0.fetch_directory(&caller, request)).await?, charge))
             }
             other => Err(unknown_method(Self::NAME, other)),
         }
@@ -75,38 +71,28 @@ impl Handler for PushCalls {
         match method_of(&parts.uri) {
             "PushBlob" => {
                 let (request, charge) =
-                    decoded::<PushBlobRequest, B>(caller, body, "PushBlobRequest").await?;
-                Ok(answer(self.0.push_blob(request).await?, charge))
+                    decode_single(&caller, body, "PushBlobRequest", MAX_MESSAGE).await?;
+                Ok(answer(&Box::pin(self.0.push_blob(&caller, request)).await?, charge))
             }
             "PushDirectory" => {
                 let (request, charge) =
-                    decoded::<PushDirectoryRequest, B>(caller, body, "PushDirectoryRequest")
-                        .await?;
-                Ok(answer(self.0.push_directory(request).await?, charge))
+                    decode_single(&caller, body, "PushDirectoryRequest", MAX_MESSAGE).await?;
+                Ok(answer(&Box::pin(self.0.push_directory(&caller, request)).await?, charge))
             }
             other => Err(unknown_method(Self::NAME, other)),
         }
     }
 }
 
-/// The request of a call, and what it is charged.
-async fn decoded<M: Counted, B: RequestBody>(
-    caller: Extensions,
-    body: B,
-    name: &'static str,
-) -> Result<(tonic::Request<M>, Charge), Status> {
-    let (message, charge) = decode_single::<M, B>(&caller, body, name, MAX_MESSAGE).await?;
-    Ok((tonic::Request::from_parts(MetadataMap::new(), caller, message), charge))
-}
-
 /// `charge`: that of the request, which an answer may repeat.
-fn answer(response: tonic::Response<impl prost::Message>, charge: Charge) -> Response<Body> {
-    reply(Encoded::message(&response.into_inner()).charged(charge))
+fn answer(response: &impl prost::Message, charge: Charge) -> Response<Body> {
+    reply(Encoded::message(response).charged(charge))
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use http::Extensions;
     use http_body_util::Full;
 
     use super::*;
@@ -137,7 +123,9 @@ mod tests {
             let mut caller = Extensions::new();
             caller.insert(budget.share(None));
             let body = Full::new(Bytes::from(body));
-            let refused = decoded::<PushBlobRequest, _>(caller, body, "PushBlobRequest").await;
+            let refused =
+                decode_single::<PushBlobRequest, _>(&caller, body, "PushBlobRequest", MAX_MESSAGE)
+                    .await;
             let refused = refused.err().unwrap();
             assert!(refused.message().contains("bytes of memory"), "{refused}");
         }

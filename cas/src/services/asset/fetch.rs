@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_net::{Url, urls};
-use kiln_protos::asset::fetch_server::Fetch;
 use kiln_protos::asset::{
     FetchBlobRequest, FetchBlobResponse, FetchDirectoryRequest, FetchDirectoryResponse,
 };
 use kiln_protos::protobuf;
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
 use super::complete;
 use super::downloads::{Failure, Job};
@@ -49,14 +48,13 @@ struct Outside {
     status: Status,
 }
 
-#[tonic::async_trait]
-impl Fetch for AssetService {
-    async fn fetch_blob(
+impl AssetService {
+    pub(super) async fn fetch_blob(
         &self,
-        request: Request<FetchBlobRequest>,
-    ) -> Result<Response<FetchBlobResponse>, Status> {
-        let (_, caller, request) = request.into_parts();
-        self.guard.check(&caller, Right::Read, &request.instance_name)?;
+        caller: &http::Extensions,
+        request: FetchBlobRequest,
+    ) -> Result<FetchBlobResponse, Status> {
+        self.guard.check(caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let names = Names::new(
             AssetKind::Blob,
@@ -72,9 +70,9 @@ impl Fetch for AssetService {
             None => {
                 let candidates = self.candidates(&names);
                 if !candidates.is_empty() {
-                    self.may_download(&caller, &request.instance_name)?;
+                    self.may_download(caller, &request.instance_name)?;
                 }
-                let asker = self.asker(&caller, &request.instance_name);
+                let asker = self.asker(caller, &request.instance_name);
                 self.download(&names, candidates, oldest, timeout, asker).await?
             }
         };
@@ -95,15 +93,15 @@ impl Fetch for AssetService {
                 ..Default::default()
             },
         };
-        Ok(Response::new(response))
+        Ok(response)
     }
 
-    async fn fetch_directory(
+    pub(super) async fn fetch_directory(
         &self,
-        request: Request<FetchDirectoryRequest>,
-    ) -> Result<Response<FetchDirectoryResponse>, Status> {
-        let (_, caller, request) = request.into_parts();
-        self.guard.check(&caller, Right::Read, &request.instance_name)?;
+        caller: &http::Extensions,
+        request: FetchDirectoryRequest,
+    ) -> Result<FetchDirectoryResponse, Status> {
+        self.guard.check(caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let names = Names::new(
             AssetKind::Directory,
@@ -133,11 +131,9 @@ impl Fetch for AssetService {
                 ..Default::default()
             },
         };
-        Ok(Response::new(response))
+        Ok(response)
     }
-}
 
-impl AssetService {
     /// What an earlier push or fetch has left, if everything is still there.
     async fn known(&self, names: &Names<'_>, oldest: Option<i64>) -> Result<Option<Found>, Status> {
         for (index, uri) in names.uris.iter().enumerate() {

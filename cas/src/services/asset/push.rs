@@ -1,12 +1,12 @@
 //! The Push service: callers say which blob or directory a URI stands for.
 
-use kiln_protos::asset::push_server::Push;
+use http::Extensions;
 use kiln_protos::asset::{
     PushBlobRequest, PushBlobResponse, PushDirectoryRequest, PushDirectoryResponse,
 };
 use kiln_protos::protobuf::Timestamp;
 use kiln_protos::reapi;
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
 use super::complete;
 use super::names::Names;
@@ -19,14 +19,13 @@ use crate::records::{Expect, Write};
 use crate::services::fields::{function, wire_digest};
 use crate::services::status::{digest_status, records_status, store_status};
 
-#[tonic::async_trait]
-impl Push for AssetService {
-    async fn push_blob(
+impl AssetService {
+    pub(super) async fn push_blob(
         &self,
-        request: Request<PushBlobRequest>,
-    ) -> Result<Response<PushBlobResponse>, Status> {
-        let (_, caller, request) = request.into_parts();
-        self.guard.check(&caller, Right::WriteResults, &request.instance_name)?;
+        caller: &Extensions,
+        request: PushBlobRequest,
+    ) -> Result<PushBlobResponse, Status> {
+        self.guard.check(caller, Right::WriteResults, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let names = Names::new(
             AssetKind::Blob,
@@ -41,15 +40,15 @@ impl Push for AssetService {
             .await?;
         let asset = StoredAsset::new(&digest, now(), expiry(&request.expire_at)?);
         self.store(asset, &names).await?;
-        Ok(Response::new(PushBlobResponse {}))
+        Ok(PushBlobResponse {})
     }
 
-    async fn push_directory(
+    pub(super) async fn push_directory(
         &self,
-        request: Request<PushDirectoryRequest>,
-    ) -> Result<Response<PushDirectoryResponse>, Status> {
-        let (_, caller, request) = request.into_parts();
-        self.guard.check(&caller, Right::WriteResults, &request.instance_name)?;
+        caller: &Extensions,
+        request: PushDirectoryRequest,
+    ) -> Result<PushDirectoryResponse, Status> {
+        self.guard.check(caller, Right::WriteResults, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let names = Names::new(
             AssetKind::Directory,
@@ -69,11 +68,9 @@ impl Push for AssetService {
             .await?;
         let asset = StoredAsset::new(&root, now(), expiry(&request.expire_at)?);
         self.store(asset, &names).await?;
-        Ok(Response::new(PushDirectoryResponse {}))
+        Ok(PushDirectoryResponse {})
     }
-}
 
-impl AssetService {
     async fn store(&self, asset: StoredAsset, names: &Names<'_>) -> Result<(), Status> {
         let value = asset.encode();
         let write = |index: usize| Write {
