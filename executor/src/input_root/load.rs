@@ -57,9 +57,6 @@ impl DirectoryLoader {
                 level.extend(children.filter(|child| seen.insert(*child)));
                 tree.directories.insert(digest, directory);
             }
-            if seen.len() > limits.entries {
-                return Err(InputError::TooManyEntries { limit: limits.entries });
-            }
             if level.is_empty() {
                 return Ok(tree);
             }
@@ -178,26 +175,30 @@ mod tests {
 
     #[tokio::test]
     async fn entries_are_counted_as_their_directories_come() {
-        let digest = Some(DigestFunction::Sha256.digest(b"x").to_wire());
-        let file = |n: u32| reapi::FileNode {
+        let digest = |n: u8| Some(DigestFunction::Sha256.digest(&[n]).to_wire());
+        let file = |n: u8| reapi::FileNode {
             name: n.to_string(),
-            digest: digest.clone(),
+            digest: digest(n),
             ..Default::default()
         };
-        let message =
-            reapi::Directory { files: (10..21).map(file).collect(), ..Default::default() };
-        let data = Bytes::from(message.encode_to_vec());
-        let root = DigestFunction::Sha256.digest(&data);
-        let store: SharedBlobStore = Arc::new(MemoryBlobStore::default());
-        store.write(&root, data).await.unwrap();
-        let loader = DirectoryLoader::new(store);
-        let load = async |entries| {
-            let limits = InputLimits { entries, ..Default::default() };
-            loader.load(root, &limits).await.map(|_| ())
-        };
-        assert!(load(11).await.is_ok());
-        let error = load(10).await.unwrap_err();
-        assert!(matches!(error, InputError::TooManyEntries { limit: 10 }), "{error}");
+        let child = |n: u8| reapi::DirectoryNode { name: n.to_string(), digest: digest(n) };
+        let files = reapi::Directory { files: (10..21).map(file).collect(), ..Default::default() };
+        let directories =
+            reapi::Directory { directories: (10..21).map(child).collect(), ..Default::default() };
+        for message in [files, directories] {
+            let data = Bytes::from(message.encode_to_vec());
+            let root = DigestFunction::Sha256.digest(&data);
+            let store: SharedBlobStore = Arc::new(MemoryBlobStore::default());
+            store.write(&root, data).await.unwrap();
+            let loader = DirectoryLoader::new(store);
+            let load = async |entries| {
+                let limits = InputLimits { entries, ..Default::default() };
+                loader.load(root, &limits).await.map(|_| ())
+            };
+            assert!(load(11).await.is_ok());
+            let error = load(10).await.unwrap_err();
+            assert!(matches!(error, InputError::TooManyEntries { limit: 10 }), "{error}");
+        }
     }
 
     /// A store that notes how many bytes were read from it at a time.
