@@ -110,5 +110,8 @@ mod tests {
         drop((held, of_one));
         assert!(places.admit(&one).is_ok());
         assert_eq!(places.callers.lock().unwrap().len(), 2);
+        drop(of_two);
+        assert!(places.admit(&one).is_ok());
+        assert_eq!(places.callers.lock().unwrap().len(), 1, "who has none is forgotten");
     }
 }
