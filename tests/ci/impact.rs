@@ -102,6 +102,16 @@ impl Repository {
         said
     }
 
+    /// As a hook of git would ask that was called for a commit in the user's tree.
+    fn impact_in_a_hook(&self, words: &[&str]) -> Said {
+        let git = self.top().join(".git");
+        let index = format!("GIT_INDEX_FILE={}", git.join("index").display());
+        let (git, bazel) = (format!("GIT_DIR={}", git.display()), self.bazel.to_string_lossy());
+        let kiln = env!("CARGO_BIN_EXE_kiln");
+        let program = [git.as_str(), &index, kiln, "impact", "--bazel", &bazel];
+        run(Path::new("env"), &[&program, words].concat(), &self.workspace())
+    }
+
     fn json(&self, words: &[&str]) -> Value {
         let said = self.impact(&[words, &["--json"]].concat());
         serde_json::from_str(&said.stdout).expect("JSON")
@@ -210,11 +220,16 @@ fn where_it_cannot_be_said_everything_is_affected_and_why() {
     );
     here.git(&["checkout", "-q", "."]);
 
-    // A base whose packages cannot be loaded.
+    // A base whose packages cannot be loaded. A hook of git, whose surroundings name the user's index and HEAD, may ask.
     here.append("text/BUILD", "no_such_rule()\n");
     let broken = here.commit("break it");
     here.git(&["revert", "--no-edit", &broken]);
-    let json = here.json(&["--base", &broken]);
+    let stands =
+        || [&["status", "--porcelain"][..], &["symbolic-ref", "HEAD"]].map(|it| here.git(it));
+    let before = stands();
+    let said = here.impact_in_a_hook(&["--base", &broken, "--json"]);
+    assert_eq!((said.code, stands()), (0, before), "{}", said.stderr);
+    let json: Value = serde_json::from_str(&said.stdout).expect("JSON");
     let why = json["everything"].as_str().expect("a reason");
     assert!(
         why.contains("the base cannot be compared with") && why.contains("no_such_rule"),

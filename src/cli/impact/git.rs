@@ -44,7 +44,6 @@ fn line(output: Vec<u8>) -> OsString {
 }
 
 async fn git(directory: &Path, arguments: &[&str]) -> Result<Vec<u8>, ProcessError> {
-    // What a hook's surroundings say about another repository is not meant.
     let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
     ask(Path::new("git"), &arguments, directory, LIMIT).await
 }

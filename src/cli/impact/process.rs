@@ -14,6 +14,8 @@ use tokio::process::Command;
 const SHOWN: usize = 2000;
 /// Most bytes of an answer: Bazel says a few hundred of each target.
 const MAX_ANSWER: usize = 8 << 30;
+/// Variables by which git tells its hooks which repository, work tree and index are meant.
+const OF_A_HOOK: [&str; 4] = ["GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"];
 
 /// Runs a program in `directory` and returns what it prints to stdout. It is ended after `limit`, and all that it has started
 /// with it; what has left its process group (a build tool's server) stays.
@@ -58,6 +60,10 @@ async fn answer(
     }
     // Git may be ended at any moment: whoever only looks leaves no lock in a user's repository then.
     command.env("GIT_OPTIONAL_LOCKS", "0");
+    // The repository is that of `directory`: in a work tree beside the user's, git would write the user's index and HEAD.
+    for name in OF_A_HOOK {
+        command.env_remove(name);
+    }
     let output = run(command, None, limit, Keep::All(MAX_ANSWER)).await?;
     if output.status.success() {
         return Ok(output.stdout);
