@@ -14,7 +14,7 @@ use crate::api::arguments;
 use crate::design::layout::{self, Live, Place};
 use crate::design::text::visible;
 use crate::error::WebError;
-use crate::format::shell;
+use crate::format::{counted, shell};
 use crate::json::{MergeChange, MergeEnded, MergeQueueShown, MergeRan, MergeRequest, MergeRun};
 use crate::state::WebState;
 
@@ -160,7 +160,7 @@ fn batches(shown: &MergeQueueShown) -> Markup {
         section.panel {
             h2 { "Batches" }
             @for it in shown.batches.iter().take(MAX_ROWS) {
-                p { "batch " (it.id) ", " (it.branches.len()) " changes" @if it.lands { ": what passes of it lands" } }
+                p { "batch " (it.id) ", " (counted(it.branches.len() as u64, "change")) @if it.lands { ": what passes of it lands" } }
             }
         }
     }

@@ -11,6 +11,7 @@ use super::{lanes, way};
 use crate::design::layout::{self, Live, Place};
 use crate::design::text::visible;
 use crate::error::WebError;
+use crate::format::counted;
 use crate::json::{PipelineShown, PipelineStage};
 use crate::state::WebState;
 use crate::verdicts::Caller;
@@ -65,7 +66,7 @@ fn title(it: &PipelineShown, hold: &Markup) -> Markup {
                 @for (name, value) in &it.inputs { dt { (name) } dd { (visible(value, MAX_REASON)) } }
                 dt { "Took" } dd { (seconds(it.took_s)) @if !run.ended { " so far" } }
                 dt { "Stages" } dd { (run.passed) " passed, " (run.failed) " failed, " (run.skipped) " skipped, " (run.running) " running, of " (run.stages) }
-                @if run.resumed > 0 { dt { "Resumed" } dd { (run.resumed) " times" } }
+                @if run.resumed > 0 { dt { "Resumed" } dd { (counted(run.resumed.into(), "time")) } }
                 @if let Some(why) = &it.stopped { dt { "Ended because" } dd { strong { (visible(why, MAX_REASON)) } } }
             }
         }
