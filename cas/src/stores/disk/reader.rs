@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::IoSliceMut;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::task::JoinHandle;
 
 use super::contents::Contents;
@@ -59,6 +61,15 @@ impl Source {
         Ok(())
     }
 
+    /// Fills the buffer where all of it is in the page cache, without waiting for the disk. `false`: something of it is not,
+    /// or the file system cannot tell, or what is read is to be hashed as well.
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> bool {
+        let size = buffer.len();
+        let into = &mut [IoSliceMut::new(buffer)];
+        self.hasher.is_none()
+            && preadv2(&self.file, into, offset, ReadWriteFlags::NOWAIT) == Ok(size)
+    }
+
     /// Reads all of the blob, if a check is due: whoever gets its bytes gets the right ones.
     fn check(&mut self) -> Result<(), StoreError> {
         if self.hasher.is_none() {
@@ -103,8 +114,9 @@ pub async fn read_whole(
     .await
 }
 
-/// Streams a range; one piece is read while the one before it is sent. A check that is due comes
-/// before the first piece: of a damaged blob nothing is sent, and it can be had from elsewhere.
+/// Streams a range. What is in the page cache is copied where it is asked for: changing threads twice for a piece takes longer
+/// than that. From the first piece on that is not, one is read by a thread of its own while the one before it is sent. A check
+/// that is due comes before the first piece: of a damaged blob nothing is sent, and it can be had from elsewhere.
 pub async fn stream(
     contents: &Arc<Contents>,
     digest: Digest,
@@ -117,40 +129,92 @@ pub async fn stream(
         Ok(source)
     };
     let source = blocking(open).await?;
-    let reading = Reading { spare: Spare::default(), next: range.start, end: range.end };
-    let first = reading.begin(source);
-    Ok(Box::pin(futures_util::stream::unfold(first, |task| async move {
-        match task?.await {
-            Ok(Ok((bytes, reading, source))) => Some((Ok(bytes), reading.begin(source))),
-            Ok(Err(error)) => Some((Err(error), None)),
-            Err(error) => Some((Err(StoreError::failed("read a blob", error)), None)),
+    let reading = Reading { source, spare: Spare::default(), next: range.start, end: range.end };
+    let first = Box::new(reading).cached();
+    Ok(Box::pin(futures_util::stream::unfold(first, |upcoming| async move {
+        match upcoming?.piece().await {
+            Ok((bytes, upcoming)) => Some((Ok(bytes), upcoming)),
+            Err(error) => Some((Err(error), None)),
         }
     })))
 }
 
-type Piece = JoinHandle<Result<(Bytes, Reading, Source), StoreError>>;
+/// A piece, and how far its stream has come with it.
+type Read = (Bytes, Box<Reading>);
+
+/// A piece that a stream was not asked for yet.
+enum Upcoming {
+    /// Those before it were in the page cache: so may this one be.
+    Cached(Box<Reading>),
+    /// A thread reads it.
+    Ahead(JoinHandle<Result<Read, StoreError>>),
+}
+
+impl Upcoming {
+    /// The piece, and the one after it.
+    async fn piece(self) -> Result<(Bytes, Option<Self>), StoreError> {
+        let ahead = match self {
+            Self::Cached(reading) => match reading.read_cached() {
+                Ok((bytes, reading)) => return Ok((bytes, reading.cached())),
+                Err(reading) => reading.read(),
+            },
+            Self::Ahead(piece) => piece,
+        };
+        let read = ahead.await.map_err(|error| StoreError::failed("read a blob", error))?;
+        let (bytes, reading) = read?;
+        let upcoming = (!reading.is_done()).then(|| Self::Ahead(reading.read()));
+        Ok((bytes, upcoming))
+    }
+}
 
 /// How far a stream has come.
 struct Reading {
+    source: Source,
     spare: Spare,
     next: u64,
     end: u64,
 }
 
 impl Reading {
-    /// Starts to read the next piece. `None`: that was all.
-    fn begin(self, mut source: Source) -> Option<Piece> {
-        let Self { spare, next, end } = self;
-        if next >= end {
-            return None;
+    fn is_done(&self) -> bool {
+        self.next >= self.end
+    }
+
+    /// `None`: that was all.
+    fn cached(self: Box<Self>) -> Option<Upcoming> {
+        (!self.is_done()).then(|| Upcoming::Cached(self))
+    }
+
+    /// Bytes of the next piece.
+    fn size(&self) -> usize {
+        CHUNK.min(self.end - self.next) as usize
+    }
+
+    fn read_cached(self: Box<Self>) -> Result<Read, Box<Self>> {
+        let mut buffer = self.spare.take();
+        let size = self.size();
+        match self.source.read_cached(&mut buffer[..size], self.next) {
+            true => Ok(self.hand_on(buffer, size)),
+            false => {
+                self.spare.give(buffer);
+                Err(self)
+            }
         }
-        Some(tokio::task::spawn_blocking(move || {
-            let size = CHUNK.min(end - next) as usize;
-            let mut buffer = spare.take();
-            source.read(&mut buffer[..size], next)?;
-            let bytes = Bytes::from_owner(Loan { spare: spare.clone(), buffer }).slice(..size);
-            Ok((bytes, Self { spare, next: next + size as u64, end }, source))
-        }))
+    }
+
+    fn read(mut self: Box<Self>) -> JoinHandle<Result<Read, StoreError>> {
+        tokio::task::spawn_blocking(move || {
+            let mut buffer = self.spare.take();
+            let size = self.size();
+            self.source.read(&mut buffer[..size], self.next)?;
+            Ok(self.hand_on(buffer, size))
+        })
+    }
+
+    fn hand_on(mut self: Box<Self>, buffer: Vec<u8>, size: usize) -> Read {
+        let bytes = Bytes::from_owner(Loan { spare: self.spare.clone(), buffer }).slice(..size);
+        self.next += size as u64;
+        (bytes, self)
     }
 }
 
@@ -162,6 +226,13 @@ impl Spare {
     fn take(&self) -> Vec<u8> {
         let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
         spare.unwrap_or_else(|| vec![0; CHUNK as usize])
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_BUFFERS {
+            spare.push_back(buffer);
+        }
     }
 }
 
@@ -178,10 +249,7 @@ impl AsRef<[u8]> for Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        let mut spare = self.spare.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE_BUFFERS {
-            spare.push_back(std::mem::take(&mut self.buffer));
-        }
+        self.spare.give(std::mem::take(&mut self.buffer));
     }
 }
 

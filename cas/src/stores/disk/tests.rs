@@ -11,6 +11,8 @@ use crate::error::StoreError;
 use crate::promises::Ruling;
 use crate::stores::contract::blob;
 
+mod streams;
+
 const LEASE: Duration = Duration::from_secs(1000);
 const MIB: u64 = 1 << 20;
 
