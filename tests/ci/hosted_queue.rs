@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kiln_test_servers::pause;
 use serde_json::Value;
 use support::server::{Server, get_json, get_text, metric};
 
 const WITHIN: Duration = Duration::from_secs(40);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A process that ends with its test.
-struct Runner(Child);
+pub struct Runner(pub Child);
 
 impl Drop for Runner {
     fn drop(&mut self) {
@@ -25,12 +25,16 @@ impl Drop for Runner {
     }
 }
 
-struct Bench {
-    server: Server,
-    place: tempfile::TempDir,
+/// A server, and a bare repository `app.git` with a clone `work` beside it.
+pub struct Bench {
+    pub server: Server,
+    pub place: tempfile::TempDir,
+    /// How long something may take that is waited for, and how often it is looked for.
+    pub within: Duration,
+    pub look: Duration,
 }
 
-fn git(place: &Path, arguments: &[&str]) -> String {
+pub fn git(place: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
     command
         .args(["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"])
@@ -48,7 +52,7 @@ impl Bench {
     fn start() -> Self {
         let place = tempfile::tempdir().expect("a directory");
         let server = Server::start(&place.path().join("kiln"), &["--workers", "0"]);
-        let bench = Self { server, place };
+        let bench = Self { server, place, within: WITHIN, look: LOOK };
         let root = bench.place.path();
         git(root, &["init", "--quiet", "--bare", "--initial-branch=main", "app.git"]);
         git(root, &["clone", "--quiet", "app.git", "work"]);
@@ -60,7 +64,7 @@ impl Bench {
         bench
     }
 
-    fn work(&self) -> PathBuf {
+    pub fn work(&self) -> PathBuf {
         self.place.path().join("work")
     }
 
@@ -85,7 +89,7 @@ impl Bench {
     }
 
     /// `kiln queue …` at the server: exit code and all that it says.
-    fn queue(&self, arguments: &[&str]) -> (Option<i32>, String) {
+    pub fn queue(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
         command.arg("queue").args(arguments).args([
             "--server",
@@ -98,11 +102,11 @@ impl Bench {
         (output.status.code(), String::from_utf8_lossy(&text).into_owned())
     }
 
-    fn shown(&self) -> Value {
+    pub fn shown(&self) -> Value {
         get_json(&self.server.address, "/api/v1/merge-queues/app")
     }
 
-    fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    pub fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let began = Instant::now();
         loop {
             let listed = get_json(&self.server.address, "/api/v1/merge-queues");
@@ -111,13 +115,13 @@ impl Bench {
             if there && is_so(&shown) {
                 return shown;
             }
-            assert!(began.elapsed() < WITHIN, "{what}: {shown:#}");
-            pause();
+            assert!(began.elapsed() < self.within, "{what}: {shown:#}");
+            std::thread::park_timeout(self.look);
         }
     }
 
     /// How a branch left the queue, once it has.
-    fn left(&self, branch: &str) -> Value {
+    pub fn left(&self, branch: &str) -> Value {
         let is_it = |it: &&Value| it["branch"] == branch;
         let of = |shown: &Value| shown["ended"].as_array()?.iter().find(is_it).cloned();
         let shown = self.until(branch, |shown| of(shown).is_some());

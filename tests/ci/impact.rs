@@ -3,11 +3,11 @@
 use crate::support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use support::bazel::script;
 use support::{client, root};
 
 struct Repository {
@@ -40,21 +40,11 @@ impl Repository {
     /// The example, below the root of a repository.
     fn new(bazel: &Path) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let here = Self { bazel: directory.path().join("bazel.sh"), directory };
+        let here = Self { bazel: script(bazel, directory.path()), directory };
         let (workspace, example) = (here.workspace(), root().join("examples/bazel"));
         fs::create_dir_all(workspace.parent().expect("a parent")).expect("directories");
         let copied = Command::new("cp").arg("-rL").arg(example).arg(&workspace).status();
         assert!(copied.expect("cp runs").success());
-        // Its output base goes with the test; a home's .bazelrc is not read.
-        let script = format!(
-            "#!/bin/sh\n[ \"$1\" = --version ] && exec '{0}' --version\n\
-             exec '{0}' --output_user_root='{1}/out' --nohome_rc --host_jvm_args=-XX:TieredStopAtLevel=1 \
-             --host_jvm_args=-XX:+UseSerialGC \"$@\"\n",
-            bazel.display(),
-            here.directory.path().display(),
-        );
-        fs::write(&here.bazel, script).expect("a script");
-        fs::set_permissions(&here.bazel, fs::Permissions::from_mode(0o755)).expect("a mode");
         here.git(&["init", "-q", "-b", "main", "."]);
         here.commit("the example");
         here
@@ -123,7 +113,6 @@ impl Drop for Repository {
     fn drop(&mut self) {
         let trees = [self.workspace(), self.top().join(".git/kiln/impact/tree/sub/ws")];
         for tree in trees.iter().filter(|tree| tree.exists()) {
-            run(&self.bazel, &["--max_idle_secs=60", "shutdown"], tree);
             run(&self.bazel, &["shutdown"], tree);
         }
     }

@@ -1,6 +1,7 @@
 //! A Bazel with an output base of its own, shut down when dropped.
 
 use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
@@ -16,6 +17,22 @@ pub struct Bazel {
     /// The paths that `bazel info` has given, by key: each is asked for once, since it does not
     /// change.
     said: Mutex<HashMap<String, PathBuf>>,
+}
+
+/// Makes a program in `directory` that is Bazel for whoever knows none of its startup options. Its output bases are in
+/// `directory`, and a home's `.bazelrc` is not read.
+pub fn script(binary: &Path, directory: &Path) -> PathBuf {
+    let path = directory.join("bazel.sh");
+    let text = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec '{0}' --version\n\
+         exec '{0}' --output_user_root='{1}/out' --max_idle_secs=60 --nohome_rc \
+         --host_jvm_args=-XX:TieredStopAtLevel=1 --host_jvm_args=-XX:+UseSerialGC \"$@\"\n",
+        binary.display(),
+        directory.display(),
+    );
+    std::fs::write(&path, text).expect("a script");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    path
 }
 
 pub struct Run {
