@@ -5,6 +5,7 @@ mod forges;
 mod hosted_queue;
 mod impact;
 mod impact_buck2;
+mod independent;
 mod pipelines;
 mod plans;
 mod queue;

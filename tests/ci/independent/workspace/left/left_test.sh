@@ -1,0 +1,4 @@
+#!/bin/sh
+word=$(cat left/word.txt)
+echo "left says $word"
+grep -qx "$word" common/sorted.txt

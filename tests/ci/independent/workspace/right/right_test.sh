@@ -1,0 +1,4 @@
+#!/bin/sh
+word=$(cat right/word.txt)
+echo "right says $word"
+grep -qx "$word" common/sorted.txt
