@@ -2,6 +2,7 @@
 //! waits for somebody to approve.
 
 use std::path::Path;
+use std::process::Command;
 
 use kiln_test_servers::pause;
 use serde_json::Value;
@@ -51,6 +52,21 @@ fn kiln(server: &Server, directory: &Path, words: &[&str]) -> Said {
     said::kiln(Some(server), directory, words)
 }
 
+/// A repository with one commit, whose name is returned.
+fn repository(directory: &Path, branch: &str) -> String {
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=A", "-c", "user.email=a@example.com"]).args(arguments);
+        command.current_dir(directory).env("GIT_CONFIG_GLOBAL", "/dev/null");
+        let output = command.env("GIT_CONFIG_SYSTEM", "/dev/null").output().expect("git runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    git(&["init", "--quiet", "--template=", &format!("--initial-branch={branch}")]);
+    git(&["commit", "--quiet", "--allow-empty", &format!("--message={branch}")]);
+    git(&["rev-parse", "HEAD"])
+}
+
 /// Looks until it is so.
 fn until(server: &Server, id: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let path = format!("/api/v1/pipelines/{id}");
@@ -87,7 +103,15 @@ fn a_pipeline_is_killed_goes_on_fails_is_resumed_and_approved() {
     let server = Server::start(&data, &["--workers", "2"]);
     let run =
         ["pipeline", "run", "kiln-pipeline.toml", "--source", "sources", "--detach", "--json"];
-    let begun = kiln(&server, dir, &run).ends_with(0).json();
+    let commit = repository(&dir.join("sources"), "main");
+    std::fs::create_dir(dir.join("other")).expect("a directory");
+    repository(&dir.join("other"), "elsewhere");
+    // As a hook of another repository would begin it.
+    let other = dir.join("other/.git");
+    let hook = [("GIT_DIR", other.as_path())];
+    let begun = said::kiln_with(Some(&server), dir, &run, &hook).ends_with(0).json();
+    assert_eq!(begun["run"]["branch"], "main");
+    assert_eq!(begun["run"]["commit"], commit);
     let id = begun["run"]["id"].as_str().expect("an id").to_owned();
     let tested = |run: &Value| run["stages"][1]["stands"] == "running";
     let before = until(&server, &id, tested);

@@ -27,8 +27,18 @@ impl Said {
 
 /// Runs `kiln` in a directory; it asks `server`, if there is one.
 pub fn kiln(server: Option<&Server>, directory: &Path, words: &[&str]) -> Said {
+    kiln_with(server, directory, words, &[])
+}
+
+/// The same with more variables of the environment.
+pub fn kiln_with(
+    server: Option<&Server>,
+    directory: &Path,
+    words: &[&str],
+    variables: &[(&str, &Path)],
+) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-    command.args(words).current_dir(directory);
+    command.args(words).current_dir(directory).envs(variables.iter().copied());
     if let Some(server) = server {
         command.args(["--server", &server.url()]);
     }

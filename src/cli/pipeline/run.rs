@@ -1,7 +1,8 @@
 //! `kiln pipeline run`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
@@ -10,8 +11,13 @@ use super::watch;
 use crate::cli::api::{self, Api};
 use crate::cli::cas::put_directory;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::impact::process::{ProcessError, ask};
+use crate::cli::say::say;
 use crate::cli::target::Target;
 use kiln_web::json::{PipelineRequest, PipelineShown};
+
+/// How long git may take to say at which branch or commit the sources are.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Begin a run on a server, and watch it: what its stages print, line by line, until it ends
 ///
@@ -80,6 +86,14 @@ impl RunCommand {
             None => None,
         };
         let source = self.source.as_deref();
+        let branch = match self.branch {
+            Some(branch) => branch,
+            None => git(source, &["symbolic-ref", "--short", "HEAD"]).await,
+        };
+        let commit = match self.commit {
+            Some(commit) => commit,
+            None => git(source, &["rev-parse", "HEAD"]).await,
+        };
         let request = PipelineRequest {
             text,
             name: self.name,
@@ -87,10 +101,8 @@ impl RunCommand {
             instance: target.instance.clone(),
             root: root.map(|it| format!("{}/{}", it.hex(), it.size)),
             repository: self.repository,
-            branch: self
-                .branch
-                .unwrap_or_else(|| git(source, &["symbolic-ref", "--short", "HEAD"])),
-            commit: self.commit.unwrap_or_else(|| git(source, &["rev-parse", "HEAD"])),
+            branch,
+            commit,
             inputs: values(self.input)?,
         };
         let api = Api::new(target)?;
@@ -108,10 +120,17 @@ impl RunCommand {
 }
 
 /// The output of a git command in the directory of sources; empty where there is none or git fails.
-fn git(source: Option<&Path>, what: &[&str]) -> String {
+async fn git(source: Option<&Path>, what: &[&str]) -> String {
     let Some(source) = source else { return String::new() };
-    let mut git = Command::new("git");
-    git.arg("-C").arg(source).args(what).stdin(Stdio::null()).stderr(Stdio::null());
-    let said = git.output().ok().filter(|it| it.status.success());
-    said.map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned()).unwrap_or_default()
+    let arguments: Vec<OsString> = what.iter().map(OsString::from).collect();
+    match ask(Path::new("git"), &arguments, source, LIMIT).await {
+        Ok(said) => String::from_utf8_lossy(&said).trim().to_owned(),
+        Err(error) => {
+            // Sources need not be in a repository; one that does not answer is worth a word.
+            if matches!(error, ProcessError::Slow { .. }) {
+                say(&format!("warning: the branch or commit of the sources is not known: {error}"));
+            }
+            String::new()
+        }
+    }
 }
