@@ -303,6 +303,7 @@ mod tests {
             ("GET", "/api/v1/pipelines/m1".to_owned(), Instance(Read)),
             ("GET", "/pipelines/m1".to_owned(), pages),
             ("POST", "/api/v1/rollouts/say".to_owned(), Instance(Release)),
+            ("POST", "/api/v1/rollouts/abandon".to_owned(), Instance(Release)),
             ("POST", "/api/v1/locks/remove".to_owned(), Instance(Release)),
             ("GET", "/api/v1/pipelines".to_owned(), Instance(Read)),
             ("POST", "/api/v1/pipelines/say".to_owned(), Instance(Execute)),

@@ -233,6 +233,7 @@ impl Description {
         self.get::<json::RolloutShown>("/rollouts/{id}", "One rollout", &[looks]);
         let say = "Pause a rollout, let it go on, or abort it";
         self.post::<json::RolloutSay, json::RolloutShown>("/rollouts/say", say);
+        self.post::<json::RolloutAbandon, json::RolloutAbandon>("/rollouts/abandon", "Give one up");
         let plan = "What a rollout would do with the targets that are there";
         self.post::<json::RolloutPlanRequest, json::RolloutPlanned>("/rollouts/plan", plan);
         self.get::<json::DeployLocks>("/locks", "Who has which deploy lock", &[]);

@@ -59,6 +59,7 @@ enum Asks {
     Promote(ask::SayCommand),
     /// Revert it: all targets that were changed return to what ran before
     Abort(ask::SayCommand),
+    Abandon(ask::AbandonCommand),
     Lock(locks::LockCommand),
     Unlock(locks::UnlockCommand),
     Locks(locks::LocksCommand),
@@ -88,6 +89,7 @@ impl Asks {
             Self::Resume(it) => it.run(target, RolloutSaid::Resume).await,
             Self::Promote(it) => it.run(target, RolloutSaid::Promote).await,
             Self::Abort(it) => it.run(target, RolloutSaid::Abort).await,
+            Self::Abandon(it) => it.run(target).await,
             Self::Lock(it) => it.run(target).await,
             Self::Unlock(it) => it.run(target).await,
             Self::Locks(it) => it.run(target).await,

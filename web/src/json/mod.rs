@@ -78,8 +78,8 @@ pub use release::{
     ReleaseRejection, ReleaseRequest, ReleaseSignatures, ReleaseStatement, Releases,
 };
 pub use rollout::{
-    RolloutEvent, RolloutLook, RolloutRequest, RolloutSaid, RolloutSay, RolloutSeries,
-    RolloutShown, RolloutSummary, RolloutTarget, Rollouts,
+    RolloutAbandon, RolloutEvent, RolloutLook, RolloutRequest, RolloutSaid, RolloutSay,
+    RolloutSeries, RolloutShown, RolloutSummary, RolloutTarget, Rollouts,
 };
 pub use rollout_plan::{RolloutPlanRequest, RolloutPlanned, RolloutSets, TargetDown};
 pub use rollout_step::RolloutStep;

@@ -48,6 +48,14 @@ pub enum RolloutSaid {
     Abort,
 }
 
+/// A rollout whose records cannot be read is given up.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutAbandon {
+    pub id: String,
+    pub reason: String,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutSay {

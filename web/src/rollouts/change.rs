@@ -11,8 +11,8 @@ use kiln_deploy::rollouts::plan;
 use super::api::instance;
 use crate::error::{ApiError, WebError};
 use crate::json::{
-    DeployLock, LockRequest, RolloutPlanRequest, RolloutPlanned, RolloutRequest, RolloutSaid,
-    RolloutSay, RolloutShown, UnlockRequest,
+    DeployLock, LockRequest, RolloutAbandon, RolloutPlanRequest, RolloutPlanned, RolloutRequest,
+    RolloutSaid, RolloutSay, RolloutShown, UnlockRequest,
 };
 use crate::releases::api::name;
 use crate::state::WebState;
@@ -103,6 +103,19 @@ pub async fn say(
     };
     state.rollouts.say(&id, command, &By { name, reason }).await.map_err(WebError::from)?;
     shown(&state, &id).await
+}
+
+/// Gives up a rollout whose records cannot be read. It cannot be shown, so the answer is what was asked.
+pub async fn abandon(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<RolloutAbandon>, JsonRejection>,
+) -> Result<Json<RolloutAbandon>, ApiError> {
+    let name = may(&state, &caller)?;
+    let asked = body(asked)?;
+    let by = By { name, reason: asked.reason.clone() };
+    state.rollouts.abandon(&asked.id, &by).await.map_err(WebError::from)?;
+    Ok(Json(asked))
 }
 
 pub async fn lock(

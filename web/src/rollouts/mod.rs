@@ -21,6 +21,7 @@ pub fn api() -> Router<WebState> {
     Router::new()
         .route("/rollouts", get(api::list).post(change::start))
         .route("/rollouts/say", post(change::say))
+        .route("/rollouts/abandon", post(change::abandon))
         .route("/rollouts/plan", post(change::plan))
         .route("/rollouts/{id}", get(api::show))
         .route("/locks", get(api::locks).post(change::lock))

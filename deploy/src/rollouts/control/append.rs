@@ -57,7 +57,11 @@ impl Control {
         let none = || ControlError::NoRollout(id.chars().take(80).collect());
         // The head first: what is appended while the log is read makes it no longer than is known.
         let head = if is_name(id) { self.store.head(id).await? } else { None };
-        let (Head { length, .. }, version) = head.ok_or_else(none)?;
+        let (Head { length, abandoned, .. }, version) = head.ok_or_else(none)?;
+        // Also where its log is there again: another one may have its place.
+        if let Some(said) = abandoned {
+            return Err(ControlError::Abandoned { id: id.to_owned(), said });
+        }
         let known = self.folds.get(id).filter(|it| it.state.length <= length);
         let fold = match known {
             Some(known) => match self.read_on(id, known, length).await {
@@ -75,12 +79,12 @@ impl Control {
     }
 
     /// A rollout of whose log nothing was read.
-    async fn unopened(&self, id: &str) -> Result<Arc<Fold>, ControlError> {
+    pub(super) async fn unopened(&self, id: &str) -> Result<Arc<Fold>, ControlError> {
         Ok(Arc::new(Fold::new(self.store.rollout(id).await?)))
     }
 
     /// Takes in what a log of this length has beyond what was read of it.
-    async fn read_on(
+    pub(super) async fn read_on(
         &self,
         id: &str,
         mut fold: Arc<Fold>,

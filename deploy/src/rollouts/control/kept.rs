@@ -63,7 +63,7 @@ pub struct Good {
 }
 
 /// How long the log is, and what lists show of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     pub length: u64,
     pub phase: String,
@@ -74,6 +74,9 @@ pub struct Head {
     /// Since when the rollout is in its phase, or paused; 0: nobody knows, because it was written before this was kept.
     #[serde(default)]
     pub since: Millis,
+    /// Who has given the rollout up, and why; `None`: nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abandoned: Option<String>,
 }
 
 impl Head {
@@ -86,6 +89,7 @@ impl Head {
             changed: state.changed(),
             updated: now,
             since: state.paused.unwrap_or(state.since),
+            abandoned: None,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | `faults` | a rollout whose driver panics |
 //! | `asked`, `fit`, `room`, `start`, `preview` | a rollout begins, or it is said what it would do |
 //! | `commands` | what people say of it, and are shown |
+//! | `abandon` | a rollout whose records cannot be read is given up |
 //! | `append`, `fold` | what follows is written, and read again |
 //! | `store`, `kept`, `keys` | records |
 //! | `act`, `doing`, `hand` | what is done about it, beside the rounds |
@@ -21,6 +22,7 @@
 //! | `needed` | which releases have to stay |
 //! | `census`, `figures` | what is counted |
 
+mod abandon;
 mod act;
 mod append;
 mod asked;

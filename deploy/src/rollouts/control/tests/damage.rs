@@ -4,8 +4,9 @@ use kiln_cas::records::{Expect, Records as _, SharedRecords, Write};
 
 use super::rig::{DECLARED, Rig};
 use crate::rollouts::control::store::{decode, delete, put};
-use crate::rollouts::control::{Control, ControlError, Driver, Rollout, keys, needed};
-use crate::rollouts::machine::Logged;
+use crate::rollouts::control::{By, Command, Control, ControlError, Driver};
+use crate::rollouts::control::{Rollout, keys, needed};
+use crate::rollouts::machine::{Logged, Phase};
 use crate::rollouts::parts::Place;
 
 async fn damage(rig: &Rig, key: String) {
@@ -96,6 +97,61 @@ async fn a_rollout_whose_log_lacks_events_is_not_gone_on_with() {
         assert_eq!(lacking(Driver::load(rig.elsewhere(), &one.id).await), Some(number));
         rig.records.inner.write(vec![write(Some(lost.value.clone()))]).await.unwrap();
         rig.elsewhere().show(&one.id).await.unwrap();
+    }
+}
+
+fn ana() -> By {
+    By { name: "ana".to_owned(), reason: "a disk is lost".to_owned() }
+}
+
+#[tokio::test]
+async fn a_rollout_whose_log_lacks_events_is_given_up_by_a_person_and_frees_its_place() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let one = rig.start(DECLARED, "app:2").await;
+    rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    let whole = rig.elsewhere().abandon(&one.id, &ana()).await;
+    assert!(matches!(whole, Err(ControlError::NotNow(_))), "it can be aborted");
+    let log = rig.records.inner.list(&keys::log(&one.id), None, false, 100).await.unwrap();
+    rig.records.inner.write(vec![delete(log[1].key.clone())]).await.unwrap();
+    let (control, runs) = (rig.elsewhere(), rig.runs());
+    assert!(lacking(control.say(&one.id, Command::Abort, &ana()).await).is_some());
+    let busy = control.start(&Rig::ask(DECLARED, "app:3")).await;
+    assert!(matches!(busy, Err(ControlError::Busy { .. })));
+
+    let unsaid = By { reason: " ".to_owned(), ..ana() };
+    assert!(matches!(control.abandon(&one.id, &unsaid).await, Err(ControlError::Reason)));
+    control.abandon(&one.id, &ana()).await.unwrap();
+    assert_eq!(rig.runs(), runs, "nothing is reverted");
+    assert!(control.locks().await.unwrap().is_empty());
+    assert!(control.store.active().await.unwrap().iter().all(|id| *id != one.id));
+    let head = control.head(&one.id).await.unwrap().unwrap();
+    assert_eq!((head.ended, &*head.phase), (true, "rollback_failed"));
+    let audit = kiln_cas::stores::audit::AuditLog::new(rig.records.inner.clone());
+    let last = audit.list_newest(None, 1).await.unwrap().remove(0).event;
+    assert_eq!((&*last.actor, &*last.action), ("ana", "rollout.abandon"));
+    assert!(last.details.contains("a disk is lost"), "{}", last.details);
+
+    // Its log is there again: what was given up stays so.
+    let (key, value) = (log[1].key.clone(), Some(log[1].value.clone()));
+    rig.records.inner.write(vec![Write { key, expect: Expect::Absent, value }]).await.unwrap();
+    let shown = control.show(&one.id).await.err();
+    assert!(matches!(shown, Some(ControlError::Abandoned { .. })), "{shown:?}");
+    let again = control.abandon(&one.id, &ana()).await;
+    assert!(matches!(again, Err(ControlError::NotNow(_))), "{again:?}");
+    rig.good("app:3").await;
+}
+
+#[tokio::test]
+async fn a_rollout_of_which_hardly_anything_can_be_read_is_given_up_as_well() {
+    let none = Rig::new().control.abandon("m1", &ana()).await;
+    assert!(matches!(none, Err(ControlError::NoRollout(_))), "{none:?}");
+    for key in [keys::head, keys::run] {
+        let rig = Rig::new();
+        let one = rig.start(DECLARED, "app:1").await;
+        damage(&rig, key(&one.id)).await;
+        rig.elsewhere().abandon(&one.id, &ana()).await.unwrap();
+        rig.good("app:2").await;
     }
 }
 
