@@ -19,6 +19,7 @@
 //! | `toml` | files in TOML, read key by key: what is wrong is told with line and column |
 //! | `causes` | an error with what caused it, as one line |
 //! | `unread` | which records cannot be read, each said once |
+//! | `troubles` | what is wrong with things that are looked at again and again, said once until it changes |
 
 mod allowed;
 mod backoff;
@@ -35,6 +36,7 @@ pub mod reach;
 pub mod reload;
 pub mod tls;
 pub mod toml;
+mod troubles;
 mod unread;
 pub mod urls;
 
@@ -42,5 +44,6 @@ pub use allowed::{Allowed, AllowedError};
 pub use backoff::{Backoff, spread};
 pub use ids::id_at;
 pub use reach::Reach;
+pub use troubles::Troubles;
 pub use unread::Unread;
 pub use url::Url;

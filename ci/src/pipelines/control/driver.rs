@@ -82,7 +82,9 @@ impl Driver {
             match Self::load(control.clone(), &id).await {
                 Ok(driver) => break driver,
                 Err(error) => {
-                    tracing::warn!(run = id, error = %chain(&error), "a run cannot be read");
+                    if control.troubles.is_news(&id, &error) {
+                        tracing::warn!(run = id, error = %chain(&error), "a run cannot be read");
+                    }
                     failures = failures.saturating_add(1);
                     tokio::time::sleep(UNREAD.pause(failures)).await;
                 }
@@ -90,10 +92,15 @@ impl Driver {
         };
         loop {
             match driver.round(steady.now(control.now())).await {
-                Ok(None) => return,
-                Ok(Some(pause)) => driver.pause(pause).await,
+                Ok(None) => return control.troubles.end(&id),
+                Ok(Some(pause)) => {
+                    control.troubles.end(&id);
+                    driver.pause(pause).await;
+                }
                 Err(error) => {
-                    tracing::warn!(run = id, error = %chain(&error), "a run waits");
+                    if control.troubles.is_news(&id, &error) {
+                        tracing::warn!(run = id, error = %chain(&error), "a run waits");
+                    }
                     tokio::time::sleep(AGAIN.pause(1)).await;
                     // What was written is not known. What runs goes on.
                     driver.open.version = 0;

@@ -40,7 +40,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kiln_net::Unread;
+use kiln_net::{Troubles, Unread};
 use tokio::sync::Notify;
 
 pub use self::commands::{Listed, LogPart, Said, Shown};
@@ -118,6 +118,8 @@ pub struct Control {
     /// Up to when schedules were looked at, by the keys of their records: as far as this process has read or written that.
     looked: Mutex<HashMap<String, Time>>,
     opened: Opened,
+    /// What keeps runs and triggers from going on, as it was said last, by the ids and the keys of these.
+    troubles: Troubles,
 }
 
 /// The time without a word of whoever drives after which another one does.
@@ -134,7 +136,7 @@ impl Control {
         let turn = LeaseRecord::new(records.clone(), keys::LEASE).turn(who, LEASE);
         let store = Store { records, ledger, unread: Unread::default() };
         let (wake, lines, opened) = (Notify::new(), Mutex::default(), Opened::default());
-        let looked = Mutex::default();
+        let (looked, troubles) = (Mutex::default(), Troubles::default());
         Arc::new(Self {
             store,
             runner,
@@ -147,6 +149,7 @@ impl Control {
             lines,
             looked,
             opened,
+            troubles,
         })
     }
 

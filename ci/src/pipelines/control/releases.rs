@@ -24,9 +24,14 @@ impl Control {
                 let Trigger::Release { names } = trigger else { continue };
                 // One that cannot begin holds up no other one.
                 let followed = caught(self.follow_one(registered, names)).await;
-                if let Err(error) = followed.unwrap_or_else(|panicked| Err(panicked.into())) {
-                    let pipeline = &registered.declared.name;
-                    tracing::warn!(pipeline, error = %chain(&error), "releases wait for a run");
+                let pipeline = &registered.declared.name;
+                let key = keys::followed(pipeline, names);
+                match followed.unwrap_or_else(|panicked| Err(panicked.into())) {
+                    Ok(()) => self.troubles.end(&key),
+                    Err(error) if self.troubles.is_news(&key, &error) => {
+                        tracing::warn!(pipeline, error = %chain(&error), "releases wait for a run");
+                    }
+                    Err(_) => {}
                 }
             }
         }

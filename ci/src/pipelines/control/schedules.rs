@@ -60,12 +60,16 @@ impl Control {
                 let known = (key.as_str(), before.get(&key).copied());
                 let fired = caught(self.fire_one(registered, schedule, known, now)).await;
                 match fired.unwrap_or_else(|panicked| Err(panicked.into())) {
-                    Ok(looked) => after.extend(looked.map(|at| (key, at))),
+                    Ok(looked) => {
+                        self.troubles.end(&key);
+                        after.extend(looked.map(|at| (key, at)));
+                    }
                     // One that cannot begin holds up no other one.
-                    Err(error) => {
+                    Err(error) if self.troubles.is_news(&key, &error) => {
                         let pipeline = &registered.declared.name;
                         tracing::warn!(pipeline, error = %chain(&error), "a schedule waits");
                     }
+                    Err(_) => {}
                 }
             }
         }

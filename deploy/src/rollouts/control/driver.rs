@@ -127,7 +127,9 @@ impl Driver {
             match Self::load(control.clone(), &id).await {
                 Ok(driver) => break driver,
                 Err(error) => {
-                    tracing::warn!(rollout = id, error = %chain(&error), "a rollout cannot be read");
+                    if control.troubles.is_news(&id, &error) {
+                        tracing::warn!(rollout = id, error = %chain(&error), "a rollout cannot be read");
+                    }
                     tokio::time::sleep(SLOW).await;
                 }
             }
@@ -135,7 +137,10 @@ impl Driver {
         let mut is_known = true;
         loop {
             let next = match is_known {
-                true => driver.round(steady.now(control.now())).await,
+                true => {
+                    let next = driver.round(steady.now(control.now())).await;
+                    next.inspect(|_| control.troubles.end(&id))
+                }
                 false => driver.reload().await,
             };
             is_known = next.is_ok();
@@ -143,7 +148,9 @@ impl Driver {
                 Ok(Next::In(pause)) => driver.pause(pause).await,
                 Ok(Next::Over) => return,
                 Err(error) => {
-                    tracing::warn!(rollout = id, error = %chain(&error), "a rollout waits");
+                    if control.troubles.is_news(&id, &error) {
+                        tracing::warn!(rollout = id, error = %chain(&error), "a rollout waits");
+                    }
                     // What was written is not known: it is read again. What is being done goes on: a balancer that were cut in
                     // the middle would not put its former file back.
                     tokio::time::sleep(PACE).await;

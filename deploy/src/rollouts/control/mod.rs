@@ -64,6 +64,7 @@ use std::time::Duration;
 
 use kiln_cas::records::SharedRecords;
 use kiln_cas::records::lease::{LeaseRecord, RecordTurn};
+use kiln_net::Troubles;
 use tokio::sync::Notify;
 
 pub use self::asked::Start;
@@ -108,6 +109,8 @@ pub struct Control {
     /// What was read of logs and of targets before.
     folds: Kept<Fold>,
     targets: Kept<Vec<Target>>,
+    /// What keeps rollouts and drills from going on, as it was said last, by the ids and the keys of these.
+    troubles: Troubles,
     /// The lease that says which of all processes drives.
     turn: RecordTurn,
 }
@@ -124,7 +127,8 @@ impl Control {
         let (store, wake, counters) = (Store::new(records), Notify::new(), Counters::default());
         let census = Mutex::default();
         let (folds, targets) = (Kept::default(), Kept::default());
-        Arc::new(Self { store, parts, wake, counters, census, folds, targets, turn })
+        let troubles = Troubles::default();
+        Arc::new(Self { store, parts, wake, counters, census, folds, targets, troubles, turn })
     }
 
     /// What became of rollouts since this process began, and those that run.

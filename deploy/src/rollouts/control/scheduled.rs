@@ -132,8 +132,12 @@ impl Control {
             return Ok(());
         }
         for record in &found {
-            if let Err(error) = self.drill_at(record).await {
-                tracing::warn!(key = record.key, error = %chain(&error), "a drill may be due");
+            match self.drill_at(record).await {
+                Ok(()) => self.troubles.end(&record.key),
+                Err(error) if self.troubles.is_news(&record.key, &error) => {
+                    tracing::warn!(key = record.key, error = %chain(&error), "a drill may be due");
+                }
+                Err(_) => {}
             }
         }
         Ok(())

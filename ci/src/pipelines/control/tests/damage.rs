@@ -112,10 +112,12 @@ async fn a_run_that_cannot_be_read_is_looked_at_more_and_more_rarely() {
     let before = rig.memory.calls();
     assert!(Driver::load(control.clone(), &run.id).await.is_err());
     let each = rig.memory.calls() - before;
-    let driving = Box::pin(Driver::keep(control, run.id.clone()));
+    let driving = Box::pin(Driver::keep(control.clone(), run.id.clone()));
     tokio::time::timeout(Duration::from_secs(600), driving).await.unwrap_err();
     let looks = (rig.memory.calls() - before) / each - 1;
     assert!((10..60).contains(&looks), "{looks} in ten minutes");
+    let error = control.open(&run.id).await.err().unwrap();
+    assert!(!control.troubles.is_news(&run.id, &error), "it was said");
 }
 
 #[tokio::test(start_paused = true)]

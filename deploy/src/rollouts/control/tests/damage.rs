@@ -1,5 +1,7 @@
 //! Records that cannot be read, among others.
 
+use std::time::Duration;
+
 use kiln_cas::records::{Expect, Records as _, SharedRecords, Write};
 
 use super::rig::{DECLARED, Rig};
@@ -98,6 +100,25 @@ async fn a_rollout_whose_log_lacks_events_is_not_gone_on_with() {
         rig.records.inner.write(vec![write(Some(lost.value.clone()))]).await.unwrap();
         rig.elsewhere().show(&one.id).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_driven_is_said_once() {
+    let rig = Rig::new();
+    let one = rig.start(DECLARED, "app:1").await;
+    rig.records.inner.write(vec![delete(keys::events(&one.id, 0))]).await.unwrap();
+    let control = rig.elsewhere();
+    let driving = Box::pin(Driver::keep(control.clone(), one.id.clone()));
+    tokio::time::timeout(Duration::from_secs(60), driving).await.unwrap_err();
+    let error = control.open(&one.id).await.err().unwrap();
+    assert!(!control.troubles.is_news(&one.id, &error), "it was said");
+
+    let schedule = keys::schedule(&one.place);
+    damage(&rig, schedule.clone()).await;
+    rig.control.drill_due().await.unwrap();
+    let record = rig.records.inner.get(&schedule).await.unwrap().unwrap();
+    let error = rig.control.drill_at(&record).await.unwrap_err();
+    assert!(!rig.control.troubles.is_news(&schedule, &error), "it was said");
 }
 
 fn ana() -> By {
