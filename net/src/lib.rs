@@ -18,12 +18,14 @@
 //! | `lease` | whose turn it is among processes that share a record |
 //! | `toml` | files in TOML, read key by key: what is wrong is told with line and column |
 //! | `causes` | an error with what caused it, as one line |
+//! | `counts` | numbers with their nouns, in messages |
 //! | `unread` | which records cannot be read, each said once |
 //! | `troubles` | what is wrong with things that are looked at again and again, said once until it changes |
 
 mod allowed;
 mod backoff;
 pub mod causes;
+pub mod counts;
 pub mod files;
 pub mod grpc;
 pub mod http;

@@ -14,7 +14,7 @@ use crate::cli::process::settings;
 use crate::cli::say::say;
 use crate::cli::text;
 use crate::config::{Settings, shared_storage};
-use kiln_web::format::{bytes, count};
+use kiln_web::format::{bytes, count, counted};
 
 /// Look at and rebuild a fleet's index of blobs.
 ///
@@ -133,10 +133,10 @@ async fn rebuild(place: &Place) -> Result<Exit, CliError> {
         text::print_json(&json)?;
     } else {
         text::print(&format!(
-            "{} blobs ({}) from {} objects are in the index\n",
-            count(rebuilt.blobs),
+            "in the index: {} ({}) from {}\n",
+            counted(rebuilt.blobs, "blob"),
             bytes(rebuilt.bytes),
-            count(rebuilt.objects)
+            counted(rebuilt.objects, "object")
         ))?;
     }
     Ok(Exit::Done)

@@ -135,9 +135,9 @@ fn alone(status: &Status) -> String {
     let small = match storage.cut_blobs_total {
         0 => String::new(),
         cut => format!(
-            "\x20           too small: {} blobs promised to builds that are over made room early; \
-             storage.max_size of {} would have kept them\n",
-            count(cut),
+            "\x20           too small: {} promised to builds that are over made room early; \
+             storage.max_size of {} would have been enough\n",
+            counted(cut, "blob"),
             bytes(storage.wanted_bytes),
         ),
     };

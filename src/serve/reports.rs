@@ -7,6 +7,7 @@ use kiln_ci::attempts::{Attempt, CaseRun, Known, Slot, add_cases};
 use kiln_ci::junit::{Limits, put_together};
 use kiln_ci::model::{CaseName, Outcome, TestKey};
 use kiln_ci::shards::{Item, plan};
+use kiln_net::counts::counted;
 use kiln_scheduler::{CaseTime, TestReports};
 
 const MS_PER_S: f64 = 1000.0;
@@ -27,7 +28,8 @@ impl TestReports for Reports {
         let mut attempt = Attempt::new(test, "", slot, Known::EXECUTED);
         let said = add_cases(&mut attempt, report).map_err(|refused| refused.to_string())?;
         if said.left_out > 0 {
-            return Err(format!("it has {} cases more than are read", said.left_out));
+            let more = counted(said.left_out, "case");
+            return Err(format!("it has {more} more than are read"));
         }
         Ok(distinct(&attempt.cases))
     }

@@ -89,7 +89,7 @@ fn new_tests_are_estimated_and_gone_ones_left_out() {
     let (plan, stderr) = case.plan(&["--shards", "1", "--tests", "-"], list);
     assert_eq!(plan["shards"][0]["tests"], json!(["a.py::t1", "b.py::new", "b.py::t3"]));
     assert_eq!(plan["makespan_s"], 7.0);
-    assert_eq!(stderr, "1 new tests are estimated, 3 of the file are not in the list\n");
+    assert_eq!(stderr, "1 new test estimated; of the file, 3 not in the list\n");
     let (plan, stderr) = case.plan(&["--shards", "3", "--tests", "-"], "");
     assert_eq!(plan["shards"], json!([]));
     assert!(stderr.contains("no tests"), "{stderr}");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kiln_net::causes::chain;
+use kiln_net::counts::counted;
 
 use super::machine::{Phase, Preview as Kept};
 use super::previews::{Ask, PreviewError, Previews, Unlocked};
@@ -115,7 +116,8 @@ impl Previews {
                 log.say("nothing differs from what it stands for");
             }
             Ok(Some(differences)) => {
-                log.say(&format!("{} differences from what it stands for:", differences.len()));
+                let count = counted(differences.len(), "difference");
+                log.say(&format!("{count} from what it stands for:"));
                 for difference in differences {
                     log.append(false, format!("{}\n", difference.in_words()).as_bytes());
                 }

@@ -8,6 +8,7 @@ mod kpi;
 
 use std::fmt;
 
+use kiln_net::counts::times;
 use serde::{Deserialize, Serialize};
 
 use crate::flakes::{Judgement, Signature, Tries, Verdict};
@@ -119,33 +120,33 @@ impl Item {
     }
 }
 
+/// `once`, `2 times in a row`.
+fn in_a_row(number: u32) -> String {
+    if number == 1 { times(number) } else { times(number) + " in a row" }
+}
+
 impl fmt::Display for Item {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tries { straight, passes } = self.tries;
+        let (straight, passes) = (in_a_row(straight), times(passes));
         write!(out, "{}: ", self.subject)?;
         match self.finding {
             Finding::Quarantined => {
                 let reason = self.quarantine.as_ref().map_or("", |it| it.reason.as_str());
-                write!(
-                    out,
-                    "in quarantine ({reason}), passed {passes} times with equal inputs since"
-                )
+                write!(out, "in quarantine ({reason}), passed {passes} with equal inputs since")
             }
-            Finding::Proven => write!(out, "flaky: passed {passes} times with equal inputs since"),
+            Finding::Proven => write!(out, "flaky: passed {passes} with equal inputs since"),
             Finding::Broken => {
-                write!(out, "broken: failed {straight} times in a row with equal inputs")
+                write!(out, "broken: failed {straight} with equal inputs")
             }
             Finding::Streak => {
-                write!(
-                    out,
-                    "broken: passed, then failed {straight} times in a row, too often for its rate"
-                )
+                write!(out, "broken: passed, then failed {straight}, too often for its rate")
             }
             Finding::Edited => write!(out, "the change edits this test: its failure counts"),
             Finding::OverCap => write!(out, "too many tests are in quarantine: none is masked"),
-            Finding::Open => write!(out, "not decided yet: failed {straight} times in a row"),
+            Finding::Open => write!(out, "not decided yet: failed {straight}"),
             Finding::Spent => {
-                write!(out, "not decided: failed {straight} times in a row, and is not run again")
+                write!(out, "not decided: failed {straight}, and is not run again")
             }
             Finding::NewSignature => {
                 write!(out, "in quarantine, but it never failed like this before")

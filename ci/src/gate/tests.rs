@@ -94,7 +94,7 @@ fn the_worst_decides_and_each_is_named() {
     assert_eq!(answer(&all[..2], &a).0, GateAnswer::Undecided);
     let run = Run { instance: "", incomplete: None, failures: all.to_vec(), tests: 1_000 };
     let text: Vec<_> = gate(&run, &a, Time(0)).items.iter().map(ToString::to_string).collect();
-    assert_eq!(text[0], "//t:a: in quarantine (known), passed 1 times with equal inputs since");
+    assert_eq!(text[0], "//t:a: in quarantine (known), passed once with equal inputs since");
     assert_eq!(text[2], "//t:c: broken: failed 6 times in a row with equal inputs");
     assert_eq!(
         [GateAnswer::Green, GateAnswer::Red, GateAnswer::Undecided].map(GateAnswer::exit_code),

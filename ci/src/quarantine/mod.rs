@@ -12,6 +12,7 @@ mod policy;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kiln_net::counts::counted;
 use serde::{Deserialize, Serialize};
 
 use crate::flakes::History;
@@ -163,7 +164,7 @@ impl Quarantine {
             Some(entry) => {
                 let stayed = now.since(entry.since) >= self.policy.stay;
                 let fine = stayed && entry.by == Actor::Policy && self.policy.leaves(history);
-                let reason = || format!("{} runs without a failure", history.clean());
+                let reason = || counted(history.clean(), "run") + " without a failure";
                 fine.then(|| self.leave_by(subject, Actor::Policy, reason(), wall)).flatten()
             }
             None => self.consider(subject, history, owner, tests, wall),

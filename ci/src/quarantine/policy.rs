@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use kiln_net::counts::{counted, times};
 use serde::{Deserialize, Serialize};
 
 use crate::flakes::{Flip, History, Mixture, Tier};
@@ -73,9 +74,10 @@ pub struct Evidence {
 impl fmt::Display for Evidence {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { flips, commits, passes, failures, rate, .. } = self;
-        write!(out, "failed and passed with equal inputs {flips} times in {commits} commits; ")?;
-        let runs = u64::from(*passes) + u64::from(*failures);
-        write!(out, "{failures} of {runs} runs failed, about {:.1} % are expected to", rate * 100.0)
+        let (flips, commits) = (times(*flips), counted(*commits, "commit"));
+        write!(out, "failed and passed with equal inputs {flips} in {commits}; ")?;
+        let runs = counted(u64::from(*passes) + u64::from(*failures), "run");
+        write!(out, "{failures} of {runs} failed, about {:.1} % are expected to", rate * 100.0)
     }
 }
 

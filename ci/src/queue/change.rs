@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use kiln_net::counts::times;
 use serde::{Deserialize, Serialize};
 
 use super::names::{Branch, Commit};
@@ -90,8 +91,7 @@ impl fmt::Display for End {
         match self {
             Self::Landed(commit) => write!(out, "landed in {}", commit.short()),
             Self::Failed { targets, runs } if targets.is_empty() => {
-                let times = if *runs == 1 { "once".to_owned() } else { format!("{runs} times") };
-                write!(out, "rejected: its check failed {times} on top of a green base")
+                write!(out, "rejected: its check failed {} on top of a green base", times(*runs))
             }
             Self::Failed { targets, .. } => write!(out, "rejected: {} failed", targets.join(", ")),
             Self::Conflict(base) => write!(out, "rejected: it conflicts with {}", base.short()),

@@ -200,7 +200,10 @@ fn incomplete(question: &Question, build: &BuildRecord) -> Option<String> {
             return Some("nobody has told how it ended: it has no build events here".to_owned());
         }
     };
-    let many = || format!("{} more failures are not listed", build.left_out);
+    let many = || match build.left_out {
+        1 => "one more failure is not listed".to_owned(),
+        more => format!("{more} more failures are not listed"),
+    };
     account.incomplete.clone().or_else(|| (build.left_out > 0).then(many))
 }
 

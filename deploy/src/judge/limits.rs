@@ -1,6 +1,8 @@
 //! What no canary may do, whatever its baseline does: absolute limits, error budgets that burn too
 //! fast, crash loops. A breach needs no statistics and waits for none.
 
+use kiln_net::counts::times;
+
 use super::counts::Counts;
 use super::judgement::Class;
 use super::series::{mean, quantile, sorted};
@@ -149,7 +151,8 @@ pub const CRASH_LIMIT: u64 = 3;
 impl Crashes {
     pub fn breach(&self) -> Option<String> {
         (self.count >= self.limit).then(|| {
-            format!("the canary crashed {} times; {} are a crash loop", self.count, self.limit)
+            let (count, limit) = (times(self.count), times(self.limit));
+            format!("the canary crashed {count}; {limit} is a crash loop")
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Says which SLSA build level is reached, and what hinders the next one.
 
+use kiln_net::counts::counted;
 use serde::{Deserialize, Serialize};
 
 use super::closure::Found;
@@ -95,7 +96,7 @@ impl Isolation {
 pub fn level(closure: &Isolation, signed_by: SignedBy) -> Level {
     let mut because = vec![format!(
         "the provenance is derived from the records of {}",
-        some(closure.ran, "execution")
+        counted(closure.ran, "execution")
     )];
     let mut but = Vec::new();
     if closure.ran == 0 {
@@ -123,15 +124,10 @@ pub fn level(closure: &Isolation, signed_by: SignedBy) -> Level {
     if closure.host > 0 {
         because.push(format!(
             "{} saw programs of the worker's machine that no digest names",
-            some(closure.host, "action")
+            counted(closure.host, "action")
         ));
     }
     Level { build_level, because, but }
-}
-
-/// `1 action`, `2 actions`.
-fn some(number: usize, one: &str) -> String {
-    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
 fn hindrances(closure: &Isolation) -> impl Iterator<Item = String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kiln_net::counts::counted;
 use serde_json::Value;
 
 use super::attach::CLOSURE_ARTIFACT_TYPE;
@@ -146,8 +147,8 @@ impl<'a> Verify<'a> {
             self.note(
                 "layers",
                 format!(
-                    "{} layers with {entries} files, links and directories can be unpacked",
-                    layers.len()
+                    "{} with {entries} files, links and directories can be unpacked",
+                    counted(layers.len(), "layer")
                 ),
             );
         }
@@ -285,10 +286,15 @@ impl<'a> Verify<'a> {
         }
         index.check_counts(&found)?;
         check_counts(provenance, &index)?;
-        self.note("closure", format!(
-            "{} actions, {} of them written by clients, and {} sources are listed as the provenance says",
-            index.actions, index.written, index.sources,
-        ));
+        self.note(
+            "closure",
+            format!(
+                "{}, {} of them written by clients, and {} are listed as the provenance says",
+                counted(index.actions, "action"),
+                index.written,
+                counted(index.sources, "source"),
+            ),
+        );
         Ok(())
     }
 

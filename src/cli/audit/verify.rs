@@ -17,6 +17,7 @@ use crate::cli::release::now;
 use crate::cli::target::Target;
 use crate::cli::text;
 use crate::config::Machine;
+use kiln_web::format::counted;
 use kiln_web::json::AuditExport;
 
 /// Bytes of a key, or of a policy of keys.
@@ -167,7 +168,9 @@ fn held(it: &Report) -> Value {
 
 fn report(it: &Report) -> String {
     let signed = match it.signed {
-        Some(signed) => format!("signed up to {signed}, by {} checkpoints", it.checkpoints),
+        Some(signed) => {
+            format!("signed up to {signed}, by {}", counted(it.checkpoints as u64, "checkpoint"))
+        }
         None => "nothing of it is signed: give --key".to_owned(),
     };
     format!("entries {} to {} hold, {signed}\nhead {}:{}\n", it.first, it.last, it.last, it.head)

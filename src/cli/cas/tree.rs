@@ -15,7 +15,7 @@ use super::remote::Remote;
 use crate::cli::digest::DigestArgument;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::text;
-use kiln_web::format::{bytes, count};
+use kiln_web::format::{bytes, count, counted};
 
 /// Directories read at a time.
 const AT_A_TIME: usize = 64;
@@ -257,6 +257,10 @@ fn lines(entries: &[TreeEntry], is_cut: bool) -> String {
         text.push('\n');
     }
     let cut = if is_cut { "; there is more than is listed" } else { "" };
-    let (files, directories) = (count(files), count(directories));
-    text + &format!("{files} files in {directories} directories, {}{cut}\n", bytes(total))
+    let files = counted(files, "file");
+    let directories = match directories {
+        1 => "1 directory".to_owned(),
+        several => format!("{} directories", count(several)),
+    };
+    text + &format!("{files} in {directories}, {}{cut}\n", bytes(total))
 }

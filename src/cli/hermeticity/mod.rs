@@ -15,6 +15,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::say::say;
 use crate::cli::target::Target;
 use crate::cli::text;
+use kiln_web::format::counted;
 use kiln_web::json::{Checked, Checks};
 use report::report;
 
@@ -104,7 +105,8 @@ impl HermeticityCommand {
             false => text::print(&report(&checks))?,
         }
         if !differs && failed > 0 {
-            return Err(CliError::answered(format!("{failed} actions could not be run again"))
+            let failed = counted(failed as u64, "action");
+            return Err(CliError::answered(format!("{failed} could not be run again"))
                 .hint("the report says why; inputs that were evicted come back with a build"));
         }
         Ok(if differs { Exit::Negative } else { Exit::Done })

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kiln_web::format::counted;
 use kiln_web::json::{Checked, Difference};
 
 pub fn report(checks: &[Checked]) -> String {
@@ -14,20 +15,21 @@ pub fn report(checks: &[Checked]) -> String {
         *reasons.entry((&not_changed.condition, &not_changed.reason)).or_default() += 1;
     }
     for ((condition, reason), times) in reasons {
-        text.push_str(&format!("not changed for {times} actions: {condition}: {reason}\n"));
+        let actions = counted(times as u64, "action");
+        text.push_str(&format!("not changed for {actions}: {condition}: {reason}\n"));
     }
     let same_worker = checks
         .iter()
         .filter(|one| !one.worker.is_empty() && one.worker == one.first_worker)
         .count();
     if same_worker > 0 {
-        text.push_str(&format!(
-            "{same_worker} actions ran again on the worker that ran them first\n"
-        ));
+        let actions = counted(same_worker as u64, "action");
+        text.push_str(&format!("{actions} ran again on the same worker as at first\n"));
     }
     let streams = checks.iter().filter(|one| one.stdout_differs || one.stderr_differs).count();
     if streams > 0 {
-        text.push_str(&format!("{streams} actions printed something else\n"));
+        let actions = counted(streams as u64, "action");
+        text.push_str(&format!("{actions} printed something else\n"));
     }
     let of = |verdict: &str| checks.iter().filter(|one| one.verdict == verdict).count();
     text.push_str(&format!(

@@ -9,6 +9,7 @@ use kiln_net::causes::chain;
 use super::inputs::{declared, pair, values};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::text::{self, Look, Table, look};
+use kiln_web::format::counted;
 
 /// Stages that one needs and that are named.
 const MAX_NAMES: usize = 4;
@@ -64,7 +65,7 @@ impl ExplainCommand {
 
 fn written(it: &Explained) -> String {
     let (run, out): (Vec<_>, Vec<_>) = it.stages.iter().partition(|it| it.left_out.is_none());
-    let head = format!("{}: {} stages\n", it.name, run.len());
+    let head = format!("{}: {}\n", it.name, counted(run.len() as u64, "stage"));
     let mut table = Table::new(&["", "stage", "kind", "at most", "needs", ""], &[0, 3]);
     let mut sorted = run;
     sorted.sort_by_key(|it| it.wave);

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::inputs::declared;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::text;
+use kiln_web::format::counted;
 
 /// Check files of pipelines, and say what is wrong with line and column
 ///
@@ -41,9 +42,10 @@ impl ValidateCommand {
             valid.push(json!({ "file": path, "name": declared.name, "stages": stages }));
             if !self.json {
                 text::print(&format!(
-                    "{}: pipeline {:?}, {stages} stages\n",
+                    "{}: pipeline {:?}, {}\n",
                     file.display(),
-                    declared.name
+                    declared.name,
+                    counted(stages as u64, "stage")
                 ))?;
             }
         }

@@ -10,6 +10,7 @@ use crate::cli::api::{self, Api, plain};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{self, Look, look, one_line};
+use kiln_web::format::counted;
 use kiln_web::json::{PipelineLog, PipelineShown, PipelineStage};
 
 const PACE: Duration = Duration::from_millis(700);
@@ -127,10 +128,10 @@ impl Screen {
     fn begun(&mut self, shown: &PipelineShown) -> Result<(), CliError> {
         if !self.is_begun {
             self.is_begun = true;
-            let (run, all) = (&shown.run, shown.run.stages);
+            let (run, all) = (&shown.run, counted(shown.run.stages as u64, "stage"));
             text::print(&look(
                 Look::Bold,
-                &format!("{} {}: {all} stages\n", one_line(&run.pipeline), run.id),
+                &format!("{} {}: {all}\n", one_line(&run.pipeline), run.id),
             ))?;
         }
         if self.standing != shown.run.stands {

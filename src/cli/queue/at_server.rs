@@ -10,7 +10,7 @@ use crate::cli::api::{self, Api, read};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{self, Table};
-use kiln_web::format::{encode, short};
+use kiln_web::format::{counted, encode, short};
 use kiln_web::json::{
     MergeChange, MergeChangeShown, MergeQueueShown, MergeRemoval, MergeRequest, MergeSaid, MergeSay,
 };
@@ -130,7 +130,8 @@ fn listed(it: &MergeQueueShown) -> String {
         out.push_str("the target fails by itself: nobody is rejected until it is mended\n");
     }
     if !it.requests.is_empty() {
-        out.push_str(&format!("{} requests that no runner has taken in yet\n", it.requests.len()));
+        let requests = counted(it.requests.len() as u64, "request");
+        out.push_str(&format!("{requests} that no runner has taken in yet\n"));
     }
     if !it.changes.is_empty() {
         let mut table = Table::new(&["branch", "head", "priority", "since", "state"], &[2]);
@@ -196,7 +197,7 @@ fn waits(it: &MergeChange) -> String {
     let mut out = format!("{} ({}): {}\n", it.branch, commit(&it.head), it.why);
     out.push_str(&format!("  priority {}, since {}\n", it.priority, it.added));
     if let Some(before) = it.before {
-        out.push_str(&format!("  {before} changes are before it\n"));
+        out.push_str(&format!("  before it: {}\n", counted(before as u64, "change")));
     }
     if let Some(left) = it.expected_s {
         out.push_str(&format!("  it lands in about {left:.0} s, if all goes well\n"));

@@ -12,7 +12,7 @@ use super::state::{QueueDirectory, System, branch, told};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{self, Table};
-use kiln_web::format;
+use kiln_web::format::{self, counted};
 
 /// Characters of a column that people read.
 const SHOWN: usize = 80;
@@ -222,22 +222,18 @@ impl Explain {
             out.push_str(&format!("  the queue is paused: {why}\n"));
         }
         if let Some(before) = before {
-            out.push_str(&format!("  {before} changes are before it\n"));
+            out.push_str(&format!("  before it: {}\n", counted(before as u64, "change")));
         }
         for run in runs {
-            let others = run.members.len().saturating_sub(1);
-            out.push_str(&format!(
-                "  it {} with {others} others in run {}\n",
-                doing(run),
-                run.id.0
-            ));
+            let others = counted(run.members.len().saturating_sub(1) as u64, "other");
+            out.push_str(&format!("  it {} with {others} in run {}\n", doing(run), run.id.0));
         }
         for it in &against {
             let named =
                 if it.targets.is_empty() { "something".to_owned() } else { it.targets.join(", ") };
             out.push_str(&format!(
-                "  {named} failed with it and {} others\n",
-                it.suspects.len().saturating_sub(1)
+                "  {named} failed with it and {}\n",
+                counted(it.suspects.len().saturating_sub(1) as u64, "other")
             ));
         }
         out.push_str(&format!("  it is bad with a probability of {:.1} %\n", bad * 100.0));

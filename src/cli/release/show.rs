@@ -7,7 +7,7 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::Table;
-use kiln_web::format::{bytes, encode, short};
+use kiln_web::format::{bytes, counted, encode, short};
 use kiln_web::json::{Release, Releases};
 
 /// Characters of a column that people read.
@@ -92,7 +92,7 @@ pub fn shown(it: &Release) -> String {
     let size: u64 = it.content.iter().map(|it| it.size).sum();
     let mut text = format!(
         "{}\n  manifest    {}\n  target      {}\n  source      {}{}\n  invocation  {}\n  made        {} by {}\n  \
-         size        {} in {} blobs\n  closure     {} actions ({} written by clients), {} sources, {} directories missing\n  \
+         size        {} in {}\n  closure     {} ({} written by clients), {}, {} directories missing\n  \
          level       SLSA build level {}\n",
         it.name,
         it.digest,
@@ -103,10 +103,10 @@ pub fn shown(it: &Release) -> String {
         it.created,
         it.made_by,
         bytes(size),
-        it.content.len(),
-        it.closure.actions,
+        counted(it.content.len() as u64, "blob"),
+        counted(it.closure.actions as u64, "action"),
         it.closure.written,
-        it.closure.sources,
+        counted(it.closure.sources as u64, "source"),
         it.closure.missing,
         it.build_level,
     );

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use kiln_deploy::rollouts::plan::{self, Declared, Plan, PlannedStep, Targets};
+use kiln_web::format::counted;
 use kiln_web::json::{RolloutPlanRequest, RolloutPlanned};
 
 use super::declared;
@@ -105,8 +106,11 @@ fn found(it: &RolloutPlanned, plan: &Plan) -> String {
     if let Some(sets) = &it.sets {
         let (live, idle) = (&sets.live, &sets.idle);
         text += &format!(
-            "{live} serves, with {} targets; {idle} gets the release: {} of {} answer, {} have to\n",
-            sets.live_targets, sets.heard, sets.idle_targets, sets.needed
+            "{live} serves, with {}; {idle} gets the release: {} of {} answer, {} have to\n",
+            counted(sets.live_targets as u64, "target"),
+            sets.heard,
+            sets.idle_targets,
+            sets.needed
         );
         if let Some(lacks) = &sets.lacks {
             text += &format!("{} {lacks}\n", look(Look::Bad, "refused:"));
@@ -127,8 +131,8 @@ fn written(plan: &Plan) -> String {
     let most =
         plan.unavailable.map(|it| format!(", at most {it} down at once")).unwrap_or_default();
     let beside = if plan.beside { " beside those that serve" } else { "" };
-    let (name, strategy, targets) = (&plan.name, &plan.strategy, plan.targets);
-    let head = format!("{name}: {strategy}, {targets} targets{beside}{most}\n");
+    let targets = counted(plan.targets as u64, "target");
+    let head = format!("{}: {}, {targets}{beside}{most}\n", plan.name, plan.strategy);
     let warning = |warning: &String| format!("{} {warning}\n", look(Look::Busy, "note:"));
     format!(
         "{}{}soaks {}; done after {} at the earliest, reverted after {}\n{}",

@@ -6,6 +6,7 @@ use crate::cli::api::{self, Api, plain};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{Look, Table, look, names};
+use kiln_web::format::counted;
 use kiln_web::json::{RolloutLook, RolloutShown, RolloutSummary, Rollouts};
 
 /// The most reasons of one look that are printed.
@@ -147,7 +148,8 @@ pub fn text(it: &RolloutShown) -> String {
         text += &format!("  requests go from {} to {}\n", sets.live, sets.idle);
     }
     if let Some(down) = it.crowded {
-        let waits = format!("waits: {down} targets are down, which is as many as may be");
+        let down = counted(down as u64, "target");
+        let waits = format!("waits: down are {down}, which is as many as may be");
         text += &format!("  {}\n", look(Look::Bad, &waits));
     }
     for (what, said) in [
@@ -187,9 +189,8 @@ pub fn said(it: &RolloutLook) -> String {
         "rollback" => Look::Bad,
         _ => Look::Busy,
     };
-    let verdict = look(how, &it.verdict);
-    let mut text =
-        format!("  judged {}: {verdict}, {} targets with {}\n", it.at, it.canary, it.baseline);
+    let (verdict, canary) = (look(how, &it.verdict), counted(it.canary as u64, "target"));
+    let mut text = format!("  judged {}: {verdict}, {canary} with {}\n", it.at, it.baseline);
     for reason in it.reasons.iter().take(MAX_REASONS) {
         text += &format!("    {reason}\n");
     }

@@ -15,6 +15,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text;
 use crate::cli::text::{Look, Table, look};
+use kiln_web::format::counted;
 
 /// Bring reports of test runners into the history of a server.
 ///
@@ -146,10 +147,11 @@ impl Failures {
     }
 
     fn report(self, file: &str, totals: Totals) -> String {
-        let Totals { cases, attempts, .. } = totals;
+        let cases = counted(totals.cases, "case");
+        let attempts = counted(totals.attempts, "attempt");
         let (failed, skipped, retried) = (self.failed, self.skipped, self.retried);
         let mut report = format!(
-            "{}: {cases} cases, {attempts} attempts: {failed} failed, {skipped} skipped, {retried} were retries\n",
+            "{}: {cases}, {attempts}: {failed} failed, {skipped} skipped, {retried} were retries\n",
             look(Look::Bold, file)
         );
         let more = self.failed as usize - self.listed.len();

@@ -225,7 +225,8 @@ fn listed(path: &Path, estimates: &Estimates, files: usize) -> Result<Vec<String
     let gone = estimates.known().len() - (tests.len() - new);
     if new > 0 || gone > 0 {
         let file = if files > 1 { "files" } else { "file" };
-        say(&format!("{new} new tests are estimated, {gone} of the {file} are not in the list"));
+        let new = format::counted(new as u64, "new test");
+        say(&format!("{new} estimated; of the {file}, {gone} not in the list"));
     }
     Ok(tests)
 }

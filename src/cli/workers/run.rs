@@ -84,9 +84,9 @@ impl Run {
                 Arc::new(Coalesced::new(local.blobs.clone(), Arc::new(remote)));
             let shutdown = CancellationToken::new();
             tell(&format!(
-                "kiln worker {} with {} slots for {}\n",
+                "kiln worker {} with {} for {}\n",
                 config.worker_id,
-                config.slots,
+                kiln_web::format::counted(config.slots as u64, "slot"),
                 target.urls().collect::<Vec<_>>().join(", ")
             ));
             let mut worker = Worker::start(config, store).await?;

@@ -11,6 +11,7 @@ use kiln_ci::pipelines::Task;
 use kiln_ci::stages::TakeReports;
 use kiln_ci::verdicts::Answers;
 use kiln_net::causes::chain;
+use kiln_net::counts::counted;
 
 /// Bytes of one report.
 const MAX_REPORT: u64 = 64 << 20;
@@ -54,7 +55,7 @@ impl History {
         let noted = self.answers.note_import(&imported.attempt, now).await;
         noted.map_err(|error| format!("it could not be noted: {}", chain(&error)))?;
         let receipt = imported.receipt();
-        Ok(format!("{} cases, {} failed", receipt.cases, receipt.failed))
+        Ok(format!("{}, {} failed", counted(receipt.cases, "case"), receipt.failed))
     }
 
     async fn read(&self, report: &BlobName) -> Result<Vec<u8>, String> {

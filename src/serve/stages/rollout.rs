@@ -9,6 +9,7 @@ use kiln_ci::stages::Ledger;
 use kiln_deploy::releases::ReleaseName;
 use kiln_deploy::rollouts::control::{By, Command, Control, ControlError, Head, Start};
 use kiln_net::causes::chain;
+use kiln_net::counts::counted;
 
 use super::release::unavailable;
 
@@ -69,7 +70,8 @@ fn words(head: &Head) -> String {
         "gate" => "waits at a gate: somebody has to let it on",
         other => other,
     };
-    format!("{}{paused}; {} targets are changed", what.replace('_', " "), head.changed)
+    let changed = counted(head.changed, "target");
+    format!("{}{paused}; changed: {changed}", what.replace('_', " "))
 }
 
 fn ended(id: &str, head: &Head, cancelled: bool) -> Ended {

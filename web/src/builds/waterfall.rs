@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use crate::actions::rows::Ended;
 use crate::design::chart::{WIDTH, num};
 use crate::design::text::action_link;
-use crate::format::{duration, short};
+use crate::format::{counted, duration, short};
 
 /// Bars drawn; of more, the longest.
 const MAX_BARS: usize = 1500;
@@ -52,7 +52,7 @@ pub fn waterfall(entries: &[JournalEntry], whole: (i64, i64)) -> Option<Markup> 
                 div.lane {
                     span.name title=(row.worker) { (short(row.worker, 18)) span.dim { "/" (row.slot) } }
                     svg viewBox="0 0 1000 16" preserveAspectRatio="none" role="img"
-                        aria-label={ (row.bars.len()) " actions" } {
+                        aria-label=(counted(row.bars.len() as u64, "action")) {
                         rect.ground x="0" y="0" width="1000" height="16" {}
                         @for bar in &row.bars { (draw(bar, &x)) }
                     }
@@ -67,7 +67,7 @@ pub fn waterfall(entries: &[JournalEntry], whole: (i64, i64)) -> Option<Markup> 
                 }
             }
             @if left_out + more_rows > 0 {
-                p.dim { "Left out: " (left_out) " short actions, " (more_rows) " slots." }
+                p.dim { "Left out: " (counted(left_out as u64, "short action")) ", " (counted(more_rows as u64, "slot")) "." }
             }
         }
     })

@@ -4,7 +4,7 @@ use kiln_scheduler::journal::{BuildSummary, Counts};
 use maud::{Markup, html};
 
 use super::text::build_link;
-use crate::format::{abbreviated, count, percent};
+use crate::format::{abbreviated, count, counted, percent};
 
 /// Width of a chart in its own units.
 pub const WIDTH: f64 = 1000.0;
@@ -41,8 +41,8 @@ pub fn share_bar(counts: &Counts) -> Markup {
         (class, start, width)
     });
     let words = format!(
-        "{} cache hits, {} merged, {} executed, {} run by clients, {} failed",
-        counts.hits,
+        "{}, {} merged, {} executed, {} run by clients, {} failed",
+        counted(counts.hits, "cache hit"),
         counts.merged,
         counts.executed,
         counts.ran_at_client(),
@@ -137,9 +137,9 @@ fn column(build: &BuildSummary, x: f64, slot: f64, tall: f64, height: f64) -> Ma
         (class, bottom, part)
     });
     let words = format!(
-        "{}: {} actions, {}, {} failed",
+        "{}: {}, {}, {} failed",
         abbreviated(&build.invocation_id),
-        count(counts.actions()),
+        counted(counts.actions(), "action"),
         percent(counts.hit_rate().unwrap_or(0.0)),
         counts.failed
     );

@@ -6,6 +6,7 @@ use kiln_ci::pipelines::order;
 use maud::{Markup, html};
 
 use crate::design::text::visible;
+use crate::format::counted;
 use crate::json::{PipelineShown, PipelineStage};
 
 /// Stages of which a way can be seen; of more there are the rows below.
@@ -35,7 +36,8 @@ pub fn picture(it: &PipelineShown) -> Markup {
     let width = nodes.iter().map(|it| it.x).max().unwrap_or(0) + WIDE + 2;
     let height = nodes.iter().map(|it| it.y).max().unwrap_or(0) + TALL + 2;
     let lines = lines(&nodes);
-    let words = format!("The way of {} stages; the table of stages says the same", nodes.len());
+    let stages = counted(nodes.len() as u64, "stage");
+    let words = format!("The way of {stages}; the table of stages says the same");
     html! {
         div.scroll tabindex="0" role="region" aria-label="Way" {
             svg.way width=(width) height=(height) viewBox={ "-1 -1 " (width) " " (height) } role="img" aria-label=(words) {

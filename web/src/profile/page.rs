@@ -13,7 +13,7 @@ use crate::design::chart::{WIDTH, num};
 use crate::design::layout::{self, Place};
 use crate::design::text::visible;
 use crate::error::WebError;
-use crate::format::{count, duration, path_of};
+use crate::format::{counted, duration, path_of};
 use crate::state::WebState;
 
 /// Largest profile that is read, compressed.
@@ -49,8 +49,8 @@ pub async fn page(
     })?;
     let body = html! {
         div.title { h1 { "Profile" }
-            p.dim { (count(profile.spans.len() as u64)) " spans"
-                @if profile.left_out > 0 { ", " (count(profile.left_out)) " shorter ones left out" } }
+            p.dim { (counted(profile.spans.len() as u64, "span"))
+                @if profile.left_out > 0 { ", left out: " (counted(profile.left_out, "shorter one")) } }
             p { a.button href={ "/blobs/" (path_of(&digest)) "?name=command.profile.gz&download=1" } { "Download" } } }
         section.panel {
             header { p.legend.profile { @for (kind, words) in KINDS { span.(kind) { (words) } } } }
@@ -106,7 +106,7 @@ fn lane(profile: &Profile, thread: i64, spans: &[&Span], start: f64, whole: f64)
     html! {
         div.lane {
             span.name title=(name) { bdi { (name) } }
-            svg viewBox="0 0 1000 16" preserveAspectRatio="none" role="img" aria-label={ (spans.len()) " spans" } {
+            svg viewBox="0 0 1000 16" preserveAspectRatio="none" role="img" aria-label=(counted(spans.len() as u64, "span")) {
                 rect.ground x="0" y="0" width="1000" height="16" {}
                 @for span in spans {
                     rect class={ "bar " (kind(span)) } x=(num(x(span.start))) y="1" height="14"

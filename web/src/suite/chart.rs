@@ -9,7 +9,7 @@ use kiln_ci::model::Outcome;
 use maud::{Markup, html};
 
 use crate::design::chart::{WIDTH, grid, num, round_up, scaled};
-use crate::format::{count, date, duration};
+use crate::format::{count, counted, date, duration};
 
 const HEIGHT: f64 = 160.0;
 /// The least share that is drawn of what is there: a line is for a glance, a chart is to scale.
@@ -26,7 +26,8 @@ pub fn sparkline(days: &BTreeMap<u64, Day>, span: &RangeInclusive<u64>) -> Marku
     let width = 100.0 / columns as f64;
     let days: Vec<_> = days.range(span.clone()).collect();
     let failed: u64 = days.iter().map(|(_, day)| day.failed + day.timed_out).sum();
-    let words = format!("{} of {columns} days with runs, {failed} failures", days.len());
+    let failed = counted(failed, "failure");
+    let words = format!("{} of {columns} days with runs, {failed}", days.len());
     html! {
         svg.spark viewBox={ "0 0 100 " (TALL) } preserveAspectRatio="none" role="img" aria-label=(words) {
             title { (words) }

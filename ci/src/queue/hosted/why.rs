@@ -117,6 +117,7 @@ fn waits(lane: &Lane, line: &Line, change: &Change) -> String {
         };
         return match failure.suspects.len() {
             1 => format!("{named} failed with it: it is tested again"),
+            2 => format!("{named} failed with it or another one"),
             several => format!("{named} failed with it or one of {} others", several - 1),
         };
     }
@@ -128,8 +129,9 @@ fn waits(lane: &Lane, line: &Line, change: &Change) -> String {
         1 => "1 change is before it".to_owned(),
         more => format!("{more} changes are before it"),
     };
-    match running >= workers {
-        true => format!("{ahead}, and all {workers} workers are busy"),
-        false => ahead,
+    match (running >= workers, workers) {
+        (true, 1) => format!("{ahead}, and the only worker is busy"),
+        (true, _) => format!("{ahead}, and all {workers} workers are busy"),
+        (false, _) => ahead,
     }
 }

@@ -34,6 +34,7 @@ pub fn in_words(why: &Why) -> String {
         Why::Breach(what) => what.clone(),
         Why::Deadline => "it took longer than its deadline".to_owned(),
         Why::Stuck(_) => "a target answers, and does not get to run the release".to_owned(),
+        Why::Lost(1) => "1 target has gone silent".to_owned(),
         Why::Lost(count) => format!("{count} targets have gone silent"),
         Why::LockLost => "the deploy lock ran out".to_owned(),
         Why::Aborted(by) => format!("aborted by {by}"),

@@ -1,5 +1,6 @@
 //! From what is known to a frame: which sections are beside each other, and which of their lines there is room for.
 
+use kiln_web::format::counted;
 use kiln_web::json::RolloutSaid;
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -139,7 +140,8 @@ fn foot(screen: &Screen, columns: usize, looks: Looks) -> Vec<Line<'static>> {
         Mode::Confirm { .. } => {
             let one = &screen.shown.rollout;
             let to = one.previous.as_deref().unwrap_or("nothing, so that a person is called");
-            let question = format!("revert {} targets to {}? (y: yes)", one.changed, clean(to));
+            let targets = counted(one.changed as u64, "target");
+            let question = format!("revert {targets} to {}? (y: yes)", clean(to));
             say(&question, Tone::Bad);
         }
     }

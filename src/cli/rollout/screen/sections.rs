@@ -1,6 +1,8 @@
 //! The sections of the screen, each written for a width. Which of their lines there is room for is
 //! decided in `draw.rs`.
 
+use kiln_net::counts::times;
+use kiln_web::format::counted;
 use kiln_web::json::{RolloutLook, RolloutShown, RolloutStep};
 use ratatui::text::{Line, Span};
 
@@ -70,7 +72,8 @@ pub fn head(screen: &Screen, columns: usize, looks: Looks) -> Vec<Line<'static>>
         lines.extend(text(&format!("given up and reverted in {}", lasting(left)), columns));
     }
     if let Some(down) = it.crowded {
-        lines.extend(text(&format!("{down} targets are down: the next ones wait"), columns));
+        let down = counted(down as u64, "target");
+        lines.extend(text(&format!("down: {down}; the next ones wait"), columns));
     }
     for (what, said) in [("paused", &it.paused_why), ("reverted because", &it.why)] {
         if let Some(said) = said {
@@ -190,7 +193,7 @@ pub fn verdict(it: &RolloutShown, columns: usize, looks: Looks) -> Section {
     }
     if it.extensions > 0 {
         lines.extend(text(
-            &format!("watched {} times more, because it could not decide", it.extensions),
+            &format!("watched {} more, because it could not decide", times(it.extensions)),
             columns,
         ));
     }

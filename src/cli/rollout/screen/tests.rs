@@ -86,7 +86,7 @@ fn all_of_it_is_on_a_screen_of_80_columns() {
         ". 100 %    4 of 4 targets, bakes 1:30, a person lets it in",
         "hold at 10:01:58",
         "p99: too few points, 12 of 30",
-        "watched 1 times more",
+        "watched once more",
         "p99 High",
         "now 0.9000, the old version 0.1000 to 0.3000",
         "  new . #",

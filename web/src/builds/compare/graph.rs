@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::actions::Misses;
 use crate::design::chart::num;
 use crate::design::text::{action_link, visible};
-use crate::format::count;
+use crate::format::counted;
 
 /// Actions that are drawn.
 const MAX_NODES: usize = 60;
@@ -38,8 +38,7 @@ pub fn section(misses: &Misses) -> Markup {
     let width = columns as f64 * (WIDTH + GAP) - GAP;
     let height = rows as f64 * ROW;
     let drawn = places.iter().flatten().count() as u64;
-    let label =
-        format!("{} actions, each right of those that made what changed for it", count(drawn));
+    let label = counted(drawn, "action") + ", each right of those that made what changed for it";
     html! {
         h3 { "What ran because of what" }
         div.scroll tabindex="0" role="region" aria-label="What ran because of what" {

@@ -10,7 +10,7 @@ use super::files;
 use crate::blobs::present::Present;
 use crate::design::rows::{self, Column, Line};
 use crate::design::text::{nanos, visible};
-use crate::format::{count, counted};
+use crate::format::counted;
 use crate::suite::{Names, millis};
 
 /// Tests and runs of one test that are shown.
@@ -95,7 +95,7 @@ pub fn section(tests: &[Tested<'_>], left_out: u64, present: &Present) -> Markup
                 header { h2 { "Tests" } span.dim { (counted(tests.len() as u64, "test")) } }
                 (rows::table("Tests", &COLUMNS, tests.iter().take(MAX_TESTS).map(|it| row(it, &names, present))))
                 @if tests.len() > MAX_TESTS { p.note { "The first " (MAX_TESTS) " are listed." } }
-                @if left_out > 0 { p.note { (count(left_out)) " runs of tests were left out, because there are too many." } }
+                @if left_out > 0 { p.note { "Left out of the tests, because there are too many: " (counted(left_out, "run")) "." } }
             }
         }
     }

@@ -24,7 +24,7 @@ async fn it_is_said_what_a_change_waits_for_and_for_how_long() {
     assert_eq!(place(&driver.lane, &find(&driver.lane, "b")), Place::Checking);
     queues.ask(&queue(), &add("c")).await.expect("it is left");
     driver.requests().await.expect("it is taken in");
-    let waits = "1 change is before it, and all 1 workers are busy";
+    let waits = "1 change is before it, and the only worker is busy";
     assert_eq!(said(&driver.lane, "c"), waits);
     let head = queues.head(&queue()).await.expect("a queue");
     let later = find(&driver.lane, "c").id;
