@@ -16,6 +16,9 @@ const SHOWN: usize = 2000;
 const MAX_ANSWER: usize = 8 << 30;
 /// Variables by which git tells its hooks which repository, work tree and index are meant.
 const OF_A_HOOK: [&str; 4] = ["GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"];
+/// What git and ssh say where they would have asked somebody at a terminal.
+const UNASKED: [&str; 3] =
+    ["terminal prompts disabled", "Permission denied (publickey", "Host key verification failed"];
 
 /// Runs a program in `directory` and returns what it prints to stdout. It is ended after `limit`, and all that it has started
 /// with it; what has left its process group (a build tool's server) stays.
@@ -68,11 +71,12 @@ async fn answer(
     if output.status.success() {
         return Ok(output.stdout);
     }
-    Err(ProcessError::Failed {
-        program: program.display().to_string(),
-        status: output.status,
-        said: end_of(&output.stderr),
-    })
+    let (program, status) = (program.display().to_string(), output.status);
+    let mut said = end_of(&output.stderr);
+    if UNASKED.iter().any(|words| said.contains(words)) {
+        said += "; nobody is asked for a password here: an ssh agent or a credential helper of git has to answer";
+    }
+    Err(ProcessError::Failed { program, status, said })
 }
 
 /// The last of what a program said, without the lines of its progress.
@@ -104,6 +108,17 @@ mod tests {
         assert!(matches!(error, ProcessError::Slow { .. }), "{error}");
         let none = ask(Path::new("/no/such"), &[], Path::new("/"), minute).await.unwrap_err();
         assert!(chain(&none).contains("No such file"), "{}", chain(&none));
+    }
+
+    #[tokio::test]
+    async fn where_somebody_would_have_been_asked_the_error_says_who_has_to_answer() {
+        let minute = Duration::from_secs(60);
+        let fails = |words: &str| format!("echo '{words}' >&2; exit 128");
+        let wanted = "fatal: could not read Username for ...: terminal prompts disabled";
+        let error = shell(&fails(wanted), minute).await.unwrap_err().to_string();
+        assert!(error.contains(wanted) && error.contains("credential helper"), "{error}");
+        let error = shell(&fails("fatal: no such branch"), minute).await.unwrap_err().to_string();
+        assert!(!error.contains("credential helper"), "{error}");
     }
 
     #[tokio::test]
