@@ -29,6 +29,8 @@ mod recipe;
 mod stage;
 mod steps;
 mod sweep;
+#[cfg(test)]
+mod testing;
 mod turns;
 
 pub use figures::{PreviewCounts, PreviewFigures};

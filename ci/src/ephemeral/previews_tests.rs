@@ -1,150 +1,18 @@
-//! Environments that are folders: programs make them, list them and remove them.
+//! Environments come, stay for a while and go, whatever becomes of the servers that look after them.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use tempfile::TempDir;
-
-use super::figures::{PreviewCounts, PreviewFigures};
-use super::kinds::{Commands, How};
-use super::machine::{Phase, Preview as Kept};
+use super::figures::PreviewCounts;
+use super::kinds::How;
+use super::machine::Phase;
 use super::netns::Netns;
-use super::previews::{Ask, Kind, PreviewError, PreviewParts, Previews, TellStuck};
+use super::previews::{Ask, Kind, PreviewError};
+use super::testing::{HOUR, World, ask, key, silence, stage};
 use super::turns;
-use crate::pipelines::{Outcome, Preview, PreviewAct, TaskKey, Work};
-use crate::stages::testing::{Heard, TestClock, task};
-use crate::stages::{Ledger, SecretList, SecretSource};
-use crate::storage::memory::Memory;
+use crate::pipelines::{Outcome, PreviewAct, TaskKey};
+use crate::stages::testing::TestClock;
 use crate::storage::{Expect, Records, Write};
-
-const HOUR: Duration = Duration::from_secs(3_600);
-/// Longer than a server that is silent keeps others from an environment.
-const SILENT: Duration = Duration::from_secs(32);
-
-/// That time passes by the clock that nobody sets. Programs take real time.
-async fn silence() {
-    tokio::time::pause();
-    tokio::time::advance(SILENT).await;
-    tokio::time::resume();
-}
-
-/// Hears of what does not go.
-#[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<u32>>>);
-
-#[async_trait]
-impl TellStuck for Told {
-    async fn stuck(&self, preview: &Kept) -> Result<(), String> {
-        self.0.lock().unwrap().push(preview.failures);
-        Ok(())
-    }
-}
-
-/// What survives the processes.
-struct World {
-    dir: TempDir,
-    memory: Memory,
-    clock: TestClock,
-    told: Told,
-    figures: Arc<PreviewFigures>,
-}
-
-impl World {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("there")).unwrap();
-        Self {
-            dir,
-            memory: Memory::default(),
-            clock: TestClock::default(),
-            told: Told::default(),
-            figures: Arc::default(),
-        }
-    }
-
-    fn there(&self) -> Vec<String> {
-        let read = std::fs::read_dir(self.dir.path().join("there")).unwrap();
-        let mut names: Vec<_> =
-            read.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    fn kind(&self, up: &str) -> Kind {
-        let dir = self.dir.path().display();
-        let shell = |script: String| vec!["sh".to_owned(), "-euc".to_owned(), script];
-        let describe = "if [ \"$KILN_PREVIEW\" = prod ]; then v=2; else v=1; fi; \
-                        echo \"{\\\"versions\\\": {\\\"web\\\": \\\"$v\\\"}}\"";
-        Kind {
-            how: How::Commands(Commands {
-                up: shell(format!("mkdir '{dir}/there/'\"$KILN_PREVIEW\"; {up}")),
-                down: shell(format!(
-                    "if [ -e '{dir}/hangs' ]; then echo \"no: $TOKEN\" >&2; exit 1; fi; \
-                     rm -rf '{dir}/there/'\"$KILN_PREVIEW\""
-                )),
-                check: shell(format!("test -d '{dir}/there/'\"$KILN_PREVIEW\"")),
-                list: shell(format!("ls '{dir}/there'")),
-            }),
-            up_limit: Duration::from_secs(60),
-            down_limit: Duration::from_secs(60),
-            longest: HOUR,
-            most: 2,
-            env: Vec::new(),
-            secrets: BTreeMap::from([("TOKEN".to_owned(), "token".to_owned())]),
-            pipelines: Vec::new(),
-            describe: shell(describe.to_owned()),
-            stands_for: "prod".to_owned(),
-        }
-    }
-
-    /// Returns once one is there.
-    async fn begun(&self) {
-        while self.there().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    fn server(&self, who: &str, kind: Kind) -> Arc<Previews> {
-        self.server_by(&self.clock, who, kind)
-    }
-
-    fn server_by(&self, clock: &TestClock, who: &str, kind: Kind) -> Arc<Previews> {
-        let secret = SecretSource::Command(["echo", "s3cret-word"].map(str::to_owned).to_vec());
-        Previews::new(PreviewParts {
-            records: Arc::new(self.memory.clone()),
-            clock: Arc::new(clock.clone()),
-            kinds: BTreeMap::from([("web".to_owned(), kind)]),
-            secrets: SecretList(BTreeMap::from([("token".to_owned(), secret)])),
-            who: who.to_owned(),
-            teller: Some(Arc::new(self.told.clone())),
-            figures: self.figures.clone(),
-        })
-    }
-
-    fn ledger(&self) -> Ledger {
-        Ledger::new(Arc::new(self.memory.clone()), Arc::new(self.clock.clone()))
-    }
-}
-
-fn key(run: &str, attempt: u32) -> TaskKey {
-    TaskKey { run: run.to_owned(), stage: 1, attempt }
-}
-
-fn ask(key: &TaskKey) -> Ask<'_> {
-    Ask { key, kind: "web", instance: "main", pipeline: "p", by: "ana", keep: HOUR }
-}
-
-async fn stage(server: &Previews, ledger: &Ledger, act: PreviewAct) -> (Outcome, String) {
-    let preview = Preview { environment: "web".to_owned(), act, keep: HOUR };
-    let mut task = task(1, Work::Preview(preview.clone()));
-    task.key.stage = act as u32;
-    let heard = Heard::default();
-    let ended = server.run_stage(ledger, &task, &preview, &heard).await.unwrap();
-    (ended.outcome, heard.said())
-}
 
 const ADDRESS: &str = "echo token $TOKEN; echo; echo \"http://$KILN_PREVIEW.test\"";
 
