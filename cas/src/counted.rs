@@ -62,7 +62,7 @@ const COMMAND: Shape = Shape(&[
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CountError {
-    #[error("it has more than {limit} entries")]
+    #[error("it has more than {limit} entries; split it")]
     TooMany { limit: usize },
     #[error("it ends in the middle of a field")]
     Truncated,

@@ -74,7 +74,7 @@ pub enum StoreError {
     SizeMismatch { expected: Digest, actual: u64 },
     #[error("offset {offset} is beyond the end of blob {digest}")]
     OutOfRange { digest: Digest, offset: u64 },
-    #[error("{size} bytes are more than the limit of {limit}")]
+    #[error("{size} bytes are more than the limit of {limit}; split or compress it")]
     TooLarge { size: u64, limit: u64 },
     /// Everything stored is promised to somebody: writing more would break a promise. `setting`
     /// is the key of the limit.
@@ -128,7 +128,9 @@ pub fn parse_over_blob_size(message: &str) -> Option<(u64, u64)> {
 
 /// `size` and `limit` in bytes.
 pub fn over_blob_size(size: u64, limit: u64) -> String {
-    format!("a blob of {size} bytes {OVER_BLOB_SIZE} ({limit})")
+    format!(
+        "a blob of {size} bytes {OVER_BLOB_SIZE} ({limit}); split or compress it, or have storage.max_blob_size raised"
+    )
 }
 
 impl StoreError {

@@ -15,9 +15,9 @@ pub enum PathError {
     Absolute(String),
     #[error("{0:?} leads out of the input root")]
     Escapes(String),
-    #[error("{path:?} is longer than {MAX_PATH_BYTES} bytes")]
+    #[error("{path:?} is longer than {MAX_PATH_BYTES} bytes; shorten its names or nest it less")]
     TooLong { path: String },
-    #[error("{0:?} has a name longer than {MAX_NAME} bytes")]
+    #[error("{0:?} has a name longer than {MAX_NAME} bytes; make it shorter")]
     NameTooLong(String),
     #[error("{0:?} contains a NUL byte")]
     Nul(String),

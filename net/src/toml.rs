@@ -31,7 +31,7 @@ pub struct TableError {
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    #[error("{length} bytes are more than the {most} that {what} may have")]
+    #[error("{length} bytes are more than the {most} that {what} may have: shorten it")]
     TooLarge { what: &'static str, length: usize, most: usize },
     #[error(transparent)]
     At(TableError),

@@ -22,7 +22,10 @@ pub enum AccessFileError {
     Malformed { path: PathBuf, message: String },
     #[error("access file {path}: {entry}: {problem}")]
     Entry { path: PathBuf, entry: String, problem: String },
-    #[error("the access files hold more than {MAX_ENTRIES} tokens or grants")]
+    #[error(
+        "the access files hold more than {MAX_ENTRIES} tokens or grants: take out those that are over, or grant by \
+         patterns"
+    )]
     TooMany,
     #[error(
         "the access files {files} give no role to anybody: add a [[token]] or a [[grant]] \

@@ -25,7 +25,7 @@ pub enum FileError {
     Io(#[from] std::io::Error),
     #[error("it is empty")]
     Empty,
-    #[error("it has more than {MAX_BYTES} bytes")]
+    #[error("it has more than {MAX_BYTES} bytes, which are some millions of tests: split it")]
     TooLong,
     #[error("it is no file of durations: {0}")]
     Json(#[from] serde_json::Error),

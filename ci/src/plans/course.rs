@@ -101,7 +101,7 @@ pub enum Refused {
     Name,
     #[error("a later attempt of runner {0} has begun: this one is over")]
     Superseded(String),
-    #[error("more runners and retries than a plan is for")]
+    #[error("more runners and retries than a plan is for: make a new plan")]
     TooMany,
 }
 

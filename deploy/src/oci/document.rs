@@ -81,7 +81,9 @@ pub enum DocumentError {
     Version(u32),
     #[error("the manifest has members of a manifest and of an index: it could be taken for either")]
     Ambiguous,
-    #[error("the manifest names {0} others, more than {MAX_DESCRIPTORS}")]
+    #[error(
+        "the manifest names {0} others, more than {MAX_DESCRIPTORS}; make several manifests of it"
+    )]
     TooMany(usize),
     #[error("bytes that stand in the manifest are not the ones that it says they are: {0}")]
     Inline(String),

@@ -49,7 +49,7 @@ pub enum LayerError {
     Twice(String),
     #[error("{0:?} lies below something that is no directory")]
     BelowFile(String),
-    #[error("there are more than {MAX_ENTRIES} files")]
+    #[error("there are more than {MAX_ENTRIES} files; name fewer outputs, or an archive of them")]
     TooMany,
     #[error("{path:?} has {found} bytes instead of {expected}")]
     Size { path: String, expected: u64, found: u64 },

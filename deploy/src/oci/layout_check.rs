@@ -81,9 +81,9 @@ pub enum LayoutError {
     },
     #[error("index.json is no index that can be used")]
     Index(#[source] DocumentError),
-    #[error("the layout leads to more than {0} {1}")]
+    #[error("the layout leads to more than {0} {1}; make several layouts of it")]
     TooMany(usize, &'static str),
-    #[error("{0} lies deeper than {1} indexes")]
+    #[error("{0} lies deeper than {1} indexes; name it by an index further out")]
     TooDeep(ContentDigest, usize),
 }
 

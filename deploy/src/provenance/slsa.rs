@@ -68,7 +68,9 @@ pub enum ProvenanceError {
     Source(#[source] NotADigest),
     #[error("the provenance cannot be written")]
     Json(#[from] JsonError),
-    #[error("the provenance has {0} bytes, more than {MAX_PREDICATE_BYTES}")]
+    #[error(
+        "the provenance has {0} bytes, more than {MAX_PREDICATE_BYTES}; make several releases of it"
+    )]
     TooLarge(usize),
 }
 

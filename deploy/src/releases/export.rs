@@ -35,7 +35,7 @@ pub enum ExportError {
     Write(String, #[source] io::Error),
     #[error("{0} is no manifest")]
     Document(ContentDigest, #[source] DocumentError),
-    #[error("{0} lies too deep")]
+    #[error("{0} lies too deep; name it by an index further out")]
     TooDeep(ContentDigest),
     #[error("the index cannot be written")]
     Json(#[from] JsonError),

@@ -290,7 +290,7 @@ impl Collector<'_> {
             return Ok(());
         }
         Err(OutputError::TooMuch(format!(
-            "have more than {limit} entries, the limit of this worker"
+            "have more than {limit} entries, the limit of this worker; leave fewer, or an archive of them"
         )))
     }
 
@@ -317,14 +317,14 @@ impl Collector<'_> {
         if self.bytes > self.limits.bytes {
             let limit = self.limits.bytes;
             return Err(OutputError::TooMuch(format!(
-                "have more than {limit} bytes with {path:?}, the limit of this worker"
+                "have more than {limit} bytes with {path:?}, the limit of this worker; leave fewer or smaller ones"
             )));
         }
         if self.hole_bytes > self.limits.hole_bytes {
             let limit = self.limits.hole_bytes;
             return Err(OutputError::TooMuch(format!(
                 "have more than {limit} bytes of holes, which were never written, with {path:?}; that is the \
-                 limit of this worker"
+                 limit of this worker; leave files without holes, or compressed ones"
             )));
         }
         Ok(kind)

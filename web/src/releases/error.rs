@@ -80,11 +80,13 @@ fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
             StatusCode::BAD_REQUEST,
             "Give --key FILE, which stays on your machine, or set releases.key at the server.",
         ),
+        It::TooMany(_) | It::TooManyManifests(_) => (
+            StatusCode::BAD_REQUEST,
+            "Name fewer outputs with --output, pack them into one layer with --files, or make several releases of it.",
+        ),
         It::Layout(_)
         | It::Layer(_)
         | It::Sha512(_)
-        | It::TooMany(_)
-        | It::TooManyManifests(_)
         | It::Document(_)
         | It::Signatures(..)
         | It::Sign(_)
@@ -108,6 +110,20 @@ fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
         }
         It::Bom(_) | It::Statement(_) | It::Json(_) | It::Stopped => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The server's log has more.")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_of_too_much_is_answered_with_what_to_do() {
+        for error in [CatalogError::TooMany(7), CatalogError::TooManyManifests(7)] {
+            let answered = WebError::from(error);
+            assert_eq!(answered.status, StatusCode::BAD_REQUEST);
+            assert!(answered.hint.contains("--output"), "{}", answered.hint);
         }
     }
 }

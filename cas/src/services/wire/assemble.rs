@@ -9,7 +9,9 @@ const MAX_RESERVE: usize = 1 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    #[error("a message of {size} bytes is over the limit of {limit}")]
+    #[error(
+        "a message of {size} bytes is over the limit of {limit}; send large blobs by ByteStream, and lists in parts"
+    )]
     TooLarge { size: usize, limit: usize },
     #[error("the message is compressed by gRPC (grpc-encoding), which is not supported here")]
     Compressed,

@@ -10,7 +10,9 @@ const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 pub enum CronError {
     #[error("an expression has five fields (minute hour day month weekday), this has {0}")]
     Fields(usize),
-    #[error("an expression has at most {MAX_LENGTH} characters")]
+    #[error(
+        "an expression has at most {MAX_LENGTH} characters: use ranges and steps, or several triggers"
+    )]
     TooLong,
     #[error("{0:?} is no {1}: expected *, numbers from {2} to {3}, ranges, lists and steps")]
     Field(String, &'static str, u8, u8),

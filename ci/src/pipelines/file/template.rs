@@ -32,7 +32,9 @@ pub enum TemplateError {
         "a value that ends with `$` comes before what begins with `{{`: both would be one value"
     )]
     Joined,
-    #[error("with its values a text would have more than {MAX_FILLED} bytes")]
+    #[error(
+        "with its values a text would have more than {MAX_FILLED} bytes: put it into a file of the sources"
+    )]
     TooLong,
 }
 

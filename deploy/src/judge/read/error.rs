@@ -10,7 +10,7 @@ pub const MAX_VALUES: usize = 2_000_000;
 pub enum ReadError {
     #[error(transparent)]
     Json(JsonError),
-    #[error("more than {MAX_VALUES} values")]
+    #[error("more than {MAX_VALUES} values; measure fewer metrics, a shorter time or wider steps")]
     TooManyValues,
     #[error("{place}: {problem}")]
     At { place: String, problem: String },

@@ -20,7 +20,9 @@ pub type Operands = Vec<(&'static str, Vec<(&'static str, Operand)>)>;
 /// Why an expression is not taken, or has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExpressionError {
-    #[error("the expression has {0} bytes; at most {MAX_BYTES} are")]
+    #[error(
+        "the expression has {0} bytes; at most {MAX_BYTES} are taken: make several conditions of it"
+    )]
     TooLong(usize),
     /// The feature `cel` is not in this build.
     #[error(
@@ -29,7 +31,7 @@ pub enum ExpressionError {
     Absent,
     #[error("no expression in CEL: {0}")]
     Syntax(String),
-    #[error("the expression has more than {MAX_NODES} parts")]
+    #[error("the expression has more than {MAX_NODES} parts: make several conditions of it")]
     TooLarge,
     #[error("lists are looked through within each other more than {MAX_LOOPS} deep")]
     Loops,

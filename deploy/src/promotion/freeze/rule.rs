@@ -62,7 +62,7 @@ pub struct Rule {
 /// Why a rule is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    #[error("a rule of {0} bytes; at most {MAX_TEXT} are")]
+    #[error("a rule of {0} bytes; at most {MAX_TEXT} are taken: make several freezes of it")]
     TooLong(usize),
     #[error("{0:?} is no part of a rule such as FREQ=WEEKLY;BYDAY=FR")]
     Part(String),

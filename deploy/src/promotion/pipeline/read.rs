@@ -49,7 +49,9 @@ const FREEZE: [&str; 7] = ["reason", "environments", "zone", "start", "lasts", "
 
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
-    #[error("a file of {0} bytes; at most {MAX_PIPELINE_BYTES} are")]
+    #[error(
+        "a file of {0} bytes; at most {MAX_PIPELINE_BYTES} are taken: take out what is over, such as old freezes"
+    )]
     TooLarge(usize),
     #[error(transparent)]
     Table(#[from] TableError),

@@ -33,7 +33,9 @@ pub enum RegistryError {
          registry.max_upload_bytes); try again later"
     )]
     TooManyUploads,
-    #[error("{what} of more than {limit} bytes is not taken")]
+    #[error(
+        "{what} of more than {limit} bytes is not taken (storage.max_blob_size): split it, or have the limit raised"
+    )]
     TooLarge { what: &'static str, limit: u64 },
     #[error("the manifest is not taken")]
     Document(#[from] DocumentError),

@@ -20,7 +20,9 @@ const ELSEWHERE_32: usize = 0xffff_ffff;
 pub enum ZipError {
     #[error("it is no zip archive")]
     NoArchive,
-    #[error("it is larger than plain zip archives can be, or than is put together")]
+    #[error(
+        "it is larger than plain zip archives can be, or than is put together: leave fewer or smaller files"
+    )]
     TooLarge,
     #[error("two of its entries have one name or one place")]
     Twice,
