@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::account::{Account, Gist};
 use super::{Attempt, Known};
-use crate::model::Outcome;
+use crate::model::{Outcome, Time};
 
 /// What must be equal for two attempts to be one. The configuration is not here: executions of older
 /// clients do not know it.
@@ -72,15 +73,23 @@ fn places(attempts: Vec<Attempt>) -> BTreeMap<Place, Vec<Attempt>> {
     places
 }
 
-/// Splits attempts in three: those of which executions and clients both told, those of executions alone, and the
+/// Splits accounts in three: those of which executions and clients both told, those of executions alone, and the
 /// others.
-fn by_source(attempts: Vec<Attempt>) -> (Vec<Attempt>, Vec<Attempt>, Vec<Attempt>) {
-    let is_run = |it: &Attempt| it.known.has(Known::EXECUTED) || it.known.has(Known::MERGED);
-    let is_told = |it: &Attempt| it.known.has(Known::REPORTED) || it.known.has(Known::IMPORTED);
-    let (both, rest): (Vec<_>, Vec<_>) =
-        attempts.into_iter().partition(|it| is_run(it) && is_told(it));
+fn by_source<A: Account>(accounts: Vec<A>) -> (Vec<A>, Vec<A>, Vec<A>) {
+    let (both, rest): (Vec<A>, Vec<A>) =
+        accounts.into_iter().partition(|it| is_run(it) && is_told(it));
     let (runs, told) = rest.into_iter().partition(is_run);
     (both, runs, told)
+}
+
+fn is_run<A: Account>(it: &A) -> bool {
+    let known = it.gist().known;
+    known.has(Known::EXECUTED) || known.has(Known::MERGED)
+}
+
+fn is_told<A: Account>(it: &A) -> bool {
+    let known = it.gist().known;
+    known.has(Known::REPORTED) || known.has(Known::IMPORTED)
 }
 
 /// Leaves out accounts that say the same again, and joins nothing: what is told of an invocation piece by
@@ -88,8 +97,8 @@ fn by_source(attempts: Vec<Attempt>) -> (Vec<Attempt>, Vec<Attempt>, Vec<Attempt
 pub fn distinct(attempts: Vec<Attempt>) -> Vec<Attempt> {
     let distinct = |place: Vec<Attempt>| {
         let (both, runs, told) = by_source(place);
-        let both = fold(both, |a, b| a.execution == b.execution && same_number(a, b));
-        let runs = fold(runs, |a, b| a.execution == b.execution);
+        let both = fold(both, |a, b| same_execution(a, b) && same_number(a, b));
+        let runs = fold(runs, same_execution);
         both.into_iter().chain(runs).chain(fold(told, same_number))
     };
     places(attempts).into_values().flat_map(distinct).collect()
@@ -100,41 +109,65 @@ pub fn settle(attempts: Vec<Attempt>) -> Vec<Attempt> {
     attempts.into_iter().filter(|it| !it.known.has(Known::MERGED)).collect()
 }
 
-fn join_place(attempts: Vec<Attempt>) -> Vec<Attempt> {
-    let (both, runs, told) = by_source(attempts);
-    let mut joined = fold(both, |a, b| a.execution == b.execution && same_number(a, b));
-    let runs = absorb(&mut joined, fold(runs, |a, b| a.execution == b.execution), |a, b| {
-        a.execution == b.execution
-    });
-    let told = absorb(&mut joined, fold(told, same_number), same_number);
+/// Joins what is known of one run and shard of a test in one invocation, in whatever configurations.
+pub fn join_place<A: Account>(mut accounts: Vec<A>) -> Vec<A> {
+    if accounts.len() < 2 {
+        number(&mut accounts);
+        return accounts;
+    }
+    let (both, runs, told) = by_source(accounts);
+    let mut joined = fold(both, |a, b| same_execution(a, b) && same_number(a, b));
+    let runs = fold(runs, same_execution);
+    let runs = absorb(&mut joined, runs, same_execution);
+    let told = fold(told, same_number);
+    let told = absorb(&mut joined, told, same_number);
     joined.extend(pair(runs, told));
-    number(joined)
+    number(&mut joined);
+    joined
 }
 
-fn same_number(a: &Attempt, b: &Attempt) -> bool {
-    a.slot.attempt == b.slot.attempt && compatible(a, b)
+fn same_execution<A: Account>(a: &A, b: &A) -> bool {
+    a.gist().execution == b.gist().execution
+}
+
+fn same_number<A: Account>(a: &A, b: &A) -> bool {
+    a.gist().attempt == b.gist().attempt && compatible(a, b)
 }
 
 /// Whether both may be of one configuration.
-fn compatible(a: &Attempt, b: &Attempt) -> bool {
-    let (a, b) = (&a.test.configuration, &b.test.configuration);
+fn compatible<A: Account>(a: &A, b: &A) -> bool {
+    let (a, b) = (a.configuration(), b.configuration());
     a == b || a.is_empty() || b.is_empty()
 }
 
-/// Attempts in an order that does not depend on how they came.
-fn sorted(mut attempts: Vec<Attempt>) -> Vec<Attempt> {
-    attempts.sort_by(|a, b| {
-        let key = |it: &Attempt| (it.slot.attempt, it.started, it.execution);
-        let rest = |it: &Attempt| (it.test.configuration.clone(), it.known, richness(it));
-        key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b)))
+/// Accounts in an order that does not depend on how they came.
+fn sorted<A: Account>(mut accounts: Vec<A>) -> Vec<A> {
+    accounts.sort_by(|a, b| {
+        let rest = |it: &A| (it.gist().known, it.richness());
+        by_number(a)
+            .cmp(&by_number(b))
+            .then_with(|| a.configuration().cmp(b.configuration()))
+            .then_with(|| rest(a).cmp(&rest(b)))
     });
-    attempts
+    accounts
+}
+
+/// The order of attempts that are numbered.
+fn by_number<A: Account>(it: &A) -> (u32, Time, u64) {
+    let gist = it.gist();
+    (gist.attempt, gist.started, gist.execution)
+}
+
+/// The order in which executions began.
+fn by_start<A: Account>(it: &A) -> (Time, u64) {
+    let gist = it.gist();
+    (gist.started, gist.execution)
 }
 
 /// Puts together accounts of the same attempt, which `same` recognises, so that it counts once.
-fn fold(attempts: Vec<Attempt>, same: impl Fn(&Attempt, &Attempt) -> bool) -> Vec<Attempt> {
-    let mut out: Vec<Attempt> = Vec::new();
-    for it in sorted(attempts) {
+fn fold<A: Account>(accounts: Vec<A>, same: impl Fn(&A, &A) -> bool) -> Vec<A> {
+    let mut out: Vec<A> = Vec::new();
+    for it in sorted(accounts) {
         match out.iter_mut().find(|known| same(known, &it)) {
             Some(known) => merge(known, it),
             None => out.push(it),
@@ -144,13 +177,9 @@ fn fold(attempts: Vec<Attempt>, same: impl Fn(&Attempt, &Attempt) -> bool) -> Ve
 }
 
 /// What the joined ones have taken up already goes to them; the others are given back.
-fn absorb(
-    joined: &mut [Attempt],
-    attempts: Vec<Attempt>,
-    same: impl Fn(&Attempt, &Attempt) -> bool,
-) -> Vec<Attempt> {
+fn absorb<A: Account>(joined: &mut [A], accounts: Vec<A>, same: impl Fn(&A, &A) -> bool) -> Vec<A> {
     let mut left = Vec::new();
-    for it in attempts {
+    for it in accounts {
         match joined.iter_mut().find(|known| same(known, &it)) {
             Some(known) => merge(known, it),
             None => left.push(it),
@@ -159,25 +188,16 @@ fn absorb(
     left
 }
 
-/// Whether an execution and what was told are one attempt.
-type Rule<'a> = &'a dyn Fn(&Attempt, &Attempt) -> bool;
-
 /// Runs in the order in which they began, and what was told in the order of its numbers.
-fn pair(mut runs: Vec<Attempt>, mut told: Vec<Attempt>) -> Vec<Attempt> {
-    runs.sort_by_key(|it| (it.started, it.execution));
-    let same_log = |a: &Attempt, b: &Attempt| a.log.is_some() && a.log == b.log;
-    let both_logs = |a: &Attempt, b: &Attempt| a.log.is_some() && b.log.is_some();
+fn pair<A: Account>(mut runs: Vec<A>, mut told: Vec<A>) -> Vec<A> {
+    // Whether an execution and what was told are one attempt.
+    let rules: [fn(&A, &A) -> bool; 3] = [A::shares_log, same_outcome, both_say_something];
+    runs.sort_by_key(by_start);
     let mut joined = Vec::new();
-    let rules: [Rule<'_>; 3] =
-        [&same_log, &|a, b| a.outcome == b.outcome && !both_logs(a, b), &|a, b| {
-            let says_nothing = |it: &Attempt| it.outcome == Outcome::Infrastructure;
-            !says_nothing(a) && !says_nothing(b)
-        }];
     for rule in rules {
         let mut left = Vec::new();
         for it in told {
-            let fits = |run: &Attempt| compatible(run, &it) && rule(run, &it);
-            match runs.iter().position(fits) {
+            match runs.iter().position(|run| compatible(run, &it) && rule(run, &it)) {
                 Some(at) => {
                     let mut run = runs.remove(at);
                     merge(&mut run, it);
@@ -193,80 +213,58 @@ fn pair(mut runs: Vec<Attempt>, mut told: Vec<Attempt>) -> Vec<Attempt> {
     joined
 }
 
+/// Whether the outcome is one, of accounts whose logs do not say that they are of two attempts.
+fn same_outcome<A: Account>(a: &A, b: &A) -> bool {
+    a.gist().outcome == b.gist().outcome && !(a.has_log() && b.has_log())
+}
+
+fn both_say_something<A: Account>(a: &A, b: &A) -> bool {
+    let says_something = |it: &A| it.gist().outcome != Outcome::Infrastructure;
+    says_something(a) && says_something(b)
+}
+
 /// Numbers attempts by configuration. Those that nobody numbered come behind those that somebody did, in the order in
 /// which they began.
-fn number(attempts: Vec<Attempt>) -> Vec<Attempt> {
-    let mut by_configuration: BTreeMap<String, Vec<Attempt>> = BTreeMap::new();
-    for it in attempts {
-        by_configuration.entry(it.test.configuration.clone()).or_default().push(it);
+fn number<A: Account>(accounts: &mut [A]) {
+    accounts.sort_by(|a, b| a.configuration().cmp(b.configuration()));
+    for own in accounts.chunk_by_mut(|a, b| a.configuration() == b.configuration()) {
+        number_configuration(own);
     }
-    by_configuration.into_values().flat_map(number_configuration).collect()
 }
 
-fn number_configuration(attempts: Vec<Attempt>) -> Vec<Attempt> {
-    let is_numbered = |it: &Attempt| it.known.has(Known::REPORTED) || it.known.has(Known::IMPORTED);
-    let (mut numbered, mut rest): (Vec<_>, Vec<_>) = attempts.into_iter().partition(is_numbered);
-    let mut next = numbered.iter().map(|it| it.slot.attempt).max().unwrap_or(0);
-    rest.sort_by_key(|it| (it.started, it.execution));
-    for it in &mut rest {
-        next = next.saturating_add(1);
-        it.slot.attempt = next;
+fn number_configuration<A: Account>(accounts: &mut [A]) {
+    let numbered = accounts.iter().filter(|it| is_told(*it));
+    let mut next = numbered.map(|it| it.gist().attempt).max().unwrap_or(0);
+    accounts.sort_by_key(by_start);
+    for it in accounts.iter_mut() {
+        if !is_told(it) {
+            next = next.saturating_add(1);
+            let gist = it.gist();
+            it.set_gist(Gist { attempt: next, ..gist });
+        }
     }
-    numbered.append(&mut rest);
-    numbered.sort_by_key(|it| (it.slot.attempt, it.started, it.execution));
-    numbered
-}
-
-/// What of two accounts of one attempt says more.
-fn richness(it: &Attempt) -> (usize, bool, bool) {
-    (it.cases.len(), it.failure.is_some(), it.log.is_some())
+    accounts.sort_by_key(by_number);
 }
 
 /// Executions know times, worker and inputs; the client knows which attempt it was and what it made of it.
-fn merge(into: &mut Attempt, other: Attempt) {
-    let executed = |it: &Attempt| it.known.has(Known::EXECUTED);
-    let told = |it: &Attempt| it.known.has(Known::REPORTED) || it.known.has(Known::IMPORTED);
-    let (mut one, mut two) = (std::mem::replace(into, placeholder(&other)), other);
-    // `one` is the better witness of what happened.
-    if executed(&two) && !executed(&one) {
-        std::mem::swap(&mut one, &mut two);
+fn merge<A: Account>(into: &mut A, mut other: A) {
+    let is_executed = |it: &A| it.gist().known.has(Known::EXECUTED);
+    // What stays is what the better witness of what happened says.
+    if is_executed(&other) && !is_executed(into) {
+        std::mem::swap(into, &mut other);
     }
-    if told(&two) && !told(&one) {
-        one.outcome = two.outcome;
-        one.slot.attempt = two.slot.attempt;
+    let (mut gist, more) = (into.gist(), other.gist());
+    if is_told(&other) && !is_told(into) {
+        gist.outcome = more.outcome;
+        gist.attempt = more.attempt;
     }
-    one.known |= two.known;
-    fill(&mut one.test.configuration, two.test.configuration);
-    fill(&mut one.worker, two.worker);
-    fill(&mut one.strategy, two.strategy);
-    one.shards = one.shards.max(two.shards);
-    one.execution = one.execution.max(two.execution);
-    if one.started.0 == 0 {
-        one.started = two.started;
+    gist.known |= more.known;
+    gist.execution = gist.execution.max(more.execution);
+    if gist.started == Time(0) {
+        gist.started = more.started;
     }
-    one.duration = one.duration.or(two.duration);
-    one.set_up = one.set_up.or(two.set_up);
-    one.action = one.action.or(two.action);
-    one.identity = one.identity.or(two.identity);
-    one.seed = one.seed.or(two.seed);
-    one.log = one.log.or(two.log);
-    one.failure = one.failure.or(two.failure);
-    one.commit = one.commit.or(two.commit);
-    one.branch = one.branch.or(two.branch);
-    if two.cases.len() > one.cases.len() {
-        one.cases = two.cases;
-    }
-    *into = one;
-}
-
-fn placeholder(it: &Attempt) -> Attempt {
-    Attempt::new(it.test.clone(), "", it.slot, it.known)
-}
-
-fn fill(into: &mut String, other: String) {
-    if into.is_empty() {
-        *into = other;
-    }
+    into.set_gist(gist);
+    into.fill(other);
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! Each way knows a part. Executed actions know worker, digest and identity; build events know attempts,
 //! strategies and tests that ran elsewhere. [`join`] makes one attempt of what both know.
 
+mod account;
 mod executed;
 mod join;
 mod known;
@@ -13,8 +14,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use account::{Account, Gist};
 pub use executed::{Ending, Execution, NotATest, OutputFile, derive};
-pub use join::{distinct, join, settle};
+pub use join::{distinct, join, join_place, settle};
 pub use known::Known;
 pub use outputs::{MAX_CASES, Report, add_cases};
 
