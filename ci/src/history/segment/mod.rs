@@ -16,14 +16,16 @@
 mod columns;
 mod footer;
 mod names;
+mod outlines;
 mod read;
 mod runs;
 mod write;
 
 pub use footer::{Block, Footer, MAX_FOOTER, RunsBlock, TAIL, TestsBlock, footer_range};
+pub use outlines::Outline;
 pub use read::{
-    TestEntry, days_of, glances_of, invocations_of, read_all, read_days, runs_of, runs_of_one,
-    tests_of,
+    Outlines, TestEntry, days_of, glances_of, invocations_of, read_all, read_days, read_outlines,
+    runs_of, runs_of_one, tests_of,
 };
 pub use runs::{Glance, Invocation};
 pub use write::{Written, write, write_days};

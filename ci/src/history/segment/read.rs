@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::columns::In;
 use super::footer::{Block, Footer, TAIL, footer_range, get_test};
+use super::outlines::{Outline, count_cases, get_outlines};
 use super::runs::{Glance, Invocation, get_cases, get_glances, get_runs};
 use super::{CASES, DAYS, INVOCATIONS, MAX_BLOCK, RUNS, TESTS, VERSION};
 use crate::attempts::Attempt;
@@ -19,6 +20,15 @@ pub struct TestEntry {
     pub test: TestKey,
     pub runs: Range<u64>,
     pub days: Range<u64>,
+}
+
+/// All attempts of a segment in outline.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outlines {
+    /// Tests in order; their runs are indexes of `attempts`.
+    pub tests: Vec<TestEntry>,
+    pub invocations: Vec<Invocation>,
+    pub attempts: Vec<Outline>,
 }
 
 /// The tests of a block.
@@ -146,6 +156,39 @@ pub fn read_all(bytes: &[u8]) -> Result<Vec<Attempt>, Damage> {
         attempts.extend(runs_of(runs, cases, &block.runs, &entries, invocation)?);
     }
     Ok(attempts)
+}
+
+/// All attempts of a whole segment in outline. What tests and attempts say of their places is checked.
+pub fn read_outlines(bytes: &[u8]) -> Result<Outlines, Damage> {
+    let footer = footer(bytes)?;
+    let mut all = Outlines::default();
+    for block in &footer.tests {
+        all.tests.extend(tests_of(slice(bytes, &block.block)?, &block.block)?);
+    }
+    for block in &footer.invocations {
+        all.invocations.extend(invocations_of(slice(bytes, block)?, block)?);
+    }
+    for block in &footer.runs {
+        let raw = storage::open(RUNS, VERSION, slice(bytes, &block.runs)?, MAX_BLOCK)?;
+        let mut attempts = get_outlines(&raw, bounded(block.runs.count, &In(&raw))?)?;
+        if block.cases.count > 0 {
+            let cases = storage::open(CASES, VERSION, slice(bytes, &block.cases)?, MAX_BLOCK)?;
+            count_cases(&cases, &mut attempts)?;
+        }
+        all.attempts.extend(attempts);
+    }
+    let mut next = 0;
+    for it in &all.tests {
+        if it.runs.start != next {
+            return Err(Damage::Form("test"));
+        }
+        next = it.runs.end;
+    }
+    let is_known = |it: &Outline| (it.invocation as usize) < all.invocations.len();
+    match next == all.attempts.len() as u64 && all.attempts.iter().all(is_known) {
+        true => Ok(all),
+        false => Err(Damage::Form("place")),
+    }
 }
 
 /// All days of a whole segment.

@@ -201,7 +201,7 @@ pub fn get_glances(bytes: &[u8], count: usize) -> Result<Vec<Glance>, Damage> {
     (0..count).map(glance).collect()
 }
 
-fn skip_failure(read: &mut In<'_>) -> Result<(), Damage> {
+pub fn skip_failure(read: &mut In<'_>) -> Result<(), Damage> {
     if read.array()? != [0] {
         read.array::<8>()?;
     }
@@ -308,7 +308,7 @@ fn millis(duration: Option<Duration>) -> u64 {
     duration.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX).saturating_add(1))
 }
 
-fn duration(millis: u64) -> Option<Duration> {
+pub fn duration(millis: u64) -> Option<Duration> {
     millis.checked_sub(1).map(Duration::from_millis)
 }
 
@@ -322,7 +322,7 @@ fn outcome_bits(outcome: Outcome) -> u8 {
     }
 }
 
-fn outcome_of(bits: u8) -> Result<Outcome, Damage> {
+pub fn outcome_of(bits: u8) -> Result<Outcome, Damage> {
     [Outcome::Passed, Outcome::Failed, Outcome::TimedOut, Outcome::Skipped, Outcome::Infrastructure]
         .get(usize::from(bits))
         .copied()

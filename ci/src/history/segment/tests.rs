@@ -78,24 +78,56 @@ proptest! {
     }
 
     #[test]
+    fn an_outline_says_what_its_attempt_says(
+        attempts in proptest::collection::vec(any_attempt(), 0..30),
+    ) {
+        let bytes = write(attempts).unwrap().bytes;
+        let (all, outlines) = (read_all(&bytes).unwrap(), read_outlines(&bytes).unwrap());
+        prop_assert_eq!(outlines.attempts.len(), all.len());
+        for (outline, it) in outlines.attempts.iter().zip(&all) {
+            let of = &outlines.invocations[outline.invocation as usize];
+            prop_assert_eq!((&of.id, &of.commit), (&it.invocation, &it.commit));
+            let who = (outline.slot, outline.known, outline.execution, outline.outcome);
+            prop_assert_eq!(who, (it.slot, it.known, it.execution, it.outcome));
+            let what = (outline.started, outline.took, outline.identity);
+            prop_assert_eq!(what, (it.started, it.duration, it.identity));
+            let rich = (outline.cases as usize, outline.has_failure, outline.log.is_some());
+            prop_assert_eq!(rich, (it.cases.len(), it.failure.is_some(), it.log.is_some()));
+        }
+        for (one, other) in (0..all.len()).zip(1..all.len()) {
+            let same = outlines.attempts[one].log == outlines.attempts[other].log;
+            prop_assert_eq!(same, all[one].log == all[other].log);
+        }
+        for entry in &outlines.tests {
+            let own = &all[entry.runs.start as usize..entry.runs.end as usize];
+            prop_assert!(own.iter().all(|it| it.test == entry.test));
+        }
+    }
+
+    #[test]
     fn damage_is_found(
         attempts in proptest::collection::vec(any_attempt(), 1..8), at: prop::sample::Index, bit in 0_u8..8, keep: prop::sample::Index,
     ) {
         let bytes = write(attempts).unwrap().bytes;
         let whole = format!("{:?}", read_all(&bytes).unwrap());
+        let outlines = read_outlines(&bytes).unwrap();
         let mut damaged = bytes.to_vec();
         let at = at.index(damaged.len());
         damaged[at] ^= 1 << bit;
         if let Ok(read) = read_all(&damaged) {
             prop_assert_eq!(format!("{read:?}"), whole);
         }
+        if let Ok(read) = read_outlines(&damaged) {
+            prop_assert_eq!(read, outlines);
+        }
         let cut = keep.index(bytes.len());
-        prop_assert!(read_all(&bytes[..cut]).is_err());
+        prop_assert!(read_all(&bytes[..cut]).is_err() && read_outlines(&bytes[..cut]).is_err());
     }
 
     #[test]
     fn anything_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(read_all(&bytes).is_err() && read_days(&bytes).is_err());
+        prop_assert!(read_outlines(&bytes).is_err());
     }
 }
 
