@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::attempts::Attempt;
-use crate::model::Outcome;
+use crate::attempts::{Attempt, Slot};
+use crate::flakes::Identity;
+use crate::model::{Outcome, Time};
 
 /// What attempts at one test came to on one day, in all its shards and runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,35 @@ pub struct Day {
     /// Milliseconds that attempts which passed took together, and (`longest`) the longest of them.
     pub took: u64,
     pub longest: u64,
+}
+
+/// What of an attempt decides what it adds to its day.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    pub slot: Slot,
+    pub execution: u64,
+    pub outcome: Outcome,
+    pub started: Time,
+    pub took: Option<Duration>,
+    pub identity: Option<Identity>,
+}
+
+impl Counted {
+    fn of(it: &Attempt) -> Self {
+        Self {
+            slot: it.slot,
+            execution: it.execution,
+            outcome: it.outcome,
+            started: it.started,
+            took: it.duration,
+            identity: it.identity,
+        }
+    }
+
+    /// Whether the outcome is the test's own.
+    fn is_of_test(&self) -> bool {
+        !matches!(self.outcome, Outcome::Infrastructure | Outcome::Skipped)
+    }
 }
 
 impl Day {
@@ -69,10 +99,10 @@ impl Day {
         self.took.checked_div(self.passed).map(Duration::from_millis)
     }
 
-    fn count(&mut self, it: &Attempt) {
+    fn count(&mut self, it: &Counted) {
         match it.outcome {
             Outcome::Passed => {
-                let millis = it.duration.map_or(0, |it| it.as_millis());
+                let millis = it.took.map_or(0, |it| it.as_millis());
                 let millis = u64::try_from(millis).unwrap_or(u64::MAX);
                 self.passed += 1;
                 self.took = self.took.saturating_add(millis);
@@ -88,31 +118,40 @@ impl Day {
 
 /// Days of one test by their number. All attempts of an invocation have to be there, joined.
 pub fn days<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> BTreeMap<u64, Day> {
-    let mut days: BTreeMap<u64, Day> = BTreeMap::new();
-    let mut invocations: HashMap<(&str, &str), Vec<&Attempt>> = HashMap::new();
+    let mut invocations: HashMap<(&str, &str), Vec<Counted>> = HashMap::new();
     for it in attempts.into_iter().filter(|it| it.known.counts()) {
-        days.entry(it.started.day()).or_default().count(it);
         let of = (it.invocation.as_str(), it.test.configuration.as_str());
-        invocations.entry(of).or_default().push(it);
+        invocations.entry(of).or_default().push(Counted::of(it));
     }
-    for attempts in invocations.values() {
-        for first in firsts(attempts) {
-            let day = days.entry(first.started.day()).or_default();
-            day.first += 1;
-            let failed = matches!(first.outcome, Outcome::Failed | Outcome::TimedOut);
-            day.flaky += u64::from(failed && attempts.iter().any(|it| is_pass_of(it, first)));
-        }
-    }
+    let mut days = BTreeMap::new();
+    invocations.values().for_each(|own| add_invocation(&mut days, own));
     days
 }
 
+/// Adds to days what the attempts at a test in one invocation and configuration came to: all that count.
+pub fn add_invocation(days: &mut BTreeMap<u64, Day>, attempts: &[Counted]) {
+    for it in attempts {
+        days.entry(it.started.day()).or_default().count(it);
+    }
+    // Most tests run once, and what ran once is no flake.
+    if let [only] = attempts {
+        days.entry(only.started.day()).or_default().first += u64::from(only.is_of_test());
+        return;
+    }
+    for first in firsts(attempts) {
+        let day = days.entry(first.started.day()).or_default();
+        day.first += 1;
+        let failed = matches!(first.outcome, Outcome::Failed | Outcome::TimedOut);
+        day.flaky += u64::from(failed && attempts.iter().any(|it| is_pass_of(it, first)));
+    }
+}
+
 /// The first one of each run and shard that says something of the test.
-fn firsts<'a>(attempts: &[&'a Attempt]) -> Vec<&'a Attempt> {
-    let mut firsts: BTreeMap<(u32, u32), &Attempt> = BTreeMap::new();
-    let counts = |it: &&&Attempt| !matches!(it.outcome, Outcome::Infrastructure | Outcome::Skipped);
-    for it in attempts.iter().filter(counts) {
+fn firsts(attempts: &[Counted]) -> Vec<&Counted> {
+    let mut firsts: BTreeMap<(u32, u32), &Counted> = BTreeMap::new();
+    for it in attempts.iter().filter(|it| it.is_of_test()) {
         let first = firsts.entry((it.slot.run, it.slot.shard)).or_insert(it);
-        let order = |it: &Attempt| (it.slot.attempt, it.started, it.execution);
+        let order = |it: &Counted| (it.slot.attempt, it.started, it.execution);
         if order(it) < order(first) {
             *first = it;
         }
@@ -121,8 +160,8 @@ fn firsts<'a>(attempts: &[&'a Attempt]) -> Vec<&'a Attempt> {
 }
 
 /// Retries have the inputs of what they repeat; other runs do where their identity says so.
-fn is_pass_of(it: &Attempt, failed: &Attempt) -> bool {
-    let same = match (&it.identity, &failed.identity) {
+fn is_pass_of(it: &Counted, failed: &Counted) -> bool {
+    let same = match (it.identity, failed.identity) {
         (Some(one), Some(other)) => one == other,
         _ => (it.slot.run, it.slot.shard) == (failed.slot.run, failed.slot.shard),
     };
