@@ -29,6 +29,7 @@ impl History {
     /// processes do it at once.
     pub async fn maintain(&self, now: Time) -> Result<bool, HistoryError> {
         let snapshot = self.snapshot().await?;
+        self.forget_joined(&snapshot);
         let fresh: Vec<Fresh> = snapshot.fresh.iter().map(|(it, _)| it.clone()).collect();
         let Some(task) = plan(&snapshot.catalogue, &fresh, now, &self.policy) else {
             return Ok(false);

@@ -1,16 +1,21 @@
 //! Tests down, commits or invocations across.
 
+mod cells;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
+pub use cells::{Cell, CellState};
+
+use super::digest::{self, Digest, Seen, each_joined};
 use super::query::{SKEW, damaged};
 use super::segment::{self, Glance, Invocation, RunsBlock};
 use super::snapshot::Snapshot;
 use super::{CACHED_LIST, History, HistoryError, SegmentMeta};
-use crate::attempts::{Attempt, SHADOW, join};
-use crate::model::{Outcome, TestKey, Time};
+use crate::attempts::SHADOW;
+use crate::model::{TestKey, Time};
+use cells::{Mark, cells_of};
 
 /// Most columns of a grid.
 pub const MAX_COLUMNS: usize = 1000;
@@ -52,57 +57,11 @@ pub struct Column {
     last: Time,
 }
 
-/// What became of a test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CellState {
-    Skipped,
-    Passed,
-    /// The infrastructure failed, and nothing else is known.
-    Infrastructure,
-    /// The test failed and passed.
-    Flaky,
-    TimedOut,
-    Failed,
-}
-
-/// What became of a test at one commit or in one invocation; of several shards and runs the worst counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cell {
-    pub state: CellState,
-    /// What the attempt took that took longest.
-    pub took: Option<Duration>,
-    pub attempts: u32,
-    /// How many shards and runs of the test are in this cell.
-    pub shards: u32,
-    /// What shards and runs took, of each the attempt that took longest.
-    pub total: Duration,
-    /// What all their other attempts took.
-    pub again: Duration,
-}
-
-impl Cell {
-    /// What a shard took on average, as a share of the longest one; nothing for tests without shards.
-    pub fn balance(&self) -> Option<f64> {
-        let longest = self.took.filter(|it| self.shards > 1 && !it.is_zero())?;
-        Some(self.total.as_secs_f64() / f64::from(self.shards) / longest.as_secs_f64())
-    }
-}
-
 /// The newest column first; each row has a place for each of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grid {
     pub columns: Vec<Column>,
     pub rows: Vec<(TestKey, Vec<Option<Cell>>)>,
-}
-
-/// An attempt at its place.
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    column: usize,
-    run: u32,
-    shard: u32,
-    outcome: Outcome,
-    took: Option<Duration>,
 }
 
 impl History {
@@ -117,7 +76,8 @@ impl History {
         query: &GridQuery,
         tests: &[TestKey],
     ) -> Result<Grid, HistoryError> {
-        let columns = self.columns(&snapshot, query).await?;
+        let digests = self.digests(&snapshot).await?;
+        let columns = self.columns(&snapshot, &digests, query).await?;
         let places = Places::of(query, &columns);
         let mut marks: Vec<Vec<Mark>> = vec![Vec::new(); tests.len()];
         let oldest = columns.iter().map(|it| it.began).min().unwrap_or_default();
@@ -125,21 +85,19 @@ impl History {
         for it in snapshot.catalogue.segments.iter().filter(is_new) {
             self.mark_segment(it, tests, &places, &mut marks).await?;
         }
-        let is_row = |it: &Attempt| tests.binary_search(&it.test).is_ok();
-        for it in join(self.fresh_of(&snapshot, is_row).await?) {
-            let (Ok(row), Some(column)) =
-                (tests.binary_search(&it.test), places.find(&Invocation::of(&it)))
-            else {
-                continue;
-            };
-            if it.known.counts() {
-                let (run, shard) = (it.slot.run, it.slot.shard);
-                let mark = Mark { column, run, shard, outcome: it.outcome, took: it.duration };
-                marks[row].push(mark);
-            }
-        }
+        let is_row = |test: &TestKey| tests.binary_search(test).is_ok();
+        each_joined(
+            &digests,
+            is_row,
+            |_| true,
+            |test, runs| {
+                if let Ok(row) = tests.binary_search(test) {
+                    marks[row].extend(runs.iter().filter_map(|it| places.mark(it)));
+                }
+            },
+        );
         let row =
-            |(test, marks): (&TestKey, Vec<Mark>)| (test.clone(), cells(marks, columns.len()));
+            |(test, marks): (&TestKey, Vec<Mark>)| (test.clone(), cells_of(marks, columns.len()));
         let rows = tests.iter().zip(marks).map(row).collect();
         Ok(Grid { columns, rows })
     }
@@ -147,23 +105,12 @@ impl History {
     async fn columns(
         &self,
         snapshot: &Snapshot,
+        fresh: &[Arc<Digest>],
         query: &GridQuery,
     ) -> Result<Vec<Column>, HistoryError> {
         let mut found: HashMap<String, Column> = HashMap::new();
-        self.each_fresh(snapshot, |it| {
-            let name = query.column_of(
-                &it.test.instance,
-                &it.invocation,
-                it.commit.as_deref(),
-                it.branch.as_deref(),
-            );
-            let Some(name) = name else { return };
-            let is_within = |known: &Column| known.began <= it.started && it.started <= known.last;
-            if !found.get(name).is_some_and(is_within) {
-                add_column(&mut found, query, &Invocation::of(it));
-            }
-        })
-        .await?;
+        let fresh = digest::invocations(fresh);
+        fresh.iter().for_each(|it| add_column(&mut found, query, it));
         let mut looked_at = 0;
         let mut segments: Vec<_> =
             snapshot.catalogue.segments.iter().filter(|it| it.runs > 0).collect();
@@ -297,6 +244,14 @@ impl<'a> Places<'a> {
     fn find(&self, it: &Invocation) -> Option<usize> {
         self.by_name.get(self.query.column(it)?).copied()
     }
+
+    fn mark(&self, it: &Seen<'_>) -> Option<Mark> {
+        let (of, seen) = (&it.origin, &it.outline);
+        let name = self.query.column_of(&it.test.instance, of.id, of.commit, of.branch)?;
+        let column = self.by_name.get(name).copied().filter(|_| seen.known.counts())?;
+        let (run, shard) = (seen.slot.run, seen.slot.shard);
+        Some(Mark { column, run, shard, outcome: seen.outcome, took: seen.took })
+    }
 }
 
 impl GridQuery {
@@ -351,49 +306,6 @@ fn mark(it: &Glance, columns: &[Option<usize>]) -> Option<Mark> {
     let column = (*columns.get(usize::try_from(it.invocation).ok()?)?)?;
     let Glance { outcome, run, shard, took, .. } = *it;
     it.known.counts().then_some(Mark { column, run, shard, outcome, took })
-}
-
-fn cells(mut marks: Vec<Mark>, columns: usize) -> Vec<Option<Cell>> {
-    marks.sort_unstable_by_key(|it| (it.column, it.run, it.shard));
-    let mut cells: Vec<Option<Cell>> = vec![None; columns];
-    for group in marks.chunk_by(|a, b| (a.column, a.run, a.shard) == (b.column, b.run, b.shard)) {
-        let Some(state) = state(group) else { continue };
-        let took = group.iter().map(|it| it.took).max().flatten();
-        let cell = cells[group[0].column].get_or_insert(Cell {
-            state,
-            took: None,
-            attempts: 0,
-            shards: 0,
-            total: Duration::ZERO,
-            again: Duration::ZERO,
-        });
-        cell.state = cell.state.max(state);
-        cell.took = took.max(cell.took);
-        cell.shards = cell.shards.saturating_add(1);
-        let longest = took.unwrap_or_default();
-        let all =
-            group.iter().filter_map(|it| it.took).fold(Duration::ZERO, Duration::saturating_add);
-        cell.total = cell.total.saturating_add(longest);
-        cell.again = cell.again.saturating_add(all.saturating_sub(longest));
-        cell.attempts =
-            cell.attempts.saturating_add(u32::try_from(group.len()).unwrap_or(u32::MAX));
-    }
-    cells
-}
-
-/// The state of one run and shard, by the marks of its attempts.
-fn state(group: &[Mark]) -> Option<CellState> {
-    let has = |outcome| group.iter().any(|it| it.outcome == outcome);
-    let failed = has(Outcome::Failed) || has(Outcome::TimedOut);
-    let states = [
-        (has(Outcome::Passed) && failed, CellState::Flaky),
-        (has(Outcome::Passed), CellState::Passed),
-        (has(Outcome::Failed), CellState::Failed),
-        (failed, CellState::TimedOut),
-        (has(Outcome::Infrastructure), CellState::Infrastructure),
-        (has(Outcome::Skipped), CellState::Skipped),
-    ];
-    states.into_iter().find(|(is_so, _)| *is_so).map(|(_, state)| state)
 }
 
 #[cfg(test)]

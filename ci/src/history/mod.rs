@@ -11,7 +11,9 @@
 mod catalogue;
 mod compact;
 mod days;
+mod digest;
 mod figures;
+mod fresh;
 mod grid;
 mod kept;
 mod overview;
@@ -40,6 +42,7 @@ pub use plan::{Policy, Task, plan};
 use crate::attempts::{Attempt, distinct};
 use crate::model::Time;
 use crate::storage::{Damage, Expect, Records, Segments, StorageError, Write};
+use digest::{Digest, SharedNames};
 use kept::KeptFresh;
 use segment::{Footer, Glance, Invocation};
 
@@ -51,6 +54,8 @@ const CACHED_FOOTERS: usize = 1024;
 /// Attempts and cases in fresh segments that are kept in memory, at an estimated 800 bytes each: more than becomes one segment at a time
 /// ([`Policy::settle_weight`]), so that there is room for what comes meanwhile.
 const CACHED_FRESH: u64 = 300_000;
+/// Attempts in digests of fresh segments that are kept in memory, at an estimated 120 bytes each.
+const CACHED_DIGESTS: u64 = 1_000_000;
 /// Blocks of attempts seen from afar that are kept in memory, and lists of invocations.
 const CACHED_GLANCES: usize = 512;
 const CACHED_INVOCATIONS: usize = 64;
@@ -90,7 +95,9 @@ pub struct History {
     unread: Unread,
     policy: Policy,
     footers: Cached<String, Footer>,
-    fresh: Mutex<KeptFresh>,
+    fresh: Mutex<KeptFresh<Vec<Attempt>>>,
+    digests: Mutex<KeptFresh<Digest>>,
+    names: Mutex<SharedNames>,
     /// Glances at the attempts of segments, by the segment's name and its first attempt.
     glances: Cached<(String, u64), Vec<Glance>>,
     invocations: Cached<String, Vec<Invocation>>,
@@ -112,6 +119,8 @@ impl History {
             policy,
             footers: Mutex::new(LruCache::new(cache(CACHED_FOOTERS))),
             fresh: Mutex::new(KeptFresh::new(CACHED_FRESH)),
+            digests: Mutex::new(KeptFresh::new(CACHED_DIGESTS)),
+            names: Mutex::default(),
             glances: Mutex::new(LruCache::new(cache(CACHED_GLANCES))),
             invocations: Mutex::new(LruCache::new(cache(CACHED_INVOCATIONS))),
             tap: None,
@@ -283,15 +292,20 @@ mod tests {
         let query = GridQuery { across: Across::Invocations, columns: 10, ..GridQuery::default() };
         let first = history.grid(&query, std::slice::from_ref(&test)).await.unwrap();
         assert!(first.rows[0].1.iter().any(Option::is_some), "there is something to see");
+        assert_eq!(history.newest(&test, 3, false).await.unwrap().len(), 3);
+        let tested = history.tested(0..=9).await.unwrap();
+        assert_eq!(tested.len(), 100);
         let read = segments.calls();
         assert_eq!(history.grid(&query, std::slice::from_ref(&test)).await.unwrap(), first);
         assert_eq!(history.newest(&test, 3, false).await.unwrap().len(), 3);
+        assert_eq!(history.tested(0..=9).await.unwrap(), tested);
         assert_eq!(segments.calls(), read, "nothing has changed");
         // What is joined leaves the memory, and is found all the same.
         assert!(history.maintain(Time(3_600_000)).await.unwrap());
         let joined = history.grid(&query, std::slice::from_ref(&test)).await.unwrap();
         assert_eq!(joined.rows, first.rows);
-        let fresh = history.fresh.lock().unwrap();
-        assert!(fresh.is_empty());
+        assert!(history.fresh.lock().unwrap().is_empty());
+        assert!(history.digests.lock().unwrap().is_empty());
+        assert!(history.names.lock().unwrap().is_empty());
     }
 }

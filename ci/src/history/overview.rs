@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 
-use super::days::{Day, days};
+use super::days::{Day, add_invocation};
+use super::digest::{Seen, each_joined};
 use super::query::damaged;
 use super::segment::{self, TestEntry};
 use super::snapshot::Snapshot;
 use super::{History, HistoryError, SegmentMeta};
-use crate::attempts::{Attempt, join};
 use crate::model::TestKey;
 use crate::storage::Damage;
 
@@ -101,17 +101,21 @@ impl History {
                 own.for_each(|(number, day)| each(&entry.test, *number, day));
             }
         }
-        let fresh = self.fresh_of(snapshot, |it| wanted(&it.test)).await?;
-        let fresh = self.without_known(snapshot, join(fresh)).await?;
-        let mut by_test: HashMap<TestKey, Vec<Attempt>> = HashMap::new();
-        for it in fresh {
-            by_test.entry(it.test.clone()).or_default().push(it);
-        }
-        for (test, own) in by_test {
-            let days = days(&own);
+        let settled = self.settled_invocations(snapshot).await?;
+        let digests = self.digests(snapshot).await?;
+        let is_open = |id: &str| !settled.contains(id);
+        let mut counted = Vec::new();
+        each_joined(&digests, wanted, is_open, |test, runs| {
+            let mut days = BTreeMap::new();
+            for own in runs.chunk_by(Seen::is_of_invocation) {
+                let own = own.iter().filter(|it| it.outline.known.counts());
+                counted.clear();
+                counted.extend(own.map(Seen::counted));
+                add_invocation(&mut days, &counted);
+            }
             let days = days.iter().filter(|(number, _)| within.contains(number));
-            days.for_each(|(number, day)| each(&test, *number, day));
-        }
+            days.for_each(|(number, day)| each(test, *number, day));
+        });
         Ok(())
     }
 

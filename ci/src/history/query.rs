@@ -1,6 +1,6 @@
 //! What is asked of the history.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -82,71 +82,6 @@ impl History {
         let own: Vec<_> = join(again).into_iter().filter(|it| it.test == *test).collect();
         add(&mut sum, days(&own));
         Ok(sum)
-    }
-
-    /// What was told late of an invocation that is settled waits for its segment to be written anew, so that
-    /// nothing counts twice in sums over all tests.
-    pub(super) async fn without_known(
-        &self,
-        snapshot: &Snapshot,
-        fresh: Vec<Attempt>,
-    ) -> Result<Vec<Attempt>, HistoryError> {
-        let Some((from, to)) = span(&fresh) else { return Ok(fresh) };
-        let mut known = HashSet::new();
-        for it in
-            snapshot.catalogue.segments.iter().filter(|it| it.runs > 0 && it.touches(from, to))
-        {
-            known.extend(self.invocations(it).await?.iter().map(|it| it.id.clone()));
-        }
-        Ok(fresh.into_iter().filter(|it| !known.contains(&it.invocation)).collect())
-    }
-
-    /// Attempts in fresh segments.
-    pub(super) async fn fresh_of(
-        &self,
-        snapshot: &Snapshot,
-        wanted: impl Fn(&Attempt) -> bool,
-    ) -> Result<Vec<Attempt>, HistoryError> {
-        let mut found = Vec::new();
-        self.each_fresh(snapshot, |it| {
-            if wanted(it) {
-                found.push(it.clone());
-            }
-        })
-        .await?;
-        Ok(found)
-    }
-
-    pub(super) async fn each_fresh(
-        &self,
-        snapshot: &Snapshot,
-        mut each: impl FnMut(&Attempt),
-    ) -> Result<(), HistoryError> {
-        self.forget_joined(snapshot);
-        for (fresh, _) in &snapshot.fresh {
-            self.fresh_segment(&fresh.meta).await?.iter().for_each(&mut each);
-        }
-        Ok(())
-    }
-
-    /// What was joined since is asked for no more. Whoever looks at an earlier moment reads it again.
-    fn forget_joined(&self, snapshot: &Snapshot) {
-        let names = snapshot.fresh.iter().map(|(it, _)| it.meta.name.as_str()).collect();
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).retain(&names);
-    }
-
-    async fn fresh_segment(&self, it: &SegmentMeta) -> Result<Arc<Vec<Attempt>>, HistoryError> {
-        let cached = self.fresh.lock().unwrap_or_else(PoisonError::into_inner).get(&it.name);
-        if let Some(cached) = cached {
-            return Ok(cached);
-        }
-        let bytes = self.whole(&it.name).await?;
-        let attempts = segment::read_all(&bytes).map_err(|source| damaged(it, source))?;
-        let attempts = Arc::new(attempts);
-        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        fresh.keep(&it.name, it.weight(), &attempts);
-        drop(fresh);
-        Ok(attempts)
     }
 
     pub(super) async fn footer(&self, it: &SegmentMeta) -> Result<Arc<Footer>, HistoryError> {
@@ -244,8 +179,13 @@ pub(super) fn damaged(it: &SegmentMeta, source: Damage) -> HistoryError {
 /// The earliest and the latest time of these attempts, by whatever clock; `None`: there are none.
 pub(super) fn span(attempts: &[Attempt]) -> Option<(Time, Time)> {
     let started = attempts.iter().map(|it| it.started);
+    Some(within_skew(started.clone().min()?, started.max()?))
+}
+
+/// The earliest and the latest time, by whatever clock, of what began between these by one.
+pub(super) fn within_skew(from: Time, to: Time) -> (Time, Time) {
     let skew = u64::try_from(SKEW.as_millis()).unwrap_or(u64::MAX);
-    Some((Time(started.clone().min()?.0.saturating_sub(skew)), started.max()?.plus(SKEW)))
+    (Time(from.0.saturating_sub(skew)), to.plus(SKEW))
 }
 
 /// Executions of older clients do not know their configuration until they are joined.

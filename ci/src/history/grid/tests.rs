@@ -1,8 +1,14 @@
+use std::sync::Mutex;
+
 use super::*;
-use crate::attempts::Known;
 use crate::attempts::samples::{executed, reported};
-use crate::history::Policy;
+use crate::attempts::{Attempt, Known, Slot};
+use crate::history::catalogue::{self, Fresh};
+use crate::history::kept::KeptFresh;
+use crate::history::{Policy, Tested};
+use crate::model::Outcome;
 use crate::storage::memory::Memory;
+use crate::storage::{Expect, Records, Segments, Write};
 
 fn at(label: &str, commit: &str, invocation: &str, day: u64, outcome: Outcome) -> Attempt {
     Attempt {
@@ -84,6 +90,94 @@ async fn a_grid_is_the_same_before_and_after_its_attempts_are_settled() {
         let none = GridQuery { instance: Some("none".into()), ..query(Across::Commits, None, 9) };
         assert!(history.grid(&none, &tests).await.unwrap().columns.is_empty());
     }
+}
+
+/// [`some`], each told by its execution as well, and all of it twice.
+fn told_twice() -> Vec<Attempt> {
+    let told = some().into_iter().filter(|it| it.known.has(Known::REPORTED));
+    let run = |(number, it): (u64, Attempt)| Attempt {
+        invocation: it.invocation,
+        slot: Slot { attempt: 0, ..it.slot },
+        ..executed(&it.test.label, it.started.0 - 1, number, it.outcome)
+    };
+    let mut all: Vec<_> = (10..).zip(told).map(run).collect();
+    all.extend(some());
+    all.extend(all.clone());
+    all
+}
+
+/// All tests with their days, and their grids.
+async fn look(history: &History) -> Result<(Vec<Tested>, [Grid; 2]), HistoryError> {
+    let tested = history.tested(0..=99).await?;
+    let tests: Vec<_> = tested.iter().map(|it| it.test.clone()).collect();
+    let query = |across| GridQuery { across, columns: 9, ..GridQuery::default() };
+    let commits = history.grid(&query(Across::Commits), &tests).await?;
+    let invocations = history.grid(&query(Across::Invocations), &tests).await?;
+    Ok((tested, [commits, invocations]))
+}
+
+#[tokio::test]
+async fn what_is_fresh_looks_as_it_does_once_it_is_joined() {
+    let memory = Memory::default();
+    let history = History::new(Arc::new(memory.clone()), Arc::new(memory), Policy::default());
+    for part in told_twice().chunks(4) {
+        history.commit(Time(1), part).await.unwrap();
+    }
+    let fresh = look(&history).await.unwrap();
+    assert_eq!(letters(&fresh.1[0]), ["s Tp", " F~ ", "   !"]);
+    let attempts: Vec<_> =
+        fresh.1[0].rows.iter().map(|(_, row)| row[2].map(|it| it.attempts)).collect();
+    assert_eq!(attempts, [Some(3), Some(2), None]);
+    while history.maintain(Time(86_400_000 * 30)).await.unwrap() {}
+    assert_eq!(look(&history).await.unwrap(), fresh);
+}
+
+#[tokio::test]
+async fn what_no_room_is_left_for_is_read_at_each_look() {
+    let (segments, records) = (Memory::default(), Memory::default());
+    let open =
+        || History::new(Arc::new(segments.clone()), Arc::new(records.clone()), Policy::default());
+    let (roomy, mut crowded) = (open(), open());
+    crowded.digests = Mutex::new(KeptFresh::new(6));
+    for it in some() {
+        crowded.commit(Time(1), &[it]).await.unwrap();
+    }
+    assert_eq!(look(&crowded).await.unwrap(), look(&roomy).await.unwrap());
+    let reads = async |history: &History| {
+        let before = segments.calls();
+        look(history).await.unwrap();
+        segments.calls() - before
+    };
+    // Each look asks three times, and four of the ten segments do not fit.
+    assert_eq!((reads(&roomy).await, reads(&crowded).await), (0, 3 * 4));
+}
+
+#[tokio::test]
+async fn a_damaged_segment_is_named_and_nothing_is_made_of_it() {
+    let (segments, records) = (Memory::default(), Memory::default());
+    let parts = (Arc::new(segments.clone()), Arc::new(records.clone()));
+    let history = History::new(parts.0, parts.1, Policy::default());
+    history.commit(Time(1), &some()).await.unwrap();
+    let whole = look(&history).await.unwrap();
+    let (fresh, _) = history.snapshot().await.unwrap().fresh.remove(0);
+    let bytes = Segments::read(&segments, &fresh.meta.name, 0..u64::MAX).await.unwrap();
+    let mut bytes = bytes.to_vec();
+    // The checksum of the first block.
+    bytes[12] ^= 1;
+    let name = Segments::put(&segments, bytes.into()).await.unwrap();
+    let meta = SegmentMeta { name: name.clone(), ..fresh.meta };
+    let damaged = Fresh { meta, ..fresh };
+    let written = async |value| {
+        let write = Write { key: damaged.key(), expect: Expect::Anything, value };
+        Records::write(&records, vec![write]).await.unwrap();
+    };
+    written(Some(catalogue::encode(&damaged))).await;
+    for _ in 0..2 {
+        let found = look(&history).await;
+        assert!(matches!(found, Err(HistoryError::Damaged { segment, .. }) if segment == name));
+    }
+    written(None).await;
+    assert_eq!(look(&history).await.unwrap(), whole);
 }
 
 #[test]
