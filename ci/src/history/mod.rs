@@ -138,7 +138,7 @@ impl History {
     /// Keeps attempts. They are durable when this returns, and found from then on; what is known already
     /// counts once.
     pub async fn commit(&self, now: Time, attempts: &[Attempt]) -> Result<(), HistoryError> {
-        let (mut writes, mut weight) = (Vec::new(), 0);
+        let (mut writes, mut put, mut weight) = (Vec::new(), Vec::new(), 0);
         for batch in batches(attempts) {
             let written = segment::write(distinct(batch)).map_err(HistoryError::Unwritable)?;
             let name = self.segments.put(written.bytes.clone()).await?;
@@ -149,6 +149,7 @@ impl History {
                 expect: Expect::Absent,
                 value: Some(catalogue::encode(&fresh)),
             });
+            put.push((fresh.meta, written.bytes));
         }
         if writes.is_empty() {
             return Ok(());
@@ -160,6 +161,10 @@ impl History {
         self.records.write(writes).await?;
         if let Some(tap) = &self.tap {
             tap.committed();
+        }
+        for (meta, bytes) in &put {
+            // Whoever looks first need not read them. What cannot be kept is read then, and the reason is said.
+            self.keep_digest(meta, bytes).ok();
         }
         self.count_fresh(made, weight);
         Ok(())
@@ -282,19 +287,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_others_joined_leaves_the_memory_though_nobody_looks() {
+        let (segments, records) = (Memory::default(), Memory::default());
+        let open = || {
+            History::new(Arc::new(segments.clone()), Arc::new(records.clone()), Policy::default())
+        };
+        let (here, elsewhere) = (open(), open());
+        here.commit(Time(1), &many(3)).await.unwrap();
+        assert!(!here.digests.lock().unwrap().is_empty());
+        assert!(elsewhere.maintain(Time(3_600_000)).await.unwrap());
+        assert!(!here.maintain(Time(3_600_000)).await.unwrap(), "there is nothing left to do");
+        assert!(here.digests.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
     async fn a_large_fresh_segment_is_read_once_however_often_it_is_looked_at() {
         let (segments, records) = (Memory::default(), Memory::default());
         let parts = (Arc::new(segments.clone()), Arc::new(records));
         let history = History::new(parts.0, parts.1, Policy::default());
         let attempts = many(5000);
         history.commit(Time(1), &attempts).await.unwrap();
+        let written = segments.calls();
+        let tested = history.tested(0..=9).await.unwrap();
+        assert_eq!(tested.len(), 100);
+        assert_eq!(segments.calls(), written, "who wrote a segment knows what is in it");
         let test = attempts[0].test.clone();
         let query = GridQuery { across: Across::Invocations, columns: 10, ..GridQuery::default() };
         let first = history.grid(&query, std::slice::from_ref(&test)).await.unwrap();
         assert!(first.rows[0].1.iter().any(Option::is_some), "there is something to see");
         assert_eq!(history.newest(&test, 3, false).await.unwrap().len(), 3);
-        let tested = history.tested(0..=9).await.unwrap();
-        assert_eq!(tested.len(), 100);
         let read = segments.calls();
         assert_eq!(history.grid(&query, std::slice::from_ref(&test)).await.unwrap(), first);
         assert_eq!(history.newest(&test, 3, false).await.unwrap().len(), 3);
