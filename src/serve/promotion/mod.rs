@@ -3,6 +3,7 @@
 mod checks;
 mod gates;
 mod options;
+mod telling;
 mod told;
 
 use std::path::{Path, PathBuf};
@@ -12,12 +13,10 @@ use std::time::{Duration, SystemTime};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use kiln_cas::records::SharedRecords;
-use kiln_cas::records::lease::{LeaseRecord, RecordTurn};
 use kiln_deploy::audit::{Checkpoints, Kept};
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::deployments::Fours;
-use kiln_deploy::promotion::{Change, Keeper, Pipeline};
-use kiln_net::Backoff;
+use kiln_deploy::promotion::{Keeper, Pipeline};
 use kiln_net::causes::chain;
 use kiln_net::panics::resumed;
 use tokio::time::MissedTickBehavior;
@@ -25,8 +24,8 @@ use tokio::time::MissedTickBehavior;
 pub use self::checks::Programs;
 pub use self::gates::Gates;
 pub use self::options::{PromotionOptions, read_keys, read_pipeline};
-use self::told::tell;
-use super::webhook::{Webhook, WebhookError, heard};
+use self::telling::Telling;
+use super::webhook::{Webhook, WebhookError};
 
 /// How often environments are looked at for what may happen by itself, and files for whether they
 /// were changed.
@@ -36,15 +35,6 @@ const SWEEP: Duration = Duration::from_secs(10);
 const LOOKS: usize = 32;
 /// How long to wait before an audit log that does not hold is looked at again.
 const BROKEN: Duration = Duration::from_secs(600);
-/// The record of which server tells changes.
-const TELLING: &str = "promotion/telling";
-/// How long the server that tells changes may be silent until another one tells them.
-const TELLS: Duration = Duration::from_secs(60);
-/// Changes that are told one after the other in one look.
-const TOLD_AT_ONCE: usize = 50;
-/// How often one change is told at most, and how long is waited after it could not be.
-const TRIES: u32 = 10;
-const PAUSES: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(300));
 
 /// Environments, and what goes on in them by itself.
 pub struct Promotion {
@@ -53,8 +43,7 @@ pub struct Promotion {
     policy: Option<PathBuf>,
     keys: Option<PathBuf>,
     webhook: Option<Webhook>,
-    /// The turn by which only one of a fleet's servers tells changes.
-    turn: RecordTurn,
+    telling: Telling,
 }
 
 /// Who is told of changes. `None`: nobody, or there are no environments.
@@ -104,25 +93,24 @@ impl Promotion {
         webhook: Option<Webhook>,
         (records, name): (&SharedRecords, &str),
     ) -> Self {
-        let turn = LeaseRecord::new(records.clone(), TELLING).turn(name, TELLS);
+        let telling = Telling::new(records.clone(), name);
         let (policy, keys) = (options.policy.clone(), options.keys_file.clone());
-        Self { keeper, policy, keys, webhook, turn }
+        Self { keeper, policy, keys, webhook, telling }
     }
 
     /// Does what happens by itself in environments, and tells changes. Never returns; drop it to
     /// end it. Nobody who is told holds up what happens by itself.
     pub async fn run(self) {
-        let Self { keeper, policy, keys, webhook, turn } = self;
+        let Self { keeper, policy, keys, webhook, telling } = self;
         let files = (policy.as_deref(), keys.as_deref());
         let reading = resumed("reading promotion's files again", || keep_read(&keeper, files));
         let sweeping = resumed("promoting what waits", || keep_swept(&keeper));
-        let telling = async {
+        let tells = async {
             if let Some(webhook) = &webhook {
-                let telling = || keep_told(&keeper, webhook, &turn);
-                resumed("telling of promotions", telling).await;
+                resumed("telling of promotions", || telling.keep_told(&keeper, webhook)).await;
             }
         };
-        tokio::join!(reading, sweeping, telling);
+        tokio::join!(reading, sweeping, tells);
     }
 }
 
@@ -197,64 +185,4 @@ fn take(keeper: &Keeper, pipeline: Pipeline) {
     }
     tracing::info!(policy = %pipeline.digest, "promotion.policy was read again");
     keeper.set_pipeline(pipeline);
-}
-
-/// Tells the webhook all changes, again and again; never returns.
-async fn keep_told(keeper: &Keeper, webhook: &Webhook, turn: &RecordTurn) {
-    let mut tries = 0;
-    loop {
-        let pause = tell_all(keeper, webhook, turn, &mut tries).await;
-        tokio::time::sleep(pause).await;
-    }
-}
-
-/// Tells changes, oldest first, each until it was heard or given up; says how long to wait for the next look.
-async fn tell_all(
-    keeper: &Keeper,
-    webhook: &Webhook,
-    turn: &RecordTurn,
-    tries: &mut u32,
-) -> Duration {
-    // What was there before it was this server's turn may have been told by another one.
-    if waiting(keeper, 1).await.is_empty() || !is_mine(turn).await {
-        return SWEEP;
-    }
-    for change in waiting(keeper, TOLD_AT_ONCE).await {
-        if !is_mine(turn).await {
-            return SWEEP;
-        }
-        if let Err(reason) = heard(tell(webhook, &change)).await {
-            *tries += 1;
-            if *tries < TRIES {
-                tracing::info!(reason, change = change.number, "a change could not be told");
-                return PAUSES.pause(*tries);
-            }
-            tracing::warn!(reason, change = change.number, "a change is told to nobody");
-        }
-        *tries = 0;
-        if let Err(error) = keeper.told(change.number).await {
-            tracing::warn!(error = %chain(&error), "a change may be told twice");
-            return SWEEP;
-        }
-    }
-    if let Err(error) = turn.give_up().await {
-        tracing::info!(error = %chain(&error), "other servers tell no changes for a minute");
-    }
-    SWEEP
-}
-
-/// The changes that are still to be told, `most` at most; none where they cannot be read.
-async fn waiting(keeper: &Keeper, most: usize) -> Vec<Change> {
-    keeper.notices(most).await.unwrap_or_else(|error| {
-        tracing::warn!(error = %chain(&error), "it is not known what is to be told");
-        Vec::new()
-    })
-}
-
-/// Whether it is this server's turn to tell changes, and no other's.
-async fn is_mine(turn: &RecordTurn) -> bool {
-    turn.is_mine().await.unwrap_or_else(|error| {
-        tracing::warn!(error = %chain(&error), "it is not known who tells changes");
-        false
-    })
 }
