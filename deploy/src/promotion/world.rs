@@ -92,9 +92,6 @@ pub struct Waiting {
     pub reason: String,
     #[serde(default)]
     pub again: bool,
-    /// Until when somebody runs the checks of the promotion; `None`: nobody does.
-    #[serde(default)]
-    pub busy: Option<Timestamp>,
 }
 
 /// Nothing is promoted until somebody lifts it, or its time is up: a lock.
@@ -159,7 +156,7 @@ impl Default for Moment {
 }
 
 impl Waiting {
-    /// Whether both are what was asked for once, whoever runs its checks.
+    /// Whether both are what was asked for once.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.environment, &self.digest, &self.by)
             == (&other.environment, &other.digest, &other.by)

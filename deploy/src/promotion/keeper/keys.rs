@@ -8,6 +8,7 @@
 //! | `promotion/rejected/{digest}` | who rejected a release, and why; never goes |
 //! | `promotion/rolled-back/{environment}/{digest}` | what was rolled back there, until a person promotes it again |
 //! | `promotion/notice/{number}` | a change that is to be told |
+//! | `promotion/turn/{environment}` | which process does what happens by itself there: a lease |
 
 use crate::oci::ContentDigest;
 
@@ -37,4 +38,8 @@ pub fn rolled_back(environment: &str, digest: &ContentDigest) -> String {
 
 pub fn notice(number: u64) -> String {
     format!("{NOTICES}{number:020}")
+}
+
+pub fn turn(environment: &str) -> String {
+    format!("promotion/turn/{environment}")
 }

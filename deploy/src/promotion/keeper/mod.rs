@@ -83,6 +83,7 @@ pub struct Done {
 impl Keeper {
     pub fn new(records: SharedRecords, pipeline: Pipeline, mut parts: Parts) -> Self {
         let keys = RwLock::new(parts.keys.take().map(Arc::new));
+        let sweeps = Sweeps::new(records.clone());
         let store = Store::new(records, parts.tells);
         Self {
             store,
@@ -90,7 +91,7 @@ impl Keeper {
             keys,
             parts,
             refused: Mutex::default(),
-            sweeps: Sweeps::default(),
+            sweeps,
             deployments: Deployments::default(),
         }
     }

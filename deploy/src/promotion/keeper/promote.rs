@@ -16,9 +16,6 @@ use crate::promotion::world::{Actor, Placed, Waiting, World};
 use crate::releases::ReleaseName;
 use crate::timestamp::Timestamp;
 
-/// Seconds beyond the time of its checks after which somebody else may run them.
-const SLACK: i64 = 60;
-
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
@@ -88,8 +85,7 @@ impl Keeper {
         self.carry_out(ask, None).await
     }
 
-    /// Does what [`Self::promote`] does; with a promotion that waited, only for as long as nobody drops it and no other
-    /// frontend runs its checks.
+    /// Does what [`Self::promote`] does; with a promotion that waited, only for as long as nobody drops it.
     pub(super) async fn carry_out(
         &self,
         ask: &Ask,
@@ -111,15 +107,12 @@ impl Keeper {
                 return Ok(Outcome::Already { placed });
             }
             let decision = decision(&pipeline, environment, &looked, checked.as_deref(), ask);
-            if waited.is_some_and(|it| !goes_on(it, &looked, checked.is_some())) {
+            if waited.is_some_and(|it| !goes_on(it, &looked)) {
                 return Ok(Outcome::NotNow { decision });
             }
             match decision.standing() {
                 Standing::Refused => return Ok(Outcome::Refused { decision }),
                 Standing::Waits if checked.is_none() && decision.is_met_but_for_checks() => {
-                    if !self.claim(&looked, environment).await? {
-                        continue;
-                    }
                     checked = Some(self.run_checks(environment, &looked.facts.release).await);
                 }
                 Standing::Waits => {
@@ -160,22 +153,6 @@ impl Keeper {
         checked
     }
 
-    /// Takes the checks of a promotion that waits, which one frontend runs. `false`: it did not get them, look again.
-    async fn claim(
-        &self,
-        looked: &Looked,
-        environment: &Environment,
-    ) -> Result<bool, PromotionError> {
-        let mut world = looked.loaded.world.clone();
-        let digest = &looked.facts.release.digest;
-        let fits = |it: &&mut Waiting| it.environment == environment.name && it.digest == *digest;
-        let Some(waiting) = world.waiting.iter_mut().find(fits) else { return Ok(true) };
-        let timeouts = environment.checks.iter().map(|it| it.timeout).sum::<u64>();
-        let timeouts = i64::try_from(timeouts).unwrap_or(i64::MAX);
-        waiting.busy = Some(looked.now.plus(timeouts.saturating_add(SLACK)));
-        self.store.commit(&looked.loaded, &world, &[], Vec::new()).await
-    }
-
     /// `None`: somebody was faster.
     async fn let_wait(
         &self,
@@ -195,7 +172,6 @@ impl Keeper {
             until,
             reason: ask.reason.clone(),
             again: ask.again,
-            busy: None,
         };
         let mut world = looked.loaded.world.clone();
         let same = |it: &&Waiting| {
@@ -281,11 +257,10 @@ impl Keeper {
     }
 }
 
-/// Whether what waited does so still. `is_own`: whoever asks runs its checks.
-fn goes_on(waited: &Waiting, looked: &Looked, is_own: bool) -> bool {
-    let is_free = |it: &Waiting| is_own || it.busy.is_none_or(|until| until <= looked.now);
-    let still = looked.loaded.world.waiting.iter().find(|it| it.is_same(waited));
-    waited.digest == looked.facts.release.digest && still.is_some_and(is_free)
+/// Whether what waited does so still.
+fn goes_on(waited: &Waiting, looked: &Looked) -> bool {
+    waited.digest == looked.facts.release.digest
+        && looked.loaded.world.waiting.iter().any(|it| it.is_same(waited))
 }
 
 fn already(looked: &Looked, environment: &str) -> Option<Placed> {

@@ -24,10 +24,11 @@ const MAX_TOLD: usize = 8;
 impl Keeper {
     /// Looks once at everything that may happen by itself. Any frontend may do so, and several at once. Environments are gone on
     /// with side by side: one whose checks take long, or that cannot be looked at, holds up no other. Nor does it hold up
-    /// another sweep, which leaves it alone.
+    /// another sweep, here or at another frontend, which leaves it alone.
     pub async fn sweep(&self) -> Result<(), PromotionError> {
         let environments = self.due(&self.world().await?);
-        let swept = join_all(environments.iter().map(|it| self.sweep_one(it))).await;
+        let sweeps = environments.iter().map(|it| self.sweeps.alone(it, self.sweep_one(it)));
+        let swept = join_all(sweeps).await;
         swept.into_iter().collect()
     }
 
@@ -40,8 +41,6 @@ impl Keeper {
 
     /// What waits for an environment goes on first, and then it takes what arrived.
     async fn sweep_one(&self, environment: &str) -> Result<(), PromotionError> {
-        let Some(_taken) = self.sweeps.take(environment) else { return Ok(()) };
-        let _turn = self.sweeps.turns.acquire().await;
         let mut failed = None;
         for waiting in &self.world().await?.waiting {
             if waiting.environment == environment {
@@ -103,14 +102,7 @@ impl Keeper {
     }
 
     async fn go_on(&self, waiting: &Waiting) -> Result<(), PromotionError> {
-        let now = self.now();
-        if waiting.busy.is_some_and(|until| now < until) {
-            return Ok(());
-        }
-        let why = match self.ended(waiting, now).await? {
-            Some(why) => why,
-            None => return Ok(()),
-        };
+        let Some(why) = self.ended(waiting, self.now()).await? else { return Ok(()) };
         let by = Actor { name: AUTOMATION.to_owned(), automation: true };
         let step = |world: &mut World, now| {
             let gave_up = acts::give_up(world, waiting, &by, (&why, now));

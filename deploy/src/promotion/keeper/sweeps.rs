@@ -1,38 +1,86 @@
-//! The environments in which something happens by itself just now.
+//! The environments in which something happens by itself just now. One sweep goes on with each at a time, in this process
+//! and in all others: those of a fleet share a lease of each environment.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use kiln_cas::records::SharedRecords;
+use kiln_cas::records::lease::{LeaseRecord, RecordTurn};
+use kiln_net::causes::chain;
 use tokio::sync::Semaphore;
+
+use super::error::PromotionError;
+use super::keys;
 
 /// Environments that are gone on with at once: each may run the program of a check.
 const AT_ONCE: usize = 8;
+/// For so long one process goes on with an environment without being heard of.
+const TERM: Duration = Duration::from_secs(30);
 
 pub struct Sweeps {
-    /// Environments that are gone on with, and those that wait for their turn.
+    /// Environments that are gone on with here, and those that wait for their slot.
     open: Mutex<HashSet<String>>,
-    /// Turns, of which whoever goes on with an environment holds one. It is never closed.
-    pub turns: Semaphore,
+    /// Slots, of which whoever goes on with an environment holds one. It is never closed.
+    slots: Semaphore,
+    records: SharedRecords,
+    /// This process, among all that share the records.
+    who: String,
+    /// This process's part in the lease of each environment, by name. For how long one was not renewed is seen from when it
+    /// was looked at first.
+    turns: Mutex<HashMap<String, Arc<RecordTurn>>>,
 }
 
 /// Keeps others from going on with an environment until it is dropped.
-pub struct Taken<'a> {
+struct Taken<'a> {
     sweeps: &'a Sweeps,
     environment: &'a str,
 }
 
-impl Default for Sweeps {
-    fn default() -> Self {
-        Self { open: Mutex::default(), turns: Semaphore::new(AT_ONCE) }
-    }
-}
-
 impl Sweeps {
+    pub fn new(records: SharedRecords) -> Self {
+        let who = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
+        let (open, turns, slots) = (Mutex::default(), Mutex::default(), Semaphore::new(AT_ONCE));
+        Self { open, slots, records, who, turns }
+    }
+
+    /// Does what there is to do in an environment. Nothing is done where somebody else is at it, here or in another process,
+    /// and no more where another process may be.
+    pub async fn alone(
+        &self,
+        environment: &str,
+        work: impl Future<Output = Result<(), PromotionError>>,
+    ) -> Result<(), PromotionError> {
+        let Some(_taken) = self.take(environment) else { return Ok(()) };
+        let _slot = self.slots.acquire().await;
+        let turn = self.turn(environment);
+        if !turn.is_mine().await? {
+            return Ok(());
+        }
+        let done = tokio::select! {
+            done = work => done,
+            () = until_lost(&turn, environment) => Ok(()),
+        };
+        // Whoever goes on with it next need not wait until the lease is over.
+        let given_up = turn.give_up().await;
+        done?;
+        Ok(given_up?)
+    }
+
     /// `None`: an earlier sweep is not done with this environment.
-    pub fn take<'a>(&'a self, environment: &'a str) -> Option<Taken<'a>> {
+    fn take<'a>(&'a self, environment: &'a str) -> Option<Taken<'a>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Made only where it is new: what is made gives the environment back when it is dropped.
         open.insert(environment.to_owned()).then(|| Taken { sweeps: self, environment })
+    }
+
+    fn turn(&self, environment: &str) -> Arc<RecordTurn> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let lease = LeaseRecord::new(self.records.clone(), keys::turn(environment));
+            Arc::new(lease.turn(self.who.as_str(), TERM))
+        };
+        turns.entry(environment.to_owned()).or_insert_with(new).clone()
     }
 }
 
@@ -40,5 +88,19 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         let mut open = self.sweeps.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(self.environment);
+    }
+}
+
+/// Returns before another process may go on with an environment, also where nobody answers who asks.
+async fn until_lost(turn: &RecordTurn, environment: &str) {
+    let may = || async {
+        turn.is_mine().await.unwrap_or_else(|error| {
+            let error = chain(&error);
+            tracing::warn!(environment, error, "it is not known who goes on with an environment");
+            false
+        })
+    };
+    if turn.until_lost(may).await.is_err() {
+        tracing::warn!(environment, "whoever goes on with an environment could not renew that");
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
-use tokio::task::yield_now;
-use tokio::time::timeout;
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::{advance, timeout};
 
-use super::super::{Check, Keeper, Known, Outcome, RunCheck};
-use super::{World, ask, person};
+use super::super::{Check, Keeper, Known, Outcome, PromotionError, RunCheck};
+use super::{Ask, DAY, World, ask, person, say};
 use crate::releases::ReleaseName;
 
 /// The time after which something is taken not to happen at all.
@@ -36,6 +36,18 @@ struct Checks {
     may_end: Semaphore,
 }
 
+impl Checks {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { begun: AtomicUsize::new(0), may_end: Semaphore::new(0) })
+    }
+
+    async fn have_begun(&self, times: usize) {
+        while self.begun.load(Ordering::SeqCst) < times {
+            yield_now().await;
+        }
+    }
+}
+
 #[async_trait]
 impl RunCheck for Checks {
     async fn run(&self, _: &Check, _: &Known, environment: &str) -> Result<(), String> {
@@ -59,7 +71,7 @@ async fn current(keeper: &Keeper, environment: &str) -> Option<ReleaseName> {
 #[tokio::test]
 async fn a_check_that_takes_long_holds_up_no_other_environment_and_runs_once() {
     let world = World::new();
-    let checks = Arc::new(Checks { begun: AtomicUsize::new(0), may_end: Semaphore::new(0) });
+    let checks = Checks::new();
     let keeper = world.keeper_with(world.memory.clone(), POLICY, checks.clone());
     let keeper = Arc::new(keeper);
     let (first, second) = (world.release("team/app:1"), world.release("team/app:2"));
@@ -88,4 +100,69 @@ async fn a_check_that_takes_long_holds_up_no_other_environment_and_runs_once() {
     checks.may_end.add_permits(1);
     slow.await.unwrap().unwrap();
     assert_eq!(current(&keeper, "long").await, Some(first));
+}
+
+/// Two frontends whose clocks are two days apart, and a release whose checks the first one has begun to run.
+struct Apart {
+    first: Arc<Keeper>,
+    second: Keeper,
+    checks: Arc<Checks>,
+    release: ReleaseName,
+    sweep: JoinHandle<Result<(), PromotionError>>,
+}
+
+impl Apart {
+    /// `waits`: the release waited until somebody let it go; else the environment takes it by itself.
+    async fn begin(waits: bool) -> Self {
+        let (world, checks) = (World::new(), Checks::new());
+        let takes = if waits { "" } else { "after = [\"dev\"]\nautomatic = true\n" };
+        let check = "checks = [{ name = \"soak\", command = [\"./soak\"] }]";
+        let policy = format!("[environments.dev]\n[environments.long]\n{takes}{check}");
+        let keeper = |ahead| world.keeper_at(world.memory.clone(), &policy, checks.clone(), ahead);
+        let (first, second) = (Arc::new(keeper(0)), keeper(2 * DAY));
+        let release = world.release("team/app:1");
+        if waits {
+            first.hold(&say("long", "ana", "wait"), None).await.unwrap();
+            let wait = Ask { wait: Some(7 * DAY), ..ask("long", &release, person("eve")) };
+            let outcome = first.promote(&wait).await.unwrap();
+            assert!(matches!(outcome, Outcome::Waits { .. }), "{outcome:?}");
+            first.lift(&say("long", "ana", "go on")).await.unwrap();
+        } else {
+            promoted(&first, &release).await;
+        }
+        let sweep = tokio::spawn({
+            let first = first.clone();
+            async move { first.sweep().await }
+        });
+        checks.have_begun(1).await;
+        Self { first, second, checks, release, sweep }
+    }
+}
+
+#[tokio::test]
+async fn of_frontends_whose_clocks_are_apart_one_runs_the_checks() {
+    for waits in [true, false] {
+        let it = Apart::begin(waits).await;
+        timeout(PATIENCE, it.second.sweep()).await.expect("it runs checks").unwrap();
+        assert_eq!(it.checks.begun.load(Ordering::SeqCst), 1, "waits: {waits}");
+        it.checks.may_end.add_permits(1);
+        it.sweep.await.unwrap().unwrap();
+        assert_eq!(current(&it.first, "long").await, Some(it.release), "waits: {waits}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_frontend_is_lost_another_runs_the_checks_after_half_a_minute() {
+    for waits in [true, false] {
+        let it = Apart::begin(waits).await;
+        it.sweep.abort();
+        it.sweep.await.unwrap_err();
+        it.checks.may_end.add_permits(1);
+        it.second.sweep().await.unwrap();
+        assert_eq!(current(&it.second, "long").await, None, "waits: {waits}");
+        advance(Duration::from_secs(35)).await;
+        it.second.sweep().await.unwrap();
+        assert_eq!(it.checks.begun.load(Ordering::SeqCst), 2, "waits: {waits}");
+        assert_eq!(current(&it.second, "long").await, Some(it.release), "waits: {waits}");
+    }
 }
