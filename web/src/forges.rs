@@ -125,7 +125,7 @@ fn rejected(rejected: &Rejected) -> WebError {
         Rejected::Late(_) => (StatusCode::FORBIDDEN, "Do it anew at the forge."),
         Rejected::Malformed(_) => (StatusCode::BAD_REQUEST, "Is the kind of the forge right?"),
         Rejected::Many(_) => (StatusCode::TOO_MANY_REQUESTS, "Deliver it again in a minute."),
-        Rejected::Busy | Rejected::Unavailable(_) => {
+        Rejected::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "Deliver it again in a minute.")
         }
     };

@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use kiln_net::causes::chain;
 
 use super::decide::{Decision, Ignored, Order, decide, decide_found};
+use super::desks::{AskError, Desks};
 use super::event::{Change, Event, Malformed, Person, Said};
 use super::figures::{ForgeFigures, count};
 use super::forge::{Forge, ForgeName};
 use super::heard::{Heard, Left, Turned};
-use super::known::{Begun, Known, Names, Taken, WINDOW};
+use super::known::{Known, Names, WINDOW};
 use super::payload::payload;
 use super::proof::{Head, Invalid, verify};
 use super::secrets::Secrets;
@@ -29,23 +30,6 @@ const MAX_IN_A_MINUTE: u32 = 600;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Refused deliveries are logged so often.
 const BETWEEN_LINES: Duration = Duration::from_secs(60);
-
-/// The queues that requests go to.
-#[async_trait]
-pub trait Desks: Send + Sync + 'static {
-    /// Leaves a request with a queue; it is durable when this returns. `by`: who asks, for people.
-    async fn ask(&self, order: &Order, by: &str) -> Result<(), AskError>;
-}
-
-/// Why a queue does not take a request.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
-    /// The queue would say the same again.
-    #[error("{0}")]
-    Refused(String),
-    #[error("{0}")]
-    Unavailable(String),
-}
 
 /// Asks a forge. Errors are words.
 #[async_trait]
@@ -87,8 +71,6 @@ pub enum Rejected {
     Malformed(#[from] Malformed),
     #[error("more than {0} deliveries in a minute")]
     Many(u32),
-    #[error("the same delivery is acted on at this moment")]
-    Busy,
     #[error("{0}")]
     Unavailable(String),
 }
@@ -218,55 +200,55 @@ impl Intake {
             Decision::Ignored(why) => Ok(ignored(door, &why)),
             Decision::Turned(turned) => Ok(turned_down(door, turned)),
             Decision::Ask(orders) => {
-                let act = async { self.ask(door, &self.open(door, orders).await?).await };
-                self.once(door, names, act).await
+                let open = self.open(door, orders);
+                let act = async { self.ask(door, &names, &open.await?).await };
+                self.once(door, &names, act).await
             }
             Decision::Check { by, orders, anyway } => {
                 let open = self.open(door, orders);
-                let act = async { self.checked(door, &by, open.await?, anyway).await };
-                self.once(door, names, act).await
+                let act = async { self.checked((door, &names), &by, open.await?, anyway).await };
+                self.once(door, &names, act).await
             }
-            Decision::LookUp(said) => self.once(door, names, self.looked_up(door, &said)).await,
+            Decision::LookUp(said) => {
+                self.once(door, &names, self.looked_up(door, &names, &said)).await
+            }
         }
     }
 
-    /// Acts on a delivery, unless that was done before.
+    /// Acts on a delivery, unless that was done before. Several may do so at once: each thing that it asks for is left once.
     async fn once(
         &self,
         door: &Door,
-        names: Names,
+        names: &Names,
         act: impl Future<Output = Result<Accepted, Rejected>> + Send,
     ) -> Result<Accepted, Rejected> {
-        let taken = match door.known.begin(names, self.clock.now()).await? {
-            Begun::New(taken) => taken,
-            Begun::Known => return Ok(Accepted::Known),
-            Begun::Busy => return Err(Rejected::Busy),
-        };
-        let answer = act.await;
-        self.end(door, taken, &answer).await;
-        answer
-    }
-
-    /// What cannot be written here is found out when the delivery comes again: what queues were asked for is the same
-    /// when it is asked for again.
-    async fn end(&self, door: &Door, taken: Taken, answer: &Result<Accepted, Rejected>) {
-        let ended = match answer {
-            Ok(_) => door.known.done(taken).await,
-            Err(_) => door.known.give_up(taken).await,
-        };
-        if let Err(error) = ended {
+        let now = self.clock.now();
+        if door.known.knows(names, now).await? {
+            return Ok(Accepted::Known);
+        }
+        let accepted = act.await?;
+        // Where that cannot be noted, what was left is known all the same.
+        if let Err(error) = door.known.done(names, now).await {
             let forge = &door.forge.name;
             tracing::warn!(%forge, error = chain(&error), "a delivery cannot be noted");
         }
+        Ok(accepted)
     }
 
-    async fn looked_up(&self, door: &Door, said: &Said) -> Result<Accepted, Rejected> {
+    async fn looked_up(
+        &self,
+        door: &Door,
+        names: &Names,
+        said: &Said,
+    ) -> Result<Accepted, Rejected> {
         let found = self.look_up.change(&door.forge, said).await;
         let change =
             found.map_err(|why| unanswered(door, "for the change of the comment", &why))?;
         match decide_found(&door.forge.rules, said, &change) {
-            Decision::Ask(orders) => self.ask(door, &orders).await,
-            Decision::Check { by, orders, anyway } => self.checked(door, &by, orders, anyway).await,
+            Decision::Ask(orders) => self.ask(door, names, &orders).await,
+            Decision::Check { by, orders, anyway } => {
+                self.checked((door, names), &by, orders, anyway).await
+            }
             Decision::Ignored(why) => Ok(ignored(door, &why)),
             Decision::Turned(turned) => Ok(turned_down(door, turned)),
             Decision::LookUp(_) | Decision::Pong => Ok(ignored(door, &Ignored::Event)),
@@ -288,23 +270,28 @@ impl Intake {
     /// Asks for these if the person may push, and for the others in any case.
     async fn checked(
         &self,
-        door: &Door,
+        (door, names): (&Door, &Names),
         by: &Person,
         mut orders: Vec<Order>,
         mut anyway: Vec<Order>,
     ) -> Result<Accepted, Rejected> {
-        let Some(first) = orders.first() else { return self.ask(door, &anyway).await };
+        let Some(first) = orders.first() else { return self.ask(door, names, &anyway).await };
         let writes = self.look_up.writes(&door.forge, &first.repository, by).await;
         if writes.map_err(|why| unanswered(door, "who may push", &why))? {
             anyway.append(&mut orders);
         }
         match anyway.is_empty() {
             true => Ok(ignored(door, &Ignored::Person(by.name.clone()))),
-            false => self.ask(door, &anyway).await,
+            false => self.ask(door, names, &anyway).await,
         }
     }
 
-    async fn ask(&self, door: &Door, orders: &[Order]) -> Result<Accepted, Rejected> {
+    async fn ask(
+        &self,
+        door: &Door,
+        names: &Names,
+        orders: &[Order],
+    ) -> Result<Accepted, Rejected> {
         if orders.is_empty() {
             return Ok(ignored(door, &Ignored::Closed));
         }
@@ -313,8 +300,10 @@ impl Intake {
         for order in orders {
             let by = format!("{forge}: {}", order.by);
             let queue = order.queue.as_str();
-            match self.desks.ask(order, &by).await {
-                Ok(()) => {
+            let once = door.known.once(&names.of_part(&part(order)), self.clock.now());
+            match self.desks.ask(order, &by, once).await {
+                Ok(false) => {}
+                Ok(true) => {
                     tracing::info!(%forge, queue, number = order.number, request = ?order.request, "asked");
                     words.push(format!("queue {queue} was asked"));
                 }
@@ -325,7 +314,10 @@ impl Intake {
                 Err(AskError::Unavailable(why)) => return Err(Rejected::Unavailable(why)),
             }
         }
-        Ok(Accepted::Asked(words.join("; ")))
+        match words.is_empty() {
+            true => Ok(Accepted::Known),
+            false => Ok(Accepted::Asked(words.join("; "))),
+        }
     }
 
     fn refused(&self, door: &Door, invalid: Invalid) -> Rejected {
@@ -363,6 +355,12 @@ fn ignored(door: &Door, why: &Ignored) -> Accepted {
     let forge = &door.forge.name;
     tracing::debug!(%forge, %why, "a delivery asks for nothing");
     Accepted::Ignored(why.to_string())
+}
+
+/// What an order is among those of its delivery.
+fn part(order: &Order) -> String {
+    let what = if order.adds() { "add" } else { "remove" };
+    format!("{what} {}", order.queue.as_str())
 }
 
 fn turned_down(door: &Door, turned: Turned) -> Accepted {

@@ -1,17 +1,21 @@
 //! Deliveries as forges send them, forged ones, copies and late ones.
 
+mod copies;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use ring::hmac;
 use serde_json::{Value, json};
+use tokio::sync::Barrier;
 
 use super::decide::Order;
+use super::desks::{AskError, Desks};
 use super::event::{Change, Person, Said};
 use super::forge::{Binding, Forge, ForgeName, Kind, Repository, Rules};
 use super::heard::Heard;
-use super::intake::{Accepted, AskError, Desks, Intake, IntakeParts, LookUp, Rejected};
+use super::intake::{Accepted, Intake, IntakeParts, LookUp, Rejected};
 use super::known::WINDOW;
 use super::proof::Invalid;
 use super::secrets::Secrets;
@@ -20,6 +24,7 @@ use crate::queue::Branch;
 use crate::queue::serving::{LaneName, Request};
 use crate::services::Clock;
 use crate::storage::memory::Memory;
+use crate::storage::{Records, StorageError, Write};
 
 const SECRET: &str = "It's a Secret to Everybody";
 /// The time of these tests, 2026-01-01T00:00:00Z, in milliseconds since the Unix epoch.
@@ -40,16 +45,23 @@ struct Desk {
     asked: Arc<Mutex<Vec<(Request, String)>>>,
     fails: Arc<Mutex<Option<AskError>>>,
     closed: Arc<AtomicBool>,
+    /// Where whoever asks who may push waits for others who do.
+    meeting: Option<Arc<Barrier>>,
+    memory: Memory,
 }
 
 #[async_trait]
 impl Desks for Desk {
-    async fn ask(&self, order: &Order, by: &str) -> Result<(), AskError> {
+    async fn ask(&self, order: &Order, by: &str, once: Vec<Write>) -> Result<bool, AskError> {
         if let Some(error) = self.fails.lock().unwrap().clone() {
             return Err(error);
         }
-        self.asked.lock().unwrap().push((order.request.clone(), by.to_owned()));
-        Ok(())
+        match self.memory.write(once).await {
+            Ok(()) => self.asked.lock().unwrap().push((order.request.clone(), by.to_owned())),
+            Err(StorageError::Conflict(_)) => return Ok(false),
+            Err(error) => return Err(AskError::Unavailable(error.to_string())),
+        }
+        Ok(true)
     }
 }
 
@@ -74,6 +86,9 @@ impl LookUp for Desk {
     }
 
     async fn writes(&self, _: &Forge, _: &str, by: &Person) -> Result<bool, String> {
+        if let Some(meeting) = &self.meeting {
+            meeting.wait().await;
+        }
         match by.name.as_str() {
             "alice" => Ok(true),
             "nobody" => Err("it does not answer".to_owned()),
@@ -96,6 +111,11 @@ fn house(kind: Kind, secret: &str) -> House {
 }
 
 fn house_with(kind: Kind, secret: &str, roles: bool) -> House {
+    house_over(kind, secret, roles, Desk::default())
+}
+
+/// A frontend over the records of a desk.
+fn house_over(kind: Kind, secret: &str, roles: bool, desk: Desk) -> House {
     let directory = tempfile::tempdir().unwrap();
     let secret_file = directory.path().join("secret");
     std::fs::write(&secret_file, secret).unwrap();
@@ -116,7 +136,7 @@ fn house_with(kind: Kind, secret: &str, roles: bool) -> House {
         comment: false,
     };
     let secrets = Arc::new(Secrets::load(std::slice::from_ref(&forge)).unwrap());
-    let (desk, memory) = (Desk::default(), Memory::default());
+    let memory = desk.memory.clone();
     let clock = Hands(Arc::new(Mutex::new(Time(NOW))));
     let parts = IntakeParts {
         records: Arc::new(memory.clone()),

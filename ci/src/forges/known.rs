@@ -3,8 +3,11 @@
 //!
 //! | key | what it says |
 //! | --- | --- |
-//! | `forges/NAME/known/HASH` | that a delivery was begun or done, and when |
+//! | `forges/NAME/known/HASH` | that a delivery was acted on, or that something it asks for was left with a queue |
 //! | `forges/NAME/order/TIME-HASH` | the same in the order of time, for what removes the oldest |
+//!
+//! That something was left is noted in one write with the request itself. So it is left once, whoever acts on the delivery at
+//! the same time, and whoever is killed in between.
 //!
 //! Times of events are signed with them: what is older than records are kept is refused as late, so that to forget a
 //! delivery is never to believe it again.
@@ -22,30 +25,35 @@ use crate::storage::{Expect, Records, StorageError, Write};
 
 /// The time for which a delivery is known, and an event counts: forges deliver again for three days at most.
 pub const WINDOW: Duration = Duration::from_secs(3 * 24 * 60 * 60);
-/// Deliveries of one forge that are known.
-const MAX_KNOWN: usize = 5_000;
-/// Deliveries that are begun between two looks at what is too old.
+/// For so much longer records are kept: clocks of frontends may be apart.
+const APART: Duration = Duration::from_secs(60 * 60);
+/// Names of one forge that are known: those of deliveries, and as many of what these asked for.
+const MAX_KNOWN: usize = 10_000;
+/// Deliveries that come between two looks at what is too old.
 const BETWEEN_SWEEPS: u64 = 64;
 /// Removed at once; two records each.
 const SWEPT: usize = 400;
-/// Whoever began a delivery and has not ended it by then never will.
-const BEGUN: Duration = Duration::from_secs(60);
+/// What a record says.
+const DONE: &[u8] = b"done";
+/// How it begins where an earlier version had begun with a delivery, which was not done for that.
+const BEGUN: &[u8] = b"begun ";
 
-/// What names one delivery: any of these being known makes it known.
+/// What names one delivery, or one thing that it asks for: any of these being known makes it known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names(Vec<String>);
+
+fn hash(what: &str, parts: &[&[u8]]) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key(what);
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize().to_hex().to_string()
+}
 
 impl Names {
     /// GitHub and Gitea sign the body alone: a copy could come under another id, so the body is a name as well. What
     /// GitLab sends is named by its id, which is not always one event's alone.
     pub fn of(kind: Kind, head: &Head, body: &[u8]) -> Self {
-        let hash = |what: &str, parts: &[&[u8]]| {
-            let mut hasher = blake3::Hasher::new_derive_key(what);
-            for part in parts {
-                hasher.update(part);
-            }
-            hasher.finalize().to_hex().to_string()
-        };
         let id = head.id.as_deref().map(str::as_bytes);
         Self(match kind {
             Kind::GitHub | Kind::Gitea => {
@@ -60,36 +68,26 @@ impl Names {
             }
         })
     }
-}
 
-/// How a delivery begins.
-#[derive(Debug)]
-pub enum Begun {
-    /// The delivery is new: it has to be ended, or given up.
-    New(Taken),
-    /// The delivery was acted on before.
-    Known,
-    /// The delivery is acted on at this moment.
-    Busy,
-}
-
-/// A delivery that is acted on.
-#[derive(Debug)]
-pub struct Taken {
-    names: Names,
-    at: Time,
+    /// The names of one thing that the delivery asks for.
+    pub fn of_part(&self, part: &str) -> Self {
+        // All names are equally long: what one of them and a part make is nothing else.
+        let of = |name: &String| hash("kiln forges: part", &[name.as_bytes(), part.as_bytes()]);
+        Self(self.0.iter().map(of).collect())
+    }
 }
 
 /// The deliveries of one forge.
 pub struct Known {
     records: Arc<dyn Records>,
     forge: ForgeName,
-    begun: AtomicU64,
+    /// Deliveries that came.
+    came: AtomicU64,
 }
 
 impl Known {
     pub fn new(records: Arc<dyn Records>, forge: ForgeName) -> Self {
-        Self { records, forge, begun: AtomicU64::new(0) }
+        Self { records, forge, came: AtomicU64::new(0) }
     }
 
     fn key(&self, name: &str) -> String {
@@ -104,43 +102,35 @@ impl Known {
         format!("{}{:016}-{name}", self.orders(), at.0)
     }
 
-    pub async fn begin(&self, names: Names, now: Time) -> Result<Begun, StorageError> {
-        if self.begun.fetch_add(1, Ordering::Relaxed).is_multiple_of(BETWEEN_SWEEPS) {
+    /// Whether a delivery was acted on before.
+    pub async fn knows(&self, names: &Names, now: Time) -> Result<bool, StorageError> {
+        if self.came.fetch_add(1, Ordering::Relaxed).is_multiple_of(BETWEEN_SWEEPS) {
             self.sweep(now).await?;
         }
-        match self.records.write(self.taken(&names, now, Expect::Absent)).await {
-            Ok(()) => Ok(Begun::New(Taken { names, at: now })),
-            Err(StorageError::Conflict(_)) => self.begin_again(names, now).await,
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Begins a delivery of which one of the names is known: it was done, or whoever began it may be gone.
-    async fn begin_again(&self, names: Names, now: Time) -> Result<Begun, StorageError> {
-        let mut writes = Vec::new();
         for name in &names.0 {
             let found = self.records.get(&self.key(name)).await?;
-            let expect = found.as_ref().map_or(Expect::Absent, |it| Expect::Version(it.version));
-            match found.map(|it| DeliveryState::read(&it.value)) {
-                Some(DeliveryState::Done) => return Ok(Begun::Known),
-                Some(DeliveryState::Begun(at)) if now.since(at) < BEGUN => return Ok(Begun::Busy),
-                Some(DeliveryState::Begun(_)) | None => {}
+            // What is not understood was done: it is not done again for that.
+            if found.is_some_and(|it| !it.value.starts_with(BEGUN)) {
+                return Ok(true);
             }
-            let key = self.key(name);
-            writes.push(Write { key, expect, value: Some(DeliveryState::Begun(now).write()) });
-            writes.push(self.listed(now, name));
         }
-        match self.records.write(writes).await {
-            Ok(()) => Ok(Begun::New(Taken { names, at: now })),
-            Err(StorageError::Conflict(_)) => Ok(Begun::Busy),
-            Err(error) => Err(error),
-        }
+        Ok(false)
     }
 
-    fn taken(&self, names: &Names, now: Time, expect: Expect) -> Vec<Write> {
-        let value = DeliveryState::Begun(now).write();
+    /// What is written together with one thing that a delivery asks for, so that this is done once. `names`: those of the thing.
+    pub fn once(&self, names: &Names, now: Time) -> Vec<Write> {
+        self.noted(names, now, Expect::Absent)
+    }
+
+    /// Notes that a delivery was acted on: what it asked for is durable.
+    pub async fn done(&self, names: &Names, now: Time) -> Result<(), StorageError> {
+        self.records.write(self.noted(names, now, Expect::Anything)).await
+    }
+
+    fn noted(&self, names: &Names, now: Time, expect: Expect) -> Vec<Write> {
+        let value = Some(Bytes::from_static(DONE));
         let write = |name: &String| {
-            let own = Write { key: self.key(name), expect, value: Some(value.clone()) };
+            let own = Write { key: self.key(name), expect, value: value.clone() };
             [own, self.listed(now, name)]
         };
         names.0.iter().flat_map(write).collect()
@@ -149,24 +139,6 @@ impl Known {
     fn listed(&self, now: Time, name: &str) -> Write {
         let value = Some(Bytes::from_static(b"1"));
         Write { key: self.order(now, name), expect: Expect::Anything, value }
-    }
-
-    /// Ends a delivery: what it asked for is durable, and it is known from now on.
-    pub async fn done(&self, taken: Taken) -> Result<(), StorageError> {
-        let value = DeliveryState::Done.write();
-        let write = |name: &String| Write {
-            key: self.key(name),
-            expect: Expect::Anything,
-            value: Some(value.clone()),
-        };
-        self.records.write(taken.names.0.iter().map(write).collect()).await
-    }
-
-    /// Gives up a delivery of which nothing came: the same may come again.
-    pub async fn give_up(&self, taken: Taken) -> Result<(), StorageError> {
-        let gone = |key| Write { key, expect: Expect::Anything, value: None };
-        let both = |name: &String| [gone(self.key(name)), gone(self.order(taken.at, name))];
-        self.records.write(taken.names.0.iter().flat_map(both).collect()).await
     }
 
     /// Removes what is too old, and the oldest of what is too much.
@@ -180,7 +152,7 @@ impl Known {
         let mut writes = Vec::new();
         for (place, record) in newest.iter().enumerate().rev() {
             let Some((at, name)) = name(&record.key) else { continue };
-            let keep = place < MAX_KNOWN && now.since(at) <= WINDOW;
+            let keep = place < MAX_KNOWN && now.since(at) <= WINDOW + APART;
             if keep || writes.len() >= 2 * SWEPT {
                 break;
             }
@@ -192,26 +164,6 @@ impl Known {
             true => Ok(()),
             false => self.records.write(writes).await,
         }
-    }
-}
-
-enum DeliveryState {
-    Begun(Time),
-    Done,
-}
-
-impl DeliveryState {
-    fn write(&self) -> Bytes {
-        match self {
-            Self::Begun(at) => Bytes::from(format!("begun {}", at.0)),
-            Self::Done => Bytes::from_static(b"done"),
-        }
-    }
-
-    /// What is not understood was done: it is not done again for that.
-    fn read(value: &[u8]) -> Self {
-        let at = std::str::from_utf8(value).ok().and_then(|it| it.strip_prefix("begun "));
-        at.and_then(|it| it.parse().ok()).map_or(Self::Done, |at| Self::Begun(Time(at)))
     }
 }
 
@@ -238,24 +190,48 @@ mod tests {
         Time(1_000_000_000 + seconds * 1_000)
     }
 
-    async fn begin(known: &Known, names: Names, now: Time) -> Begun {
-        known.begin(names, now).await.unwrap()
+    async fn knows(known: &Known, id: &str, body: &str, now: Time) -> bool {
+        known.knows(&github(id, body.as_bytes()), now).await.unwrap()
     }
 
     #[tokio::test]
     async fn a_delivery_is_done_once_under_whatever_id_its_copy_comes() {
         let memory = Memory::default();
         let known = known(&memory);
-        let Begun::New(taken) = begin(&known, github("1", b"a"), at(0)).await else {
-            panic!("it is new");
-        };
-        assert!(matches!(begin(&known, github("1", b"a"), at(1)).await, Begun::Busy));
-        known.done(taken).await.unwrap();
+        assert!(!knows(&known, "1", "a", at(0)).await);
+        known.done(&github("1", b"a"), at(0)).await.unwrap();
         for (id, body) in [("1", "a"), ("2", "a"), ("1", "b")] {
-            let again = begin(&known, github(id, body.as_bytes()), at(3_600)).await;
-            assert!(matches!(again, Begun::Known), "{id} {body}");
+            assert!(knows(&known, id, body, at(3_600)).await, "{id} {body}");
         }
-        assert!(matches!(begin(&known, github("2", b"b"), at(1)).await, Begun::New(_)));
+        assert!(!knows(&known, "2", "b", at(1)).await);
+    }
+
+    #[tokio::test]
+    async fn each_thing_that_a_delivery_asks_for_is_noted_once_whatever_clocks_say() {
+        let memory = Memory::default();
+        let known = known(&memory);
+        let once = |id: &str, part: &str, now| known.once(&github(id, b"a").of_part(part), at(now));
+        memory.write(once("1", "app", 0)).await.unwrap();
+        for (id, now) in [("1", 0), ("1", 90_000), ("2", 5)] {
+            let again = memory.write(once(id, "app", now)).await;
+            assert!(matches!(again, Err(StorageError::Conflict(_))), "{id} {now}");
+        }
+        memory.write(once("1", "lib", 0)).await.unwrap();
+        // As long as not all of it is done, the delivery is not known.
+        assert!(!knows(&known, "1", "a", at(1)).await);
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_version_began_was_not_done() {
+        let memory = Memory::default();
+        let known = known(&memory);
+        let names = github("1", b"a");
+        for (value, done) in [("begun 1000000000", false), ("done", true), ("odd", true)] {
+            let key = known.key(&names.0[0]);
+            let write = Write { key, expect: Expect::Anything, value: Some(value.into()) };
+            memory.write(vec![write]).await.unwrap();
+            assert_eq!(knows(&known, "1", "a", at(1)).await, done, "{value}");
+        }
     }
 
     #[test]
@@ -268,36 +244,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_came_to_nothing_may_come_again() {
-        let memory = Memory::default();
-        let known = known(&memory);
-        let Begun::New(taken) = begin(&known, github("1", b"a"), at(0)).await else {
-            panic!("it is new");
-        };
-        known.give_up(taken).await.unwrap();
-        assert_eq!(memory.records(), 0);
-        assert!(matches!(begin(&known, github("1", b"a"), at(1)).await, Begun::New(_)));
-        // Whoever began it died.
-        assert!(matches!(begin(&known, github("1", b"a"), at(60)).await, Begun::Busy));
-        let Begun::New(taken) = begin(&known, github("1", b"a"), at(62)).await else {
-            panic!("it is new again");
-        };
-        known.done(taken).await.unwrap();
-        assert!(matches!(begin(&known, github("1", b"a"), at(200)).await, Begun::Known));
-    }
-
-    #[tokio::test]
     async fn so_many_are_known_and_for_so_long() {
         let memory = Memory::default();
         let known = known(&memory);
         for number in 0..BETWEEN_SWEEPS {
-            let begun = begin(&known, github(&format!("{number}"), b""), at(number)).await;
-            assert!(matches!(begun, Begun::New(_) | Begun::Busy));
+            let names = github(&format!("{number}"), format!("{number}").as_bytes());
+            assert!(!known.knows(&names, at(number)).await.unwrap());
+            known.done(&names, at(number)).await.unwrap();
         }
-        assert!(memory.records() > 0);
-        let late = at(WINDOW.as_secs() + 3_600);
-        let begun = begin(&known, github("late", b"late"), late).await;
-        assert!(matches!(begun, Begun::New(_)));
-        assert_eq!(memory.records(), 4, "only the last one is left");
+        // The clock of this one is ahead: what counts yet by the clocks of others is not forgotten.
+        let ahead = at(WINDOW.as_secs() + 3_600);
+        assert!(!knows(&known, "ahead", "ahead", ahead).await);
+        assert_eq!(memory.records() as u64, 4 * BETWEEN_SWEEPS);
+        let known = self::known(&memory);
+        let late = at(WINDOW.as_secs() + APART.as_secs() + BETWEEN_SWEEPS);
+        assert!(!knows(&known, "late", "late", late).await);
+        assert_eq!(memory.records(), 0);
     }
 }

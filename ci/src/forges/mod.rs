@@ -51,13 +51,12 @@ pub use calls::CONTEXT;
 pub use client::{Api, ApiError, Apis};
 pub use command::Command;
 pub use decide::{Decision, Ignored, Order, decide, decide_found};
+pub use desks::{AskError, Desks};
 pub use event::{Change, Event, Happened, Malformed, Person, Said};
 pub use figures::{Counts, ForgeFigures};
 pub use forge::{Binding, Forge, ForgeError, ForgeName, Kind, MAX_PEOPLE, Repository, Rules};
 pub use heard::{Heard, Turned};
-pub use intake::{
-    Accepted, Admitted, AskError, Desks, Intake, IntakeParts, LookUp, MAX_DELIVERY, Rejected,
-};
+pub use intake::{Accepted, Admitted, Intake, IntakeParts, LookUp, MAX_DELIVERY, Rejected};
 pub use payload::payload;
 pub use proof::{Head, Invalid, Proof, Signed, verify};
 pub use secrets::{Secret, SecretError, Secrets, Token};

@@ -43,6 +43,33 @@ pub struct Asked {
 impl Queues {
     /// Leaves a request. It is not lost from then on. What the queue would not take as it is now is refused here.
     pub async fn ask(&self, queue: &LaneName, ask: &Ask) -> Result<RequestId, HostedError> {
+        // Nothing says that it was left before.
+        self.deposit(queue, ask, &[]).await?.ok_or(HostedError::Restless)
+    }
+
+    /// Leaves a request as [`Self::ask`] does, in one write with `once`. Nothing: a record that this expects to be absent is
+    /// there, and so the request was left before.
+    pub async fn ask_once(
+        &self,
+        queue: &LaneName,
+        ask: &Ask,
+        once: &[Write],
+    ) -> Result<Option<RequestId>, HostedError> {
+        // Asked first: what was left may have been taken in by now, and the same would be refused.
+        for write in once.iter().filter(|it| it.expect == Expect::Absent) {
+            if self.records.get(&write.key).await?.is_some() {
+                return Ok(None);
+            }
+        }
+        self.deposit(queue, ask, once).await
+    }
+
+    async fn deposit(
+        &self,
+        queue: &LaneName,
+        ask: &Ask,
+        once: &[Write],
+    ) -> Result<Option<RequestId>, HostedError> {
         self.head(queue).await?;
         let waiting = self.waiting(queue).await?;
         if waiting.len() >= MAX_WAITING {
@@ -57,11 +84,15 @@ impl Queues {
             let asked = Asked { id, ask: ask.clone(), at: now, reply: None };
             let value = self.encoded(&keys::request(queue, id), &asked)?;
             let put = |key| Write { key, expect: Expect::Absent, value: Some(value.clone()) };
-            let mut writes = vec![put(keys::request(queue, id)), put(inbox(queue, id))];
+            let mut writes = once.to_vec();
+            writes.extend([put(keys::request(queue, id)), put(inbox(queue, id))]);
             writes.append(&mut old);
             match self.records.write(writes).await {
+                Err(StorageError::Conflict(key)) if once.iter().any(|it| it.key == key) => {
+                    return Ok(None);
+                }
                 Err(StorageError::Conflict(_)) => {}
-                done => return done.map(|()| id).map_err(HostedError::from),
+                done => return done.map(|()| Some(id)).map_err(HostedError::from),
             }
         }
         Err(HostedError::Crowded(MAX_WAITING))

@@ -184,3 +184,25 @@ async fn runs_are_kept_with_their_logs_and_the_oldest_go() {
     let log = keys::log(&queue(), RunId(5));
     assert_eq!(world.memory.get(&log).await.expect("it is read"), None);
 }
+
+#[tokio::test]
+async fn a_request_is_left_once_with_what_is_noted_beside_it() {
+    let world = World::new();
+    let (queues, other) = (world.server(), world.server());
+    let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
+    let once = [Write { key: "noted".into(), expect: Expect::Absent, value: Some("x".into()) }];
+    let left = queues.ask_once(&queue(), &add("b"), &once).await.expect("it is left");
+    assert!(left.is_some());
+    for _ in 0..2 {
+        let again = other.ask_once(&queue(), &add("b"), &once).await.expect("it is known");
+        assert_eq!(again, None);
+        // Where the runner has it by now, the queue would refuse the same.
+        driver.requests().await.expect("it takes them");
+    }
+    let shown = queues.show(&queue(), 10).await.expect("a queue");
+    assert_eq!(shown.waiting.len(), 0);
+    // What the queue does not take is not noted either.
+    let once = [Write { key: "other".into(), expect: Expect::Absent, value: Some("x".into()) }];
+    queues.ask_once(&queue(), &remove("z"), &once).await.expect_err("it is not there");
+    assert!(world.memory.get("other").await.expect("it answers").is_none());
+}
