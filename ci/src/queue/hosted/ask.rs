@@ -1,5 +1,5 @@
-//! What people ask for. A request is durable, has a number, and is answered once: in the step that its runner takes
-//! it in with.
+//! What people ask for. A request is durable, has a number that grows, and is answered once: in the step that its runner
+//! takes it in with.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::queue::Branch;
 use crate::queue::serving::{
     LaneName, Pending, QueueError, Reply, Request, RequestId, decode, encode, requests,
 };
-use crate::storage::{Expect, StorageError, Write};
+use crate::storage::{Expect, Record, StorageError, Write};
 
 /// Requests that no runner has taken in.
 const MAX_WAITING: usize = 1_000;
@@ -78,8 +78,10 @@ impl Queues {
         self.admit(queue, &ask.request, &waiting).await?;
         let ask = Ask { request: bounded(&ask.request), by: short(&ask.by) };
         let now = self.clock.now();
-        let mut old = self.old_requests(queue).await?;
-        for at in now.0..now.0.saturating_add(MAX_TRIES) {
+        let (newest, mut old) = self.left(queue).await?;
+        // Behind all that were left before, also by a frontend whose clock is ahead: they are taken in this order.
+        let first = now.0.max(newest.map_or(0, |it| it.saturating_add(1)));
+        for at in first..first.saturating_add(MAX_TRIES) {
             let id = RequestId(at);
             let asked = Asked { id, ask: ask.clone(), at: now, reply: None };
             let value = self.encoded(&keys::request(queue, id), &asked)?;
@@ -126,12 +128,14 @@ impl Queues {
         Ok(found.into_iter().map(|(_, asked)| asked).collect())
     }
 
-    /// The oldest of those that are not kept.
-    async fn old_requests(&self, queue: &LaneName) -> Result<Vec<Write>, HostedError> {
-        let most = MAX_ASKED + DELETED;
-        let found = self.records.list(&keys::asked(queue), None, true, most).await?;
+    /// The number of the request that was left last, and what deletes the oldest of those that are not kept.
+    async fn left(&self, queue: &LaneName) -> Result<(Option<u64>, Vec<Write>), HostedError> {
+        let (prefix, most) = (keys::asked(queue), MAX_ASKED + DELETED);
+        let found = self.records.list(&prefix, None, true, most).await?;
+        let newest = found.iter().find_map(|it| it.key.strip_prefix(&prefix)?.parse().ok());
         let old = found.into_iter().skip(MAX_ASKED);
-        Ok(old.map(|it| Write { key: it.key, expect: Expect::Anything, value: None }).collect())
+        let delete = |it: Record| Write { key: it.key, expect: Expect::Anything, value: None };
+        Ok((newest, old.map(delete).collect()))
     }
 
     /// What became of a request.

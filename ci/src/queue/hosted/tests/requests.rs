@@ -206,3 +206,16 @@ async fn a_request_is_left_once_with_what_is_noted_beside_it() {
     queues.ask_once(&queue(), &remove("z"), &once).await.expect_err("it is not there");
     assert!(world.memory.get("other").await.expect("it answers").is_none());
 }
+
+#[tokio::test]
+async fn requests_are_taken_in_the_order_in_which_they_were_left_whatever_clocks_say() {
+    let world = World::new();
+    let clock = Arc::new(Hand(AtomicU64::new(9_000_000)));
+    let (ahead, behind) = (Queues::new(Arc::new(world.memory.clone()), clock), world.server());
+    let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
+    let first = ahead.ask(&queue(), &add("b")).await.expect("it is left");
+    let second = behind.ask(&queue(), &remove("b")).await.expect("it is there to be removed");
+    assert!(first < second, "{first:?} {second:?}");
+    driver.requests().await.expect("it takes them");
+    assert!(driver.lane.changes.is_empty(), "it was removed after it was added");
+}
