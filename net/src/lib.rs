@@ -21,7 +21,9 @@
 //! | `counts` | numbers with their nouns, in messages |
 //! | `unread` | which records cannot be read, each said once |
 //! | `troubles` | what is wrong with things that are looked at again and again, said once until it changes |
+//! | `ages` | for how long something has been there, as far as this process has seen |
 
+mod ages;
 mod allowed;
 mod backoff;
 pub mod causes;
@@ -42,6 +44,7 @@ mod troubles;
 mod unread;
 pub mod urls;
 
+pub use ages::Ages;
 pub use allowed::{Allowed, AllowedError};
 pub use backoff::{Backoff, spread};
 pub use ids::id_at;

@@ -66,7 +66,7 @@ pub struct Rejection {
     pub at: Timestamp,
 }
 
-/// A release with everything but the signatures. It is kept for an hour.
+/// A release with everything but the signatures. It is kept for an hour at least.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Draft {
@@ -84,6 +84,7 @@ pub struct Draft {
     pub content: Vec<(ContentDigest, u64)>,
     /// Hashes of what was packed: which release holds a file.
     pub holds: Vec<String>,
+    /// Until when earlier versions keep it, which read no draft without that; nothing here asks for it.
     pub until: Timestamp,
 }
 

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use kiln_cas::SharedBlobStore;
 use kiln_cas::pins::Pins;
 use kiln_cas::records::SharedRecords;
-use kiln_net::Unread;
+use kiln_net::{Ages, Unread};
 
 use crate::executions::{Clock, ExecutionStore};
 use crate::oci::{ContentDigest, Descriptor};
@@ -78,12 +78,14 @@ pub struct Catalog {
     parts: CatalogParts,
     executions: ExecutionStore,
     unread: Arc<Unread>,
+    /// What was seen unfinished.
+    unfinished: Arc<Ages>,
 }
 
 impl Catalog {
     pub fn new(parts: CatalogParts) -> Self {
         let executions = ExecutionStore::new(parts.records.clone());
-        Self { parts, executions, unread: Arc::default() }
+        Self { parts, executions, unread: Arc::default(), unfinished: Arc::default() }
     }
 
     /// The key that the server signs with.

@@ -10,6 +10,7 @@ use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::{ExecutionParts, Executions};
 use kiln_deploy::retention::Collector;
 use kiln_net::causes::chain;
+use tokio::time::Instant;
 
 pub use self::options::ReleaseOptions;
 use super::common::Common;
@@ -85,12 +86,13 @@ async fn catch_up(catalog: &Catalog) {
 /// removes what was begun and never ended, again and again. `None`: releases are not removed
 /// without being asked. Never returns; drop it to end it.
 pub async fn keep_settled(catalog: Catalog, collector: Option<Collector>) {
+    let began = Instant::now();
     loop {
         catch_up(&catalog).await;
         if let Some(collector) = &collector {
             collect(collector).await;
         }
-        match catalog.sweep().await {
+        match catalog.sweep(began.elapsed()).await {
             Ok(0) => {}
             Ok(pins) => {
                 tracing::info!(pins, "pins of releases that were never finished are removed")

@@ -4,6 +4,7 @@ mod honest;
 mod links;
 mod rig;
 mod shown;
+mod sweeping;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -234,8 +235,7 @@ async fn wherever_a_server_ends_nothing_half_made_is_seen() {
             assert_eq!(entry.release.attestations.len(), 5, "the list, and four that are signed");
         }
         // What is left goes, and the same can be released all the same.
-        after.rig.now.fetch_add(DAY, Ordering::Relaxed);
-        after.catalog.sweep().await.unwrap();
+        after.swept().await;
         let again = after.create("team/app:1.0", "one").await.unwrap();
         let pins = after.pins.list(super::PINS, None, 1_000).await.unwrap();
         assert_eq!(pins.len(), again.content.len(), "after {writes} writes");
@@ -350,8 +350,7 @@ async fn what_cannot_be_read_hides_no_other_release_and_is_not_removed() {
     assert!(house.catalog.catch_up(10).await.unwrap().done);
     // Whoever removes releases has to know what all of them need.
     assert!(house.catalog.list_whole("", None, 10).await.is_err());
-    house.rig.now.fetch_add(DAY, Ordering::Relaxed);
-    house.catalog.sweep().await.unwrap();
+    house.swept().await;
     assert!(house.rig.records.get(&draft).await.unwrap().is_some());
 }
 
@@ -383,8 +382,7 @@ async fn many_drafts_that_cannot_be_read_keep_no_other_one() {
         let write = Write { key, expect: Expect::Anything, value };
         house.rig.records.write(vec![write]).await.unwrap();
     }
-    house.rig.now.fetch_add(DAY, Ordering::Relaxed);
-    house.catalog.sweep().await.unwrap();
+    house.swept().await;
     let left = house.rig.records.list(keys::DRAFTS, None, false, 2 * PAGE).await.unwrap();
     assert_eq!(left.len(), PAGE);
     assert!(left.iter().all(|it| it.key != keys::draft(&draft.id)));

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use kiln_cas::Digest;
 use kiln_cas::pins::Pins;
 use kiln_protos::events::Execution;
 
+use super::super::sweep::AGE;
 use super::super::{
     Asked, By, Catalog, CatalogEntry, CatalogError, CatalogParts, Form, Prepared, Wanted,
 };
@@ -117,6 +119,13 @@ impl House {
             Prepared::Existing(entry) => Ok(*entry),
             Prepared::Draft(draft, _) => self.catalog.sign_here(*draft, "somebody").await,
         }
+    }
+
+    /// Removes what is unfinished for so long that it will never be finished; says how many pins went.
+    pub async fn swept(&self) -> usize {
+        let first = self.catalog.sweep(Duration::ZERO).await.unwrap();
+        assert_eq!(first, 0, "it may be finished yet");
+        self.catalog.sweep(AGE).await.unwrap()
     }
 
     pub async fn names(&self) -> Vec<String> {
