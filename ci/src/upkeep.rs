@@ -91,18 +91,18 @@ impl Upkeep {
     }
 
     async fn sweep(&self) {
+        let began = Instant::now();
         tokio::time::sleep(FIRST_SWEEP).await;
         loop {
-            let now = self.clock.now();
-            if let Err(error) = self.history.sweep(now).await {
+            if let Err(error) = self.history.sweep(began.elapsed()).await {
                 let error = chain(&error);
                 tracing::warn!(error, "what crashes left of the history of tests stays for now");
             }
-            if let Err(error) = self.streams.age(now, self.keep_streams).await {
+            if let Err(error) = self.streams.age(self.clock.now(), self.keep_streams).await {
                 let error = chain(&error);
                 tracing::warn!(error, "old streams of build events stay for now");
             }
-            if let Err(error) = self.streams.sweep(now).await {
+            if let Err(error) = self.streams.sweep(began.elapsed()).await {
                 let error = chain(&error);
                 tracing::warn!(error, "what crashes left of build events stays for now");
             }

@@ -1,6 +1,6 @@
 //! Streams do not stay for ever, and what crashes left of them goes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -61,9 +61,10 @@ impl EventLog {
         }
     }
 
-    /// Removes chunks that were put by somebody who ended before naming them; none while there is a record of which it cannot
-    /// be read what it names.
-    pub async fn sweep(&self, now: Time) -> Result<u64, LogError> {
+    /// Removes chunks that were put by somebody who ended before naming them: what this process has seen unnamed for so long;
+    /// none while there is a record of which it cannot be read what it names. `now`: by a clock of this process that nobody
+    /// sets, from any origin.
+    pub async fn sweep(&self, now: Duration) -> Result<u64, LogError> {
         let (hash, mut known) = (RandomState::new(), HashSet::new());
         let mut after: Option<String> = None;
         loop {
@@ -82,22 +83,28 @@ impl EventLog {
 
     async fn remove_unknown(
         &self,
-        now: Time,
+        now: Duration,
         is_known: impl Fn(&String) -> bool,
     ) -> Result<u64, LogError> {
-        let mut swept = 0;
+        let (mut swept, mut seen) = (0, BTreeSet::new());
         let mut after: Option<String> = None;
         loop {
             let page = self.segments.list(after.as_deref(), PAGE).await.map_err(of_all)?;
-            let Some((last, _)) = page.last().cloned() else { return Ok(swept) };
-            for (name, at) in page {
-                if now.since(at) >= ORPHANED && !is_known(&name) {
+            let Some((last, _)) = page.last().cloned() else { break };
+            for (name, _) in page {
+                if is_known(&name) {
+                    continue;
+                }
+                if self.unnamed.of(&name, now) >= ORPHANED {
                     self.segments.remove(&name).await.map_err(of_all)?;
                     swept += 1;
                 }
+                seen.insert(name);
             }
             after = Some(last);
         }
+        self.unnamed.keep(&seen);
+        Ok(swept)
     }
 
     /// `None`: it cannot be read, which the log says.

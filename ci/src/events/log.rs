@@ -5,7 +5,7 @@
 //! finds it there and goes on behind it. So nothing is written twice, whoever receives it how often.
 
 use bytes::Bytes;
-use kiln_net::Unread;
+use kiln_net::{Ages, Unread};
 use kiln_protos::bep;
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -78,11 +78,14 @@ pub struct EventLog {
     pub(super) records: Arc<dyn Records>,
     pub(super) taken: Taken,
     pub(super) unread: Unread,
+    /// Chunks that were seen and that nothing names.
+    pub(super) unnamed: Ages,
 }
 
 impl EventLog {
     pub fn new(segments: Arc<dyn Segments>, records: Arc<dyn Records>) -> Self {
-        Self { segments, records, taken: Taken::default(), unread: Unread::default() }
+        let (taken, unread, unnamed) = (Taken::default(), Unread::default(), Ages::default());
+        Self { segments, records, taken, unread, unnamed }
     }
 
     /// The number of the event up to which a stream is durable, and whether that was its last.

@@ -1,7 +1,7 @@
 //! Does what [`plan`] says, so that a crash anywhere loses nothing: new segments are durable before the
 //! catalogue names them, and the catalogue names them and forgets the old ones in one step.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::catalogue::{CATALOGUE, Catalogue, Dead, Fresh, encode};
@@ -50,23 +50,30 @@ impl History {
         }
     }
 
-    /// Removes what was put by somebody who ended before naming it.
-    pub async fn sweep(&self, now: Time) -> Result<u64, HistoryError> {
-        let mut swept = 0;
+    /// Removes what was put by somebody who ended before naming it: what this process has seen unnamed for so long. `now`: by a
+    /// clock of this process that nobody sets, from any origin.
+    pub async fn sweep(&self, now: Duration) -> Result<u64, HistoryError> {
+        let (mut swept, mut seen) = (0, BTreeSet::new());
         let mut after: Option<String> = None;
         loop {
             // Listed before it is asked which are named: what is named later was put later.
             let page = self.segments.list(after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last().cloned() else { return Ok(swept) };
+            let Some((last, _)) = page.last().cloned() else { break };
             let known = self.snapshot().await?.names();
-            for (name, at) in page {
-                if now.since(at) >= ORPHANED && !known.contains(&name) {
+            for (name, _) in page {
+                if known.contains(&name) {
+                    continue;
+                }
+                if self.unnamed.of(&name, now) >= ORPHANED {
                     self.segments.remove(&name).await?;
                     swept += 1;
                 }
+                seen.insert(name);
             }
             after = Some(last);
         }
+        self.unnamed.keep(&seen);
+        Ok(swept)
     }
 
     /// Fresh segments become one, and with them those that know the same invocations already.

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use kiln_net::Unread;
+use kiln_net::{Ages, Unread};
 use lru::LruCache;
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -93,6 +93,8 @@ pub struct History {
     segments: Arc<dyn Segments>,
     records: Arc<dyn Records>,
     unread: Unread,
+    /// Segments that were seen and that nothing names.
+    unnamed: Ages,
     policy: Policy,
     footers: Cached<String, Footer>,
     fresh: Mutex<KeptFresh<Vec<Attempt>>>,
@@ -116,6 +118,7 @@ impl History {
             segments,
             records,
             unread: Unread::default(),
+            unnamed: Ages::default(),
             policy,
             footers: Mutex::new(LruCache::new(cache(CACHED_FOOTERS))),
             fresh: Mutex::new(KeptFresh::new(CACHED_FRESH)),
@@ -278,7 +281,10 @@ mod tests {
         let found =
             async |at: usize| history.newest(&attempts[at].test, 3, false).await.unwrap().len();
         assert_eq!((found(0).await, found(1).await), (0, 1));
-        assert_eq!(history.sweep(Time(7_200_000)).await.unwrap(), 0);
+        for hours in 0..3 {
+            let now = std::time::Duration::from_secs(hours * 3_600);
+            assert_eq!(history.sweep(now).await.unwrap(), 0);
+        }
         assert_eq!(segments.blobs(), 2);
         // Where the records themselves cannot be had, nothing is known.
         records.fail_after(0, false);
