@@ -46,9 +46,10 @@ impl RecordId {
 
     /// 32 hexadecimal digits, as it is shown.
     pub fn parse(hex: &str) -> Option<Self> {
-        let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
-        let bytes: Option<Vec<u8>> = (0..ID).map(|index| byte(index * 2)).collect();
-        Self::from_bytes(&bytes.filter(|_| crate::encoding::is_hex(hex, 2 * ID))?)
+        if !crate::encoding::is_hex(hex, 2 * ID) {
+            return None;
+        }
+        u128::from_str_radix(hex, 16).ok().map(|it| Self(it.to_be_bytes()))
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -137,6 +138,16 @@ mod tests {
         assert_eq!(maker("executions/made/x/y/00"), None);
         assert_eq!(day_of(&age(20_000, "x")), Some(20_000));
         assert_eq!(RecordId::from_bytes(id.bytes()), Some(id));
+    }
+
+    #[test]
+    fn what_is_shown_of_an_id_is_read_again_and_nothing_else() {
+        let id = RecordId::from_bytes(&std::array::from_fn::<u8, ID, _>(|it| 17 * it as u8));
+        let shown = id.map(|it| it.to_string()).unwrap_or_default();
+        assert_eq!(shown, "00112233445566778899aabbccddeeff");
+        assert_eq!(RecordId::parse(&shown), id);
+        let others = [shown.to_uppercase(), format!("+{}", &shown[1..]), format!("{shown}0")];
+        assert!(others.iter().all(|it| RecordId::parse(it).is_none()));
     }
 
     #[test]
