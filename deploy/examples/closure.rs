@@ -83,8 +83,8 @@ impl Archive for Build {
         true
     }
 
-    fn directory(&self, directory: &Digest) -> Result<Option<Listing>, Infallible> {
-        Ok(self.directories.get(directory).cloned())
+    fn directories(&self, directories: &[Digest]) -> Result<Vec<Option<Listing>>, Infallible> {
+        Ok(directories.iter().map(|it| self.directories.get(it).cloned()).collect())
     }
 }
 

@@ -36,8 +36,8 @@ impl Archive for Nothing {
         false
     }
 
-    fn directory(&self, _: &Digest) -> Result<Option<Listing>, Infallible> {
-        Ok(None)
+    fn directories(&self, directories: &[Digest]) -> Result<Vec<Option<Listing>>, Infallible> {
+        Ok(directories.iter().map(|_| None).collect())
     }
 }
 

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kiln_cas::records::RecordsError;
 use kiln_cas::{Digest, SharedBlobStore, StoreError};
 use kiln_protos::executions::Uses;
-use kiln_protos::reapi::Directory;
+use kiln_protos::reapi::{self, Directory};
 use lru::LruCache;
 use prost::Message as _;
 use tokio::runtime::Handle;
@@ -23,6 +24,8 @@ const MAX_RECORDS: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not 0"
 const MAX_UNUSED: usize = 8;
 /// Bytes of a directory.
 const MAX_DIRECTORY: u64 = 64 << 20;
+/// Directories that are read at the same time for one call.
+const DIRECTORIES: usize = 32;
 
 /// The records that an invocation used.
 #[derive(Debug, Clone, Default)]
@@ -172,21 +175,17 @@ impl RecordArchive {
             Err(error) => return Err(error),
         };
         // What is no directory says nothing of what made it either.
-        Ok(Directory::decode(bytes).ok().map(|it| listing(&it, directory)))
+        Ok(Directory::decode(bytes).ok().map(|it| listing(it, directory)))
     }
 }
 
-fn listing(it: &Directory, of: &Digest) -> Listing {
-    let digest = |it: Option<&kiln_protos::reapi::Digest>| Digest::from_wire(it?, of.function).ok();
-    let file =
-        |it: &kiln_protos::reapi::FileNode| Some((it.name.clone(), digest(it.digest.as_ref())?));
-    let directory = |it: &kiln_protos::reapi::DirectoryNode| {
-        Some((it.name.clone(), digest(it.digest.as_ref())?))
+fn listing(it: Directory, of: &Digest) -> Listing {
+    let named = |name: String, digest: Option<reapi::Digest>| {
+        Some((name, Digest::from_wire(&digest?, of.function).ok()?))
     };
-    Listing {
-        files: it.files.iter().filter_map(file).collect(),
-        directories: it.directories.iter().filter_map(directory).collect(),
-    }
+    let files = it.files.into_iter().filter_map(|it| named(it.name, it.digest));
+    let directories = it.directories.into_iter().filter_map(|it| named(it.name, it.digest));
+    Listing { files: files.collect(), directories: directories.collect() }
 }
 
 impl Archive for RecordArchive {
@@ -204,8 +203,12 @@ impl Archive for RecordArchive {
         self.unrecorded
     }
 
-    fn directory(&self, directory: &Digest) -> Result<Option<Listing>, ArchiveError> {
-        let read = self.runtime.block_on(self.read(directory));
-        read.map_err(|error| ArchiveError::Directory(*directory, error))
+    fn directories(&self, directories: &[Digest]) -> Result<Vec<Option<Listing>>, ArchiveError> {
+        let read = |it: &Digest| {
+            let it = *it;
+            async move { self.read(&it).await.map_err(|error| ArchiveError::Directory(it, error)) }
+        };
+        let read = stream::iter(directories).map(read).buffered(DIRECTORIES);
+        self.runtime.block_on(read.try_collect())
     }
 }

@@ -8,40 +8,16 @@
 //! Clocks jump, and those of several frontends differ: where nobody made it before, one counts that the invocation itself
 //! used and that left it at that very path.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use kiln_cas::Digest;
 
-use super::record::{ActionRecord, Origin};
-
-/// What the walk reads. Storage behind it may be asked for many things at once.
-pub trait Archive {
-    type Error: std::error::Error + Send + Sync + 'static;
-
-    /// For each content the records that have it among their outputs, a few of them where there are many:
-    /// those that the invocation used first, then the latest.
-    fn producers(&self, contents: &[Digest]) -> Result<Vec<Vec<Arc<ActionRecord>>>, Self::Error>;
-
-    /// Whether the invocation ran this action, or was answered with its result.
-    fn is_used(&self, record: &ActionRecord) -> bool;
-
-    /// Executions of about that time that are known to be recorded nowhere: what they left looks like sources.
-    fn unrecorded(&self) -> u64 {
-        0
-    }
-
-    /// The files and directories in a directory; none if it is not there any more.
-    fn directory(&self, directory: &Digest) -> Result<Option<Listing>, Self::Error>;
-}
-
-/// A directory: names with digests.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listing {
-    pub files: Vec<(String, Digest)>,
-    pub directories: Vec<(String, Digest)>,
-}
+use super::archive::{Archive, Listing};
+use super::beside::beside;
+use super::listings::Listings;
+use super::met::{Met, PathHash};
+use super::record::{ActionRecord, Origin, Output};
 
 /// An output to begin with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,8 +52,8 @@ impl Default for Limits {
     }
 }
 
-/// Contents that are looked up at once.
-const BATCH: usize = 1024;
+/// Contents that are looked up at once. What is missing is told between two batches.
+pub(super) const BATCH: usize = 1024;
 /// Characters of a path.
 const MAX_PATH: usize = 4096;
 
@@ -106,7 +82,8 @@ pub enum ClosureError {
     Path,
 }
 
-/// Walks from the outputs to the sources and tells `found` of each thing in the order in which it is found.
+/// Walks from the outputs to the sources and tells `found` of each thing in the order in which it is found, on this thread.
+/// While records of a batch are looked up, the inputs of actions that are known by then are walked through.
 pub fn walk<A: Archive>(
     archive: &A,
     roots: &[Root],
@@ -114,12 +91,14 @@ pub fn walk<A: Archive>(
     found: &mut dyn FnMut(Found) -> Result<(), ClosureError>,
 ) -> Result<Closure, ClosureError> {
     let mut walk = Walk::new(archive, limits, found);
-    for root in roots {
-        walk.want(root.path.clone(), root.digest, i64::MAX)?;
+    for Root { path, digest } in roots {
+        let (hash, before) = (walk.met.root().child(path), i64::MAX);
+        if walk.is_new(&hash, digest)? {
+            walk.wanted.push_back(Wanted { path: path.clone(), digest: *digest, before });
+        }
     }
-    while !walk.wanted.is_empty() || !walk.actions.is_empty() {
-        walk.look_up()?;
-        walk.read_inputs()?;
+    while !walk.wanted.is_empty() {
+        walk.step()?;
     }
     Ok(walk.closure)
 }
@@ -132,28 +111,37 @@ struct Wanted {
     before: i64,
 }
 
+/// The inputs of an action.
+struct Inputs {
+    root: Digest,
+    /// The time at which the action began.
+    before: i64,
+}
+
+/// A directory that is to be walked through.
+struct OpenDirectory {
+    path: String,
+    hash: PathHash,
+    directory: Digest,
+}
+
 struct Walk<'a, A> {
     archive: &'a A,
     limits: Limits,
     found: &'a mut dyn FnMut(Found) -> Result<(), ClosureError>,
-    /// Files and directories, each with the hash of its path.
-    seen: HashSet<(Digest, u64)>,
+    /// Files and directories, each at its path.
+    met: Met,
     records: HashSet<String>,
     listings: Listings,
     wanted: VecDeque<Wanted>,
-    actions: VecDeque<Arc<ActionRecord>>,
+    /// Inputs that are to be walked through. Of records nothing else is kept: they are large.
+    inputs: VecDeque<Inputs>,
+    /// How many of `inputs` were read ahead.
+    ahead: usize,
+    /// Paths and digests of directories that are missing, until they are told.
+    missing: Vec<(String, Digest)>,
     closure: Closure,
 }
-
-/// Directories that were read: most are inputs of many actions, at different paths.
-struct Listings {
-    kept: HashMap<Digest, Arc<Listing>>,
-    /// Names in all directories that are kept.
-    names: usize,
-}
-
-/// Names that are kept; what is read beyond is read again when it is met again.
-const MAX_KEPT_NAMES: usize = 1_000_000;
 
 impl<'a, A: Archive> Walk<'a, A> {
     fn new(
@@ -165,38 +153,47 @@ impl<'a, A: Archive> Walk<'a, A> {
             archive,
             limits,
             found,
-            seen: HashSet::new(),
+            met: Met::default(),
             records: HashSet::new(),
-            listings: Listings { kept: HashMap::new(), names: 0 },
+            listings: Listings::default(),
             wanted: VecDeque::new(),
-            actions: VecDeque::new(),
+            inputs: VecDeque::new(),
+            ahead: 0,
+            missing: Vec::new(),
             closure: Closure::default(),
         }
     }
 
     /// Whether something at this path is met for the first time.
-    fn is_new(&mut self, path: &str, digest: Digest) -> Result<bool, ClosureError> {
-        if self.seen.len() >= self.limits.entries {
+    fn is_new(&mut self, path: &PathHash, digest: &Digest) -> Result<bool, ClosureError> {
+        let is_new = self.met.add(path, digest);
+        if is_new && self.met.count() > self.limits.entries {
             return Err(ClosureError::Entries(self.limits.entries));
         }
-        let mut hasher = DefaultHasher::new();
-        path.hash(&mut hasher);
-        Ok(self.seen.insert((digest, hasher.finish())))
+        Ok(is_new)
     }
 
-    fn want(&mut self, path: String, digest: Digest, before: i64) -> Result<(), ClosureError> {
-        if self.is_new(&path, digest)? {
-            self.wanted.push_back(Wanted { path, digest, before });
-        }
-        Ok(())
-    }
-
-    /// Finds who made what is wanted, a batch of it.
-    fn look_up(&mut self) -> Result<(), ClosureError> {
+    /// Finds who made what is wanted, a batch of it, and goes through inputs until there is another batch.
+    ///
+    /// Both begin together, and what is found has the order as if they did not: actions that are found now have their
+    /// inputs walked through after those that are known, and who made something does not depend on what is met meanwhile.
+    fn step(&mut self) -> Result<(), ClosureError> {
         let count = self.wanted.len().min(BATCH);
         let batch: Vec<_> = self.wanted.drain(..count).collect();
         let contents: Vec<_> = batch.iter().map(|it| it.digest).collect();
-        let producers = self.archive.producers(&contents).map_err(archive_error)?;
+        let archive = self.archive;
+        let (producers, read) = beside(|| archive.producers(&contents), || self.read_inputs());
+        self.add_makers(batch, producers.map_err(archive_error)?)?;
+        let read = read.and_then(|()| self.read_inputs());
+        self.tell_missing()?;
+        read
+    }
+
+    fn add_makers(
+        &mut self,
+        batch: Vec<Wanted>,
+        producers: Vec<Vec<Arc<ActionRecord>>>,
+    ) -> Result<(), ClosureError> {
         let nobody = std::iter::repeat_with(Vec::new);
         for (wanted, candidates) in batch.into_iter().zip(producers.into_iter().chain(nobody)) {
             match self.choose(&wanted, candidates) {
@@ -213,8 +210,7 @@ impl<'a, A: Archive> Walk<'a, A> {
         candidates: Vec<Arc<ActionRecord>>,
     ) -> Option<Arc<ActionRecord>> {
         let rank = |record: &ActionRecord| {
-            let here =
-                |it: &super::record::Output| it.digest == wanted.digest && it.path == wanted.path;
+            let here = |it: &Output| it.digest == wanted.digest && it.path == wanted.path;
             (self.archive.is_used(record), record.outputs.iter().any(here), record.finished)
         };
         let (earlier, later): (Vec<_>, Vec<_>) =
@@ -238,10 +234,14 @@ impl<'a, A: Archive> Walk<'a, A> {
             return Err(ClosureError::Actions(self.limits.actions));
         }
         self.closure.actions += 1;
-        self.closure.written += usize::from(matches!(record.origin, Origin::Wrote(_)));
-        (self.found)(Found::Action(record.clone()))?;
-        self.actions.push_back(record);
-        Ok(())
+        match &record.origin {
+            Origin::Ran(run) => {
+                self.inputs.push_back(Inputs { root: run.input_root, before: record.started });
+            }
+            // Of what a client wrote nothing is known but what it wrote.
+            Origin::Wrote(_) => self.closure.written += 1,
+        }
+        (self.found)(Found::Action(record))
     }
 
     fn add_source(&mut self, wanted: Wanted) -> Result<(), ClosureError> {
@@ -249,64 +249,79 @@ impl<'a, A: Archive> Walk<'a, A> {
         (self.found)(Found::Source { path: wanted.path, digest: wanted.digest })
     }
 
+    fn tell_missing(&mut self) -> Result<(), ClosureError> {
+        for (path, directory) in std::mem::take(&mut self.missing) {
+            self.closure.missing += 1;
+            (self.found)(Found::Missing { path, directory })?;
+        }
+        Ok(())
+    }
+
     /// Goes through the inputs of the actions until there is a batch to look up.
     fn read_inputs(&mut self) -> Result<(), ClosureError> {
         while self.wanted.len() < BATCH {
-            let Some(record) = self.actions.pop_front() else { break };
-            // Of what a client wrote nothing is known but what it wrote.
-            if let Origin::Ran(run) = &record.origin {
-                self.read_tree(String::new(), run.input_root, record.started)?;
-            }
+            self.read_ahead()?;
+            let Some(inputs) = self.inputs.pop_front() else { break };
+            self.ahead = self.ahead.saturating_sub(1);
+            self.read_tree(&inputs)?;
         }
         Ok(())
     }
 
-    fn read_tree(
-        &mut self,
-        path: String,
-        directory: Digest,
-        before: i64,
-    ) -> Result<(), ClosureError> {
-        let mut open = vec![(path, directory)];
-        while let Some((path, directory)) = open.pop() {
-            if !self.is_new(&path, directory)? {
+    /// Reads the inputs of the next actions, if that was not done.
+    fn read_ahead(&mut self) -> Result<(), ClosureError> {
+        if self.ahead == 0 && !self.inputs.is_empty() {
+            let roots = self.inputs.iter().map(|it| it.root);
+            let read = self.listings.read_ahead(self.archive, &self.met, roots);
+            self.ahead = read.map_err(archive_error)?;
+        }
+        Ok(())
+    }
+
+    fn read_tree(&mut self, inputs: &Inputs) -> Result<(), ClosureError> {
+        let (path, hash) = (String::new(), self.met.root());
+        let mut open = vec![OpenDirectory { path, hash, directory: inputs.root }];
+        while let Some(it) = open.pop() {
+            if !self.is_new(&it.hash, &it.directory)? {
                 continue;
             }
-            let Some(listing) = self.listings.read(self.archive, directory)? else {
-                self.closure.missing += 1;
-                (self.found)(Found::Missing { path, directory })?;
+            let read = self.listings.read(self.archive, &it.directory).map_err(archive_error)?;
+            let Some(listing) = read else {
+                self.missing.push((it.path, it.directory));
                 continue;
             };
-            for (name, digest) in &listing.files {
-                self.want(join(&path, name)?, *digest, before)?;
-            }
-            for (name, digest) in &listing.directories {
-                open.push((join(&path, name)?, *digest));
+            self.read_directory(&it, &listing, inputs.before, &mut open)?;
+            // An input root lies at no other path, and is not met again at this one.
+            if !it.path.is_empty() {
+                self.listings.keep(it.directory, &listing);
             }
         }
         Ok(())
     }
-}
 
-impl Listings {
-    fn read<A: Archive>(
+    fn read_directory(
         &mut self,
-        archive: &A,
-        directory: Digest,
-    ) -> Result<Option<Arc<Listing>>, ClosureError> {
-        if let Some(kept) = self.kept.get(&directory) {
-            return Ok(Some(kept.clone()));
+        it: &OpenDirectory,
+        listing: &Listing,
+        before: i64,
+        open: &mut Vec<OpenDirectory>,
+    ) -> Result<(), ClosureError> {
+        for (name, digest) in &listing.files {
+            check_length(&it.path, name)?;
+            if self.is_new(&it.hash.child(name), digest)? {
+                let path = join(&it.path, name);
+                self.wanted.push_back(Wanted { path, digest: *digest, before });
+            }
         }
-        let Some(listing) = archive.directory(&directory).map_err(archive_error)? else {
-            return Ok(None);
-        };
-        let listing = Arc::new(listing);
-        let names = listing.files.len() + listing.directories.len();
-        if self.names + names <= MAX_KEPT_NAMES {
-            self.names += names;
-            self.kept.insert(directory, listing.clone());
+        for (name, digest) in &listing.directories {
+            check_length(&it.path, name)?;
+            let hash = it.hash.child(name);
+            // Most were met with the inputs of another action.
+            if !self.met.has(&hash, digest) {
+                open.push(OpenDirectory { path: join(&it.path, name), hash, directory: *digest });
+            }
         }
-        Ok(Some(listing))
+        Ok(())
     }
 }
 
@@ -314,9 +329,11 @@ fn archive_error<E: std::error::Error + Send + Sync + 'static>(error: E) -> Clos
     ClosureError::Archive(Box::new(error))
 }
 
-fn join(path: &str, name: &str) -> Result<String, ClosureError> {
-    if path.len() + name.len() >= MAX_PATH {
-        return Err(ClosureError::Path);
-    }
-    Ok(if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") })
+fn check_length(path: &str, name: &str) -> Result<(), ClosureError> {
+    let fits = path.len() + name.len() < MAX_PATH;
+    fits.then_some(()).ok_or(ClosureError::Path)
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }

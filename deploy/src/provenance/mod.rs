@@ -1,11 +1,15 @@
 //! The origin of content: records of executions, the closure of an output over them, and what is said of it in SLSA
 //! provenance and in bills of materials. All of it is derived from what ran; what did not run here is named as such.
 
+mod archive;
+mod beside;
 mod bom;
 mod closure;
 mod diff;
 mod level;
 mod list;
+mod listings;
+mod met;
 mod packages;
 mod record;
 mod revision;
@@ -13,8 +17,9 @@ mod slsa;
 #[cfg(test)]
 mod tests;
 
+pub use archive::{Archive, Listing};
 pub use bom::{BomError, Describes, cyclonedx, spdx};
-pub use closure::{Archive, Closure, ClosureError, Found, Limits, Listing, Root, walk};
+pub use closure::{Closure, ClosureError, Found, Limits, Root, walk};
 pub use diff::{Change, ChangeKind, Changes, Difference, Side};
 pub use level::{Isolation, Level, SignedBy, level};
 pub use list::{

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::closure::{Archive, Closure, ClosureError, Found, Limits, Root, walk};
+use super::archive::Archive;
+use super::closure::{Closure, ClosureError, Found, Limits, Root, walk};
 use super::level::{Isolation, Level, SignedBy, level};
 use super::list::{CLOSURE_INDEX_TYPE, ClosureEntry, ListError, ListWriter, PartSink};
 use super::packages::{Package, Packages};

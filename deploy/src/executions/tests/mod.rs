@@ -9,7 +9,9 @@ use kiln_protos::events::execution;
 
 use self::rig::{DAY, Rig, action, content, executed, hit};
 use super::{RecordArchive, record};
-use crate::provenance::{Archive as _, Found, Limits, Origin, Root, RootFileSystem, Sandbox, walk};
+use crate::provenance::{
+    Archive as _, Found, Limits, Listing, Origin, Root, RootFileSystem, Sandbox, walk,
+};
 
 #[tokio::test]
 async fn a_hit_of_another_build_leads_to_the_execution() {
@@ -84,7 +86,11 @@ async fn files_in_directories_are_found_and_walked_to_their_sources() {
             Ok(())
         })
         .unwrap();
-        assert!(archive.directory(&content("no such")).unwrap().is_none());
+        let read = archive.directories(&[inputs, content("no such"), inputs]).unwrap();
+        let names = |it: Listing| it.files.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let read: Vec<_> = read.into_iter().map(|it| it.map(names)).collect();
+        let all = || Some(vec!["x.txt".to_owned(), "main.c".to_owned()]);
+        assert_eq!(read, [all(), None, all()]);
         found
     });
     let targets: Vec<_> = walked

@@ -121,9 +121,24 @@ fn limits_end_the_walk() {
     assert!(matches!(with(few), Err(ClosureError::Actions(2))));
     let small = Limits { entries: 3, ..Limits::default() };
     assert!(matches!(with(small), Err(ClosureError::Entries(3))));
+    // Three input roots, two directories in them, and six files.
+    let one_less = Limits { entries: 10, ..Limits::default() };
+    assert!(matches!(with(one_less), Err(ClosureError::Entries(10))));
+    assert!(with(Limits { entries: 11, ..Limits::default() }).is_ok());
     let exact = Limits { actions: 3, ..Limits::default() };
     let expected = Closure { actions: 3, written: 0, sources: 3, missing: 0 };
     assert_eq!(with(exact).unwrap(), expected);
+}
+
+#[test]
+fn an_input_that_no_path_can_name_ends_the_walk() {
+    for (length, is_named) in [(4095, true), (4096, false)] {
+        let mut fake = Fake::default();
+        fake.ran("deep", 0, &[(&"n".repeat(length), "c")], &[("out/app", "app")]);
+        let walked = walk(&fake, &[root("out/app", "app")], Limits::default(), &mut |_| Ok(()));
+        assert_eq!(walked.is_ok(), is_named, "{length}: {walked:?}");
+        assert!(is_named || matches!(walked, Err(ClosureError::Path)));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use kiln_cas::{Digest, DigestFunction};
 
@@ -16,6 +16,10 @@ pub struct Fake {
     records: HashMap<Digest, Vec<Arc<ActionRecord>>>,
     directories: HashMap<Digest, Listing>,
     used: HashSet<String>,
+    /// The directories that each call asked for.
+    pub asked: Mutex<Vec<Vec<Digest>>>,
+    /// Whether directories are said to be so large that few are read ahead.
+    is_heavy: bool,
 }
 
 pub fn content(text: &str) -> Digest {
@@ -31,6 +35,10 @@ pub fn sandbox() -> Sandbox {
 }
 
 impl Fake {
+    pub fn new(is_heavy: bool) -> Self {
+        Self { is_heavy, ..Self::default() }
+    }
+
     /// A directory of files; a path may have several parts.
     pub fn tree(&mut self, files: &[(&str, Digest)]) -> Digest {
         let mut listing = Listing::default();
@@ -48,7 +56,10 @@ impl Fake {
             let digest = self.tree(&files);
             listing.directories.push((name.to_owned(), digest));
         }
-        let digest = content(&format!("{listing:?}"));
+        let mut digest = content(&format!("{listing:?}"));
+        if self.is_heavy {
+            digest.size = 5 << 20;
+        }
         self.directories.insert(digest, listing);
         digest
     }
@@ -63,16 +74,7 @@ impl Fake {
     ) {
         let inputs: Vec<_> = inputs.iter().map(|(path, text)| (*path, content(text))).collect();
         let input_root = self.tree(&inputs);
-        let run = Run {
-            command: content(&format!("command of {id}")),
-            input_root,
-            worker: "worker-1".to_owned(),
-            image: format!("sha256:{}", content("image").hex()),
-            platform: vec![("OSFamily".to_owned(), "linux".to_owned())],
-            sandbox: sandbox(),
-            exit_code: 0,
-        };
-        self.add(record(id, started, Origin::Ran(Box::new(run)), outputs));
+        self.add(record(id, started, run(id, input_root), outputs));
     }
 
     pub fn wrote(&mut self, id: &str, at: i64, outputs: &[(&str, &str)]) {
@@ -91,12 +93,31 @@ impl Fake {
         self.used.insert(id.to_owned());
     }
 
+    /// The directories that are there, in the order of their digests.
+    pub fn known_directories(&self) -> Vec<Digest> {
+        let mut known: Vec<_> = self.directories.keys().copied().collect();
+        known.sort_unstable();
+        known
+    }
+
     pub fn forget_directory(&mut self, digest: &Digest) {
         self.directories.remove(digest);
     }
 }
 
-fn record(id: &str, started: i64, origin: Origin, outputs: &[(&str, &str)]) -> ActionRecord {
+pub fn run(id: &str, input_root: Digest) -> Origin {
+    Origin::Ran(Box::new(Run {
+        command: content(&format!("command of {id}")),
+        input_root,
+        worker: "worker-1".to_owned(),
+        image: format!("sha256:{}", content("image").hex()),
+        platform: vec![("OSFamily".to_owned(), "linux".to_owned())],
+        sandbox: sandbox(),
+        exit_code: 0,
+    }))
+}
+
+pub fn record(id: &str, started: i64, origin: Origin, outputs: &[(&str, &str)]) -> ActionRecord {
     let output = |(path, text): &(&str, &str)| Output {
         path: (*path).to_owned(),
         digest: content(text),
@@ -129,8 +150,9 @@ impl Archive for Fake {
         self.used.contains(&record.id)
     }
 
-    fn directory(&self, directory: &Digest) -> Result<Option<Listing>, Infallible> {
-        Ok(self.directories.get(directory).cloned())
+    fn directories(&self, directories: &[Digest]) -> Result<Vec<Option<Listing>>, Infallible> {
+        self.asked.lock().unwrap().push(directories.to_vec());
+        Ok(directories.iter().map(|it| self.directories.get(it).cloned()).collect())
     }
 }
 

@@ -1,0 +1,124 @@
+//! What is done ahead and at the same time changes nothing of what is found, and ends with the walk.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use kiln_cas::Digest;
+use proptest::prelude::*;
+
+use super::super::closure::BATCH;
+use super::super::{ActionRecord, Archive, ClosureError, Found, Limits, Listing, Root, walk};
+use super::fake::{Fake, content, root};
+use super::plain::plain_walk;
+
+fn found(fake: &Fake, roots: &[Root]) -> Vec<Found> {
+    let mut found = Vec::new();
+    walk(fake, roots, Limits::default(), &mut |it| {
+        found.push(it);
+        Ok(())
+    })
+    .unwrap();
+    found
+}
+
+/// A program out of so many objects, each of a source and a directory of its own; of some the directory is gone.
+fn large_build(objects: usize) -> Fake {
+    let mut fake = Fake::default();
+    let names: Vec<_> = (0..objects).map(|it| (format!("out/{it}.o"), format!("o{it}"))).collect();
+    for (number, (path, text)) in names.iter().enumerate() {
+        let (source, file) = (format!("s{number}"), format!("src/{number}/a.c"));
+        let inputs = [(file.as_str(), source.as_str()), ("lib/a.h", "h"), ("lib/b/b.h", "b")];
+        fake.ran(text, 0, &inputs, &[(path, text)]);
+        if number % 7 == 3 {
+            let gone = fake.tree(&[("a.c", content(&source))]);
+            fake.forget_directory(&gone);
+        }
+    }
+    let objects: Vec<_> = names.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    fake.ran("link", 20, &objects, &[("out/app", "app")]);
+    fake
+}
+
+#[test]
+fn a_large_closure_has_its_order_and_each_directory_is_read_once_and_with_others() {
+    let fake = large_build(2 * BATCH);
+    let found = found(&fake, &[root("out/app", "app")]);
+    let asked = std::mem::take(&mut *fake.asked.lock().unwrap());
+    assert_eq!(found, plain_walk(&fake, &[root("out/app", "app")]));
+    assert!(found.iter().any(|it| matches!(it, Found::Missing { .. })));
+    let directories = asked.concat();
+    // Each object has an input root and two directories of its own, the program two, and two are those of all.
+    assert_eq!(directories.len(), 2 * BATCH * 3 + 4);
+    assert_eq!(directories.iter().collect::<BTreeSet<_>>().len(), directories.len());
+    assert!(asked.len() < 100, "{} calls", asked.len());
+}
+
+proptest! {
+    /// Actions at any time with any inputs, of which some are gone, some were used, and many left the same.
+    #[test]
+    fn what_is_found_is_what_a_plain_walk_finds_in_the_same_order(
+        actions in prop::collection::vec(
+            (prop::collection::vec((0..4_usize, 0..12_u8), 0..6), 0..12_u8, 0..60_i64, 0..8_u8), 1..30,
+        ),
+        gone in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+        is_heavy in any::<bool>(),
+    ) {
+        let mut fake = Fake::new(is_heavy);
+        for (number, (inputs, output, started, kind)) in actions.iter().enumerate() {
+            let id = format!("a{number}");
+            let name = |(folder, it): &(usize, u8)| {
+                (format!("{}f{it}", ["", "lib/", "lib/deep/", "other/"][*folder]), format!("c{it}"))
+            };
+            let inputs: Vec<_> = inputs.iter().map(name).collect();
+            let inputs: Vec<_> = inputs.iter().map(|it| (it.0.as_str(), it.1.as_str())).collect();
+            let (path, text) = (format!("lib/f{output}"), format!("c{output}"));
+            match kind {
+                0 => fake.wrote(&id, *started, &[(&path, &text)]),
+                1 => fake.ran(&id, *started, &inputs, &[("out", &text), ("out/2", &text)]),
+                _ => fake.ran(&id, *started, &inputs, &[(&path, &text)]),
+            }
+            if kind % 3 == 0 {
+                fake.use_record(&id);
+            }
+        }
+        let known = fake.known_directories();
+        for it in gone.iter().filter(|_| !known.is_empty()) {
+            fake.forget_directory(it.get(&known));
+        }
+        let roots: Vec<_> = (0..12).map(|it| root(&format!("out/{it}"), &format!("c{it}"))).collect();
+        prop_assert_eq!(found(&fake, &roots), plain_walk(&fake, &roots));
+    }
+}
+
+/// Records without the directories of their inputs.
+struct Unreadable(Fake);
+
+impl Archive for Unreadable {
+    type Error = io::Error;
+
+    fn producers(&self, contents: &[Digest]) -> Result<Vec<Vec<Arc<ActionRecord>>>, io::Error> {
+        self.0.producers(contents).map_err(|never| match never {})
+    }
+
+    fn is_used(&self, record: &ActionRecord) -> bool {
+        self.0.is_used(record)
+    }
+
+    fn directories(&self, _: &[Digest]) -> Result<Vec<Option<Listing>>, io::Error> {
+        Err(io::Error::other("as the test has it"))
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_ends_the_walk() {
+    let archive = Unreadable(large_build(1));
+    let mut found = Vec::new();
+    let walked = walk(&archive, &[root("out/app", "app")], Limits::default(), &mut |it| {
+        found.push(it);
+        Ok(())
+    });
+    assert!(matches!(walked, Err(ClosureError::Archive(_))), "{walked:?}");
+    // What was found before is told.
+    assert!(matches!(&found[..], [Found::Action(link)] if link.id == "link"), "{found:?}");
+}
