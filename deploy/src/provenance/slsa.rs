@@ -1,10 +1,12 @@
 //! SLSA provenance, version 1, out of a closure.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::sync_channel;
 
 use serde_json::{Map, Value, json};
 
 use super::archive::Archive;
+use super::beside::beside;
 use super::closure::{Closure, ClosureError, Found, Limits, Root, walk};
 use super::level::{Isolation, Level, SignedBy, level};
 use super::list::{CLOSURE_INDEX_TYPE, ClosureEntry, ListError, ListWriter, PartSink};
@@ -25,6 +27,8 @@ pub const MAX_PREDICATE_BYTES: usize = 1 << 20;
 const MAX_NAMED: usize = 100;
 /// Images in which actions ran.
 const MAX_IMAGES: usize = 1000;
+/// Things that were found and are not in the list yet.
+const MAX_WAITING: usize = 4096;
 
 /// What was asked for, and by whom it was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,9 +122,9 @@ pub fn provenance<A: Archive>(
     }
     let mut seen = Seen::default();
     let mut list = ListWriter::new(sink);
-    let closure = walk(archive, roots, limits, &mut |found| {
-        seen.count(&found);
-        list.add(&ClosureEntry::of(&found)).map_err(|it| ClosureError::Sink(Box::new(it)))
+    let closure = walk_beside(archive, roots, limits, &mut |found| {
+        seen.count(found);
+        list.add(&ClosureEntry::of(found))
     })?;
     seen.isolation.miss(archive.unrecorded());
     let (index, index_digest) = list.finish(&closure)?;
@@ -132,6 +136,25 @@ pub fn provenance<A: Archive>(
         return Err(ProvenanceError::TooLarge(size));
     }
     Ok(Provenance { predicate, level, closure, index, index_digest, packages })
+}
+
+/// Walks on a thread of its own and hands what is found to `take` on this one. An error of `take` ends the walk.
+fn walk_beside<A: Archive>(
+    archive: &A,
+    roots: &[Root],
+    limits: Limits,
+    take: &mut dyn FnMut(&Found) -> Result<(), ListError>,
+) -> Result<Closure, ClosureError> {
+    let (sender, found) = sync_channel(MAX_WAITING);
+    let walking = move || {
+        walk(archive, roots, limits, &mut |it| {
+            // Whoever takes says itself why it takes no more.
+            sender.send(it).map_err(|it| ClosureError::Sink(Box::new(it)))
+        })
+    };
+    let (walked, taken) = beside(walking, || found.into_iter().try_for_each(|it| take(&it)));
+    taken.map_err(|it| ClosureError::Sink(Box::new(it)))?;
+    walked
 }
 
 fn main_package(request: &BuildRequest) -> &str {

@@ -1,15 +1,21 @@
 //! What is done ahead and at the same time changes nothing of what is found, and ends with the walk.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kiln_cas::Digest;
 use proptest::prelude::*;
 
 use super::super::closure::BATCH;
-use super::super::{ActionRecord, Archive, ClosureError, Found, Limits, Listing, Root, walk};
-use super::fake::{Fake, content, root};
+use super::super::{
+    ActionRecord, Archive, ClosureError, Found, Limits, ListError, Listing, ProvenanceError, Root,
+    SignedBy, provenance, walk,
+};
+use super::documents::request;
+use super::fake::{Fake, content, record, root, run};
 use super::plain::plain_walk;
 
 fn found(fake: &Fake, roots: &[Root]) -> Vec<Found> {
@@ -89,6 +95,65 @@ proptest! {
         let roots: Vec<_> = (0..12).map(|it| root(&format!("out/{it}"), &format!("c{it}"))).collect();
         prop_assert_eq!(found(&fake, &roots), plain_walk(&fake, &roots));
     }
+}
+
+/// Whatever is asked for was made of two other things.
+#[derive(Default)]
+struct Endless {
+    looked_up: AtomicUsize,
+}
+
+impl Archive for Endless {
+    type Error = Infallible;
+
+    fn producers(&self, contents: &[Digest]) -> Result<Vec<Vec<Arc<ActionRecord>>>, Infallible> {
+        self.looked_up.fetch_add(contents.len(), Ordering::Relaxed);
+        let maker = |it: &Digest| {
+            let id = it.hex();
+            let record = record(&id, 0, run(&id, content(&id)), &[]);
+            vec![Arc::new(ActionRecord { finished: 0, ..record })]
+        };
+        Ok(contents.iter().map(maker).collect())
+    }
+
+    fn is_used(&self, _: &ActionRecord) -> bool {
+        true
+    }
+
+    fn directories(&self, directories: &[Digest]) -> Result<Vec<Option<Listing>>, Infallible> {
+        let file =
+            |of: &Digest, name: &str| (name.to_owned(), content(&format!("{name} {}", of.hex())));
+        let listing = |it: &Digest| {
+            Some(Listing { files: vec![file(it, "1"), file(it, "2")], directories: Vec::new() })
+        };
+        Ok(directories.iter().map(listing).collect())
+    }
+}
+
+/// Its thread has ended when the error is there: it borrows the archive.
+#[test]
+fn an_error_of_the_sink_ends_a_walk_that_has_no_end() {
+    let endless = Endless::default();
+    let mut sink = |_: &str, _: Vec<u8>| Err(ListError::Sink("full".into()));
+    let (roots, request) = ([root("out/app", "app")], request(SignedBy::Server));
+    let made = provenance(&endless, &roots, &request, Limits::default(), &mut sink);
+    assert!(matches!(made, Err(ProvenanceError::Closure(ClosureError::Sink(_)))), "{made:?}");
+    let looked_up = endless.looked_up.load(Ordering::Relaxed);
+    assert!(looked_up < 50_000, "{looked_up} were looked up");
+}
+
+#[test]
+fn limits_end_a_walk_that_has_no_end_while_its_list_is_written() {
+    let sink = &mut |_: &str, _: Vec<u8>| Ok(());
+    let (roots, request) = ([root("out/app", "app")], request(SignedBy::Server));
+    let few = Limits { actions: 5_000, ..Limits::default() };
+    let made = provenance(&Endless::default(), &roots, &request, few, sink);
+    let actions = matches!(made, Err(ProvenanceError::Closure(ClosureError::Actions(5_000))));
+    assert!(actions, "{made:?}");
+    let small = Limits { entries: 5_000, ..Limits::default() };
+    let made = provenance(&Endless::default(), &roots, &request, small, sink);
+    let entries = matches!(made, Err(ProvenanceError::Closure(ClosureError::Entries(5_000))));
+    assert!(entries, "{made:?}");
 }
 
 /// Records without the directories of their inputs.

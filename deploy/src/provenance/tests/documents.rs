@@ -15,7 +15,7 @@ use crate::timestamp::Timestamp;
 
 const COMMIT: &str = "1234567890123456789012345678901234567890";
 
-fn request(signed_by: SignedBy) -> BuildRequest {
+pub fn request(signed_by: SignedBy) -> BuildRequest {
     BuildRequest {
         builder: "https://kiln.example".to_owned(),
         builder_version: "0.1.0".to_owned(),
