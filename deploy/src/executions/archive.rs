@@ -1,5 +1,6 @@
 //! Records as the walk through a closure reads them: by content, with the directories of inputs from the store.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,10 @@ use crate::provenance::{ActionRecord, Archive, Listing};
 const MAX_RECORDS: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not 0");
 /// How many records of one content that the invocation did not use are read.
 const MAX_UNUSED: usize = 8;
+/// Contents whose makers are looked up together, and how many such look-ups are under way: while records of one are
+/// decoded, those of others are read.
+const TOGETHER: usize = 256;
+const LOOK_UPS: usize = 4;
 /// Bytes of a directory.
 const MAX_DIRECTORY: u64 = 64 << 20;
 /// Directories that are read at the same time for one call.
@@ -136,7 +141,7 @@ impl RecordArchive {
         let known = self.get_each(all.iter().flatten()).await?;
         let of = |ids: Vec<RecordId>| {
             let mut found: Vec<_> = ids.iter().filter_map(|it| known.get(it)?.clone()).collect();
-            found.sort_by_key(|it| (!self.is_used(it), std::cmp::Reverse(it.finished)));
+            found.sort_by_cached_key(|it| (!self.is_used(it), Reverse(it.finished)));
             found
         };
         Ok(all.into_iter().map(of).collect())
@@ -192,7 +197,8 @@ impl Archive for RecordArchive {
     type Error = ArchiveError;
 
     fn producers(&self, contents: &[Digest]) -> Result<Vec<Vec<Arc<ActionRecord>>>, ArchiveError> {
-        Ok(self.runtime.block_on(self.makers(contents))?)
+        let makers = stream::iter(contents.chunks(TOGETHER)).map(|it| self.makers(it));
+        Ok(self.runtime.block_on(makers.buffered(LOOK_UPS).try_concat())?)
     }
 
     fn is_used(&self, record: &ActionRecord) -> bool {
