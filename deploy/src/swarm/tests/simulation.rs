@@ -53,6 +53,17 @@ fn many_hosts_take_little_longer_than_one_and_the_origin_sends_little_more_than_
     calm(500, 128);
 }
 
+/// What comes from the origin has to come over the links of several hosts, also of few: nobody may fetch it for all.
+#[test]
+fn few_hosts_take_little_longer_than_one_as_well() {
+    for (hosts, pieces, origin, most) in [(40, 56, 10, 1.45), (5, 40, 10, 1.3), (4, 40, 2, 1.25)] {
+        let model = Model { origin, ..Model::new(hosts, pieces, seed()) };
+        let outcome = run("few hosts", model);
+        assert!(outcome.at(100) <= most, "worst {} of {hosts}", outcome.at(100));
+        assert!(outcome.egress <= 2.0, "egress {}", outcome.egress);
+    }
+}
+
 #[test]
 fn churn_lies_and_slowness_cost_little() {
     rough(300, 128);

@@ -71,12 +71,14 @@ impl Seeding {
         }
     }
 
-    /// What an agent may fetch from the origin now. `starving`: pieces that it finds nowhere. `most`: so many at most.
+    /// What an agent may fetch from the origin now. `starving`: pieces that it finds nowhere. `most`: so many at most, with
+    /// those that it was granted before and has not brought yet.
     pub fn grant(&mut self, agent: &str, starving: &[u32], most: usize, now: Millis) -> Vec<u32> {
         let after = self.lost_after();
         let is_lost = |it: &Open| now >= it.since.saturating_add(after);
         self.lost.extend(self.open.iter().filter(|it| is_lost(it)).map(|it| it.piece));
         self.open.retain(|it| !is_lost(it));
+        let most = most.saturating_sub(self.open.iter().filter(|it| it.agent == agent).count());
         let mut granted = Vec::new();
         while self.open.len() < OPEN && granted.len() < most {
             let Some(piece) = self.next_piece(starving, now) else { break };
