@@ -1,6 +1,6 @@
 //! What any server answers: whether an invocation's failures are masked, from what is written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::account::{Account, FailedRun, ImportRecord};
@@ -130,7 +130,8 @@ impl Answers {
             let mut heard = it.heard.iter();
             heard.any(|it| it.invocation == invocation && it.test.instance == instance)
         };
-        Ok(inbox::oldest(&*self.records).await?.iter().any(own))
+        let items = inbox::oldest(&*self.records, &BTreeMap::new()).await?;
+        Ok(items.iter().any(own))
     }
 
     async fn failure(&self, it: &Failed, edited: &[String]) -> Result<Failure, VerdictError> {

@@ -1,6 +1,7 @@
 //! Attempts between their commit and whoever judges them. They are written in the step that commits them, and
 //! deleted in the step that counts them: none is lost, and none counts twice.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -10,7 +11,7 @@ use super::keys;
 use crate::attempts::Attempt;
 use crate::history::Tap;
 use crate::model::Time;
-use crate::storage::{Expect, Records, StorageError, Write};
+use crate::storage::{Expect, Record, Records, StorageError, Write};
 
 /// Attempts in one record.
 const PER_ITEM: usize = 100;
@@ -58,15 +59,42 @@ fn item(now: Time, heard: &[Heard]) -> Option<Write> {
     Some(Write { key, expect: Expect::Anything, value: Some(value) })
 }
 
-/// The oldest ones, at most a page. What cannot be read has nothing in it.
-pub async fn oldest(records: &dyn Records) -> Result<Vec<Item>, StorageError> {
+/// The oldest ones, at most a page, without those that are `known` by their keys: these are not decoded once more. What
+/// cannot be read has nothing in it.
+pub async fn oldest(
+    records: &dyn Records,
+    known: &BTreeMap<String, Item>,
+) -> Result<Vec<Item>, StorageError> {
     let page = records.list(keys::INBOX, None, false, PAGE).await?;
-    let read = |record: crate::storage::Record| {
+    let read = |record: Record| {
         let heard = keys::decode(&record.value).unwrap_or_else(|error| {
             tracing::error!(%error, key = record.key, "attempts cannot be read, and are not judged");
             Vec::new()
         });
         Item { key: record.key, heard }
     };
-    Ok(page.into_iter().map(read).collect())
+    Ok(page.into_iter().filter(|it| !known.contains_key(&it.key)).map(read).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::attempt;
+    use super::*;
+    use crate::model::Outcome;
+    use crate::storage::memory::Memory;
+
+    #[tokio::test]
+    async fn what_is_known_already_is_not_read_again() {
+        let memory = Memory::default();
+        for number in 1..=2 {
+            let attempts = [attempt("//a:t", number, Outcome::Passed)];
+            memory.write(Inbox::default().writes(Time(number), &attempts)).await.unwrap();
+        }
+        let both = oldest(&memory, &BTreeMap::new()).await.unwrap();
+        assert_eq!(both.len(), 2);
+        let known = both.into_iter().take(1).map(|it| (it.key.clone(), it)).collect();
+        let left = oldest(&memory, &known).await.unwrap();
+        let left: Vec<_> = left.iter().flat_map(|it| &it.heard).map(|it| it.execution).collect();
+        assert_eq!(left, [2]);
+    }
 }

@@ -103,10 +103,8 @@ impl Leading {
     /// Failures are run again from when they come, whatever is said later of what happened with them.
     async fn take_in(&mut self) -> Result<(), VerdictError> {
         let now = self.parts.clock.now();
-        for item in inbox::oldest(&*self.parts.records).await? {
-            if self.pending.contains_key(&item.key) {
-                continue;
-            }
+        let items = inbox::oldest(&*self.parts.records, &self.pending).await?;
+        for item in items {
             for heard in &item.heard {
                 let (evidence, _) = self.store.test(&heard.test).await?;
                 self.mind.hear(heard, &evidence, now);
