@@ -106,6 +106,10 @@ impl Leading {
         let items = inbox::oldest(&*self.parts.records, &self.pending).await?;
         for item in items {
             for heard in &item.heard {
+                // Most are passes, for which nothing need be read.
+                if !self.mind.wants(heard) {
+                    continue;
+                }
                 let (evidence, _) = self.store.test(&heard.test).await?;
                 self.mind.hear(heard, &evidence, now);
             }

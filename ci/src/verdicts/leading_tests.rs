@@ -368,3 +368,22 @@ async fn a_failure_here_is_of_the_commit_that_build_events_told() {
     let commits: Vec<_> = history.flips().map(|it| it.commit.as_deref()).collect();
     assert_eq!(commits, [Some("c1"), None]);
 }
+
+#[tokio::test]
+async fn what_passes_is_taken_in_without_a_look_at_its_test() {
+    let memory = Memory::default();
+    let server = Server::new(&memory, "a");
+    let mut leading = server.lead().await.unwrap();
+    let read_for = async |leading: &mut Leading, it: Attempt| {
+        server.history.commit(Time(it.execution), &[it]).await.unwrap();
+        let before = memory.calls();
+        leading.take_in().await.unwrap();
+        memory.calls() - before
+    };
+    let read = read_for(&mut leading, attempt("//a:t", 1, Passed)).await;
+    assert_eq!(read, 1, "the inbox alone");
+    let read = read_for(&mut leading, attempt("//a:t", 2, Failed)).await;
+    assert_eq!(read, 2, "a failure is judged by what is known of its test");
+    let read = read_for(&mut leading, attempt("//a:t", 3, Passed)).await;
+    assert_eq!(read, 2, "a pass of what failed before is the other half of it");
+}

@@ -101,6 +101,14 @@ impl Mind {
         }
     }
 
+    /// Whether [`Self::hear`] would change anything with whatever evidence: a pass of inputs that are not known to have
+    /// failed is evidence alone.
+    pub fn wants(&self, it: &Heard) -> bool {
+        let has_failed = it.is_failure() || !it.failed.is_empty();
+        let is_own = it.shadow.is_none() && !it.merged;
+        is_own && (has_failed || self.open.contains_key(&it.identity))
+    }
+
     /// An attempt has come: its failures are run again from now on. What it says as evidence waits for what else
     /// happens at the time.
     pub fn hear(&mut self, it: &Heard, evidence: &TestEvidence, now: Time) {
