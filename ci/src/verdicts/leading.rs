@@ -1,8 +1,8 @@
 //! What the server does that decides: takes attempts in, lets them become evidence, has failures run again, and looks
 //! after the quarantine. Whatever fails here ends it; the next one begins from what is written.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::book::Book;
 use super::builds::BuildRecord;
 use super::error::VerdictError;
+use super::extent::Extent;
 use super::heard::Heard;
 use super::inbox::{self, Item};
 use super::keys;
@@ -45,6 +46,8 @@ pub struct Leading {
     book: Book,
     /// What is not evidence yet, by key.
     pending: BTreeMap<String, Item>,
+    /// The extent of all that is pending.
+    extent: Extent,
     /// Since when something is pending; `None`: nothing is.
     since: Option<Instant>,
     renewed: Instant,
@@ -75,6 +78,7 @@ impl Leading {
             options,
             book,
             pending: BTreeMap::new(),
+            extent: Extent::default(),
             since: None,
             renewed: Instant::now(),
             tidied: None,
@@ -114,6 +118,7 @@ impl Leading {
                 self.mind.hear(heard, &evidence, now);
             }
             self.since.get_or_insert_with(Instant::now);
+            self.extent.add(&item);
             self.pending.insert(item.key.clone(), item);
         }
         Ok(())
@@ -127,11 +132,8 @@ impl Leading {
     }
 
     fn is_due(&self) -> bool {
-        let heard = || self.pending.values().flat_map(|it| &it.heard);
-        let tests: BTreeSet<_> = heard().map(|it| &it.test).collect();
-        let builds: BTreeSet<_> = heard().map(|it| (&it.test.instance, &it.invocation)).collect();
         let is_old = self.since.is_some_and(|it| it.elapsed() >= self.options.window);
-        let is_full = tests.len() >= MAX_TESTS || builds.len() >= MAX_BUILDS;
+        let is_full = self.extent.tests() >= MAX_TESTS || self.extent.builds() >= MAX_BUILDS;
         is_old || is_full || self.pending.len() >= MAX_ITEMS
     }
 
@@ -209,19 +211,18 @@ impl Leading {
     /// The oldest items, with no more tests and invocations than fit into one step.
     fn next_window(&mut self) -> Vec<Item> {
         let mut items = Vec::new();
-        let (mut tests, mut builds) = (BTreeSet::new(), BTreeSet::new());
+        let mut taken = Extent::default();
         while let Some((key, item)) = self.pending.pop_first() {
-            for it in &item.heard {
-                tests.insert(it.test.clone());
-                builds.insert((it.test.instance.clone(), it.invocation.clone()));
-            }
-            let is_full = tests.len() > MAX_TESTS || builds.len() > MAX_BUILDS;
+            taken.add(&item);
+            let is_full = taken.tests() > MAX_TESTS || taken.builds() > MAX_BUILDS;
             if !items.is_empty() && (is_full || items.len() >= MAX_ITEMS) {
                 self.pending.insert(key, item);
                 break;
             }
             items.push(item);
         }
+        self.extent = Extent::default();
+        self.pending.values().for_each(|it| self.extent.add(it));
         self.since = (!self.pending.is_empty()).then(Instant::now);
         items
     }

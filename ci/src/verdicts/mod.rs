@@ -10,7 +10,7 @@
 //! | `evidence`, `builds`, `census` | what is known of a test, of an invocation, and of all tests of an instance |
 //! | `store`, `service` | who decides, and that nobody else writes meanwhile |
 //! | `mind` | what the leader has in mind, without I/O |
-//! | `leading`, `shadow`, `sweep` | what the leader does |
+//! | `leading`, `extent`, `shadow`, `sweep` | what the leader does |
 //! | `book`, `ledger`, `telling` | the quarantine, its audit and its notices |
 //! | `account`, `answers` | gates |
 //! | `survey`, `masked` | what people are shown of all that |
@@ -23,6 +23,7 @@ mod builds;
 mod census;
 mod error;
 mod evidence;
+mod extent;
 mod heard;
 mod inbox;
 mod keys;
