@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use file::FileRecords;
-pub use frame::{Damage, open, seal};
+pub use frame::{Damage, open, seal, seal_quickly};
 pub use lease::{LeaseRecord, RecordTurn};
 
 use crate::model::Time;

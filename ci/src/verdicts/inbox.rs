@@ -51,7 +51,7 @@ impl Tap for Inbox {
 
 /// The record of attempts that are to be judged. The same attempts at the same time have the same key.
 fn item(now: Time, heard: &[Heard]) -> Option<Write> {
-    let value = keys::encode(&heard);
+    let value = keys::encode_quickly(&heard);
     let value =
         value.inspect_err(|error| tracing::error!(%error, "attempts are not judged")).ok()?;
     let hash = blake3::hash(&value).to_hex();

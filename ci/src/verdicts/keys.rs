@@ -75,8 +75,16 @@ fn hash(parts: &[&str]) -> String {
 
 /// A document as it is kept.
 pub fn encode<T: Serialize>(document: &T) -> Result<Bytes, Damage> {
-    let json = serde_json::to_vec(document).map_err(|_| Damage::Form("document"))?;
-    storage::seal(KIND, VERSION, &json).map(Bytes::from)
+    storage::seal(KIND, VERSION, &json(document)?).map(Bytes::from)
+}
+
+/// A document that is removed or written anew soon.
+pub fn encode_quickly<T: Serialize>(document: &T) -> Result<Bytes, Damage> {
+    storage::seal_quickly(KIND, VERSION, &json(document)?).map(Bytes::from)
+}
+
+fn json<T: Serialize>(document: &T) -> Result<Vec<u8>, Damage> {
+    serde_json::to_vec(document).map_err(|_| Damage::Form("document"))
 }
 
 pub fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, Damage> {
