@@ -1,5 +1,6 @@
 //! An attempt as far as it is evidence.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -145,6 +146,7 @@ fn cases(it: &Attempt) -> (Vec<(CaseName, Option<Signature>)>, String) {
     if it.cases.len() > MAX_CASES {
         return Default::default();
     }
+    let ends = ends(&it.cases);
     let mut failed: Vec<(CaseName, Option<Signature>)> = Vec::new();
     let mut passed = String::new();
     for case in &it.cases {
@@ -153,7 +155,7 @@ fn cases(it: &Attempt) -> (Vec<(CaseName, Option<Signature>)>, String) {
                 let signature = case.failure.as_ref().and_then(|it| it.signature);
                 failed.push((case.case.clone(), signature));
             }
-            Outcome::Passed if is_last(case, &it.cases) => {
+            Outcome::Passed if ends.get(&case.case) == Some(&(number(case), false)) => {
                 // Writing to a String cannot fail.
                 let _ = write!(passed, "{}", short(&case.case));
             }
@@ -166,15 +168,21 @@ fn cases(it: &Attempt) -> (Vec<(CaseName, Option<Signature>)>, String) {
     (failed, passed)
 }
 
-/// Whether the runner did not repeat it once more, and no other suite has a case of this name that failed: that
-/// one was not repeated by this.
-fn is_last(case: &CaseRun, all: &[CaseRun]) -> bool {
-    let number = |it: &CaseRun| it.attempt.max(1);
-    let is_failure = |it: &CaseRun| matches!(it.outcome, Outcome::Failed | Outcome::TimedOut);
-    !all.iter().any(|it| {
-        it.case == case.case
-            && (number(it) > number(case) || number(it) == number(case) && is_failure(it))
-    })
+/// The number of the last attempt at each case, and whether one of this number failed: where another suite has a case of
+/// this name that failed, that one was not repeated by a pass here.
+fn ends(all: &[CaseRun]) -> HashMap<&CaseName, (u32, bool)> {
+    let mut ends: HashMap<&CaseName, (u32, bool)> = HashMap::with_capacity(all.len());
+    for case in all {
+        let has_failed = matches!(case.outcome, Outcome::Failed | Outcome::TimedOut);
+        let own = (number(case), has_failed);
+        // A failure comes behind a pass of the same number.
+        ends.entry(&case.case).and_modify(|it| *it = own.max(*it)).or_insert(own);
+    }
+    ends
+}
+
+fn number(case: &CaseRun) -> u32 {
+    case.attempt.max(1)
 }
 
 fn short(case: &CaseName) -> String {
@@ -183,4 +191,37 @@ fn short(case: &CaseName) -> String {
     hash.update(case.class.as_bytes());
     hash.update(case.name.as_bytes());
     hash.finalize().to_hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{attempt, case};
+    use super::*;
+    use crate::model::Outcome::{Failed, Passed};
+
+    #[test]
+    fn a_case_has_passed_that_passed_in_the_last_of_its_attempts() {
+        let run = |(name, attempt, outcome): (&str, u32, Outcome)| CaseRun {
+            case: case(name),
+            attempt,
+            outcome,
+            duration: None,
+            failure: None,
+        };
+        let cases = [
+            ("repeated", 1, Failed),
+            ("repeated", 2, Passed),
+            ("broken later", 1, Passed),
+            ("broken later", 2, Failed),
+            ("also elsewhere", 1, Passed),
+            ("also elsewhere", 1, Failed),
+            ("once", 0, Passed),
+        ];
+        let cases = cases.map(run).to_vec();
+        let heard = Heard::of(&Attempt { cases, ..attempt("//a:t", 1, Failed) }).unwrap();
+        let names = ["repeated", "broken later", "also elsewhere", "once"];
+        let passed: Vec<_> =
+            names.into_iter().filter(|name| heard.has_passed(&case(name))).collect();
+        assert_eq!(passed, ["repeated", "once"]);
+    }
 }
