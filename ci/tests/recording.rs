@@ -272,3 +272,22 @@ async fn cases_of_reported_attempts_come_from_their_reports() {
     let figures = rig.services.recorder.figures();
     assert_eq!((figures.attempts, figures.unreadable), (1, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_right_after_another_wakes_nobody_and_is_read_with_the_rest() {
+    let rig = rig(CiOptions::default(), 64);
+    rig.blobs.store("report", REPORT.into());
+    let wait = |millis| tokio::time::sleep(std::time::Duration::from_millis(millis));
+    rig.publish(rig.execution("first", "//a:t", 0));
+    wait(1).await;
+    assert_eq!(rig.blobs.calls(), 2, "its command and its report");
+    for number in 0..20 {
+        rig.publish(rig.execution(&format!("{number}"), "//a:t", 0));
+    }
+    wait(1).await;
+    assert_eq!(rig.blobs.calls(), 2);
+    wait(200).await;
+    assert_eq!(rig.blobs.calls(), 42);
+    rig.services.recorder.flush().await;
+    assert_eq!(rig.newest("//a:t").await.len(), 21);
+}

@@ -29,8 +29,13 @@ const MAX_READING: usize = 8;
 const MAX_PENDING: usize = 200_000;
 /// A batch is written as soon as so many attempts and cases are pending ...
 const BATCH: usize = 20_000;
-/// ... or when the first of them has been pending for so long.
-const DELAY: Duration = Duration::from_millis(500);
+/// ... or when the first of them has been pending for so long: half a second after it ended, with [`GATHER`].
+const DELAY: Duration = Duration::from_millis(450);
+/// The time between two looks at what was executed: most of it are no tests, and being woken for each hit in a cache
+/// costs those who publish more than all that is done about it.
+const GATHER: Duration = Duration::from_millis(50);
+/// Executions that are looked at in a row, so that the rest of the work gets its turn.
+const IN_A_ROW: usize = 4096;
 /// After a write that failed. All frontends fail at the same moment.
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
 /// Tries while somebody waits, and what is between them.
@@ -46,12 +51,6 @@ pub struct Reported {
 pub enum Command {
     Flush(oneshot::Sender<()>),
     Shutdown(oneshot::Sender<()>),
-}
-
-/// Something that came in.
-enum Came {
-    Execution(Arc<Execution>),
-    Report(Box<Reported>),
 }
 
 pub struct Writer {
@@ -95,11 +94,17 @@ impl Writer {
     }
 
     pub async fn run(mut self) {
+        let mut gathering = None;
         loop {
-            let has_room = self.reading.len() < MAX_READING && self.weight < MAX_PENDING;
-            let due = self.due;
+            let (has_room, due) = (self.has_room(), self.due);
             tokio::select! {
-                came = came(&mut self.executions, &mut self.offers), if has_room => self.take(came),
+                Some(offer) = self.offers.recv(), if has_room => self.begin_report(offer),
+                event = published(&mut self.executions), if has_room && gathering.is_none() => {
+                    self.take(event);
+                    let is_all = self.take_published();
+                    gathering = is_all.then(|| Instant::now() + GATHER);
+                }
+                () = until(gathering), if gathering.is_some() => gathering = None,
                 Some(attempt) = self.reading.next(), if !self.reading.is_empty() => self.add(attempt),
                 () = until(due) => self.commit().await,
                 command = self.commands.recv() => match command {
@@ -118,33 +123,47 @@ impl Writer {
         }
     }
 
-    fn take(&mut self, came: Result<Came, u64>) {
-        match came {
-            Ok(came) => self.begin(came),
+    fn has_room(&self) -> bool {
+        self.reading.len() < MAX_READING && self.weight < MAX_PENDING
+    }
+
+    /// Takes in what was published before, as far as there is room. Answers whether that was all of it.
+    fn take_published(&mut self) -> bool {
+        for _ in 0..IN_A_ROW {
+            if !self.has_room() {
+                return false;
+            }
+            match self.at_hand() {
+                Some(event) => self.take(event),
+                None => return true,
+            }
+        }
+        false
+    }
+
+    /// Takes in an execution, or how many were lost.
+    fn take(&mut self, event: Result<Arc<Execution>, u64>) {
+        match event {
+            Ok(event) if executed::may_be_a_test(&event) => {
+                let reader = self.reader.clone();
+                let read = async move { executed::attempt(&reader, &event).await };
+                self.reading.push(Box::pin(whole(read)));
+            }
+            Ok(_) => {}
             Err(lost) => self.count(Recorded::ExecutionLost, lost),
         }
     }
 
-    /// Begins to read what came.
-    fn begin(&mut self, came: Came) {
+    /// Begins to read the report of an attempt.
+    fn begin_report(&mut self, Reported { attempt, report }: Reported) {
+        let Some(blob) = report.blob else { return };
         let reader = self.reader.clone();
-        match came {
-            Came::Execution(event) if executed::may_be_a_test(&event) => {
-                let read = async move { executed::attempt(&reader, &event).await };
-                self.reading.push(Box::pin(whole(read)));
-            }
-            Came::Execution(_) => {}
-            Came::Report(reported) => {
-                let Reported { attempt, report } = *reported;
-                let Some(blob) = report.blob else { return };
-                let read = async move {
-                    let read = reader.with_cases(attempt, 0, &blob).await;
-                    // Without them it is in the history already.
-                    (!read.cases.is_empty()).then_some(read)
-                };
-                self.reading.push(Box::pin(whole(read)));
-            }
-        }
+        let read = async move {
+            let read = reader.with_cases(attempt, 0, &blob).await;
+            // Without them it is in the history already.
+            (!read.cases.is_empty()).then_some(read)
+        };
+        self.reading.push(Box::pin(whole(read)));
     }
 
     fn add(&mut self, attempt: Option<Attempt>) {
@@ -192,11 +211,7 @@ impl Writer {
     /// Takes in, reads and writes all that happened so far.
     async fn drain(&mut self) {
         loop {
-            while self.reading.len() < MAX_READING
-                && let Some(came) = self.at_hand()
-            {
-                self.take(came);
-            }
+            while self.reading.len() < MAX_READING && self.take_one() {}
             match self.reading.next().await {
                 Some(attempt) => self.add(attempt),
                 None => break,
@@ -221,13 +236,21 @@ impl Writer {
         (self.weight, self.failures, self.due) = (0, 0, None);
     }
 
-    /// What came already, without waiting.
-    fn at_hand(&mut self) -> Option<Result<Came, u64>> {
+    /// Takes in what came already, be it a report or an execution. `false`: nothing did.
+    fn take_one(&mut self) -> bool {
         if let Ok(offer) = self.offers.try_recv() {
-            return Some(Ok(Came::Report(Box::new(offer))));
+            self.begin_report(offer);
+            return true;
         }
+        let Some(event) = self.at_hand() else { return false };
+        self.take(event);
+        true
+    }
+
+    /// The next execution that was published already, or how many were lost.
+    fn at_hand(&mut self) -> Option<Result<Arc<Execution>, u64>> {
         match self.executions.as_mut()?.try_recv() {
-            Ok(event) => Some(Ok(Came::Execution(event))),
+            Ok(event) => Some(Ok(event)),
             Err(TryRecvError::Lagged(lost)) => Some(Err(lost)),
             Err(TryRecvError::Empty | TryRecvError::Closed) => None,
         }
@@ -238,27 +261,19 @@ impl Writer {
     }
 }
 
-/// The next thing, or how many executions were lost.
-async fn came(
+/// The next execution, or how many were lost.
+async fn published(
     executions: &mut Option<broadcast::Receiver<Arc<Execution>>>,
-    offers: &mut mpsc::Receiver<Reported>,
-) -> Result<Came, u64> {
-    loop {
-        let execution = async {
-            match executions {
-                Some(executions) => executions.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            Some(offer) = offers.recv() => return Ok(Came::Report(Box::new(offer))),
-            event = execution => match event {
-                Ok(event) => return Ok(Came::Execution(event)),
-                Err(RecvError::Lagged(lost)) => return Err(lost),
-                Err(RecvError::Closed) => *executions = None,
-            },
+) -> Result<Arc<Execution>, u64> {
+    if let Some(receiver) = executions {
+        let event = receiver.recv().await;
+        match event {
+            Ok(event) => return Ok(event),
+            Err(RecvError::Lagged(lost)) => return Err(lost),
+            Err(RecvError::Closed) => *executions = None,
         }
     }
+    std::future::pending().await
 }
 
 /// One run that cannot be read does not end the recording of all.
