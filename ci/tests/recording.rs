@@ -291,3 +291,18 @@ async fn what_comes_right_after_another_wakes_nobody_and_is_read_with_the_rest()
     rig.services.recorder.flush().await;
     assert_eq!(rig.newest("//a:t").await.len(), 21);
 }
+
+#[tokio::test]
+async fn a_small_report_and_a_large_one_have_all_their_cases() {
+    let rig = rig(CiOptions::default(), 64);
+    for (number, count) in [1, 1_000].into_iter().enumerate() {
+        let case = |number| format!(r#"<testcase name="case_{number}" classname="C" time="1"/>"#);
+        let cases: String = (0..count).map(case).collect();
+        rig.blobs.store("report", format!(r#"<testsuite name="s">{cases}</testsuite>"#).into());
+        let label = format!("//{number}:t");
+        rig.publish(rig.execution(&label, &label, 0));
+        rig.services.recorder.flush().await;
+        let [attempt] = &rig.newest(&label).await[..] else { panic!("one attempt") };
+        assert_eq!(attempt.cases.len(), count);
+    }
+}

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read};
 use super::{Limits, Reason};
 
 /// Bytes that are read at once.
-const BUFFER: usize = 64 << 10;
+const BUFFER: usize = 16 << 10;
 
 /// What is buffered at least unless the source ends: the longest mark that is looked for.
 const AHEAD: usize = 9;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kiln_net::panics::caught;
 
 use super::figures::{Counters, Recorded};
 use crate::attempts::{Attempt, BlobName, add_cases};
@@ -11,6 +12,9 @@ use crate::storage::Blobs;
 /// Bytes of a report that is read without being asked for. Larger ones are counted as unreadable: their
 /// attempt is known without cases.
 const MAX_REPORT: u64 = 32 << 20;
+/// Bytes of a report that is parsed at once: about a hundred cases, which are read sooner than another thread is woken and
+/// has answered.
+const SMALL_REPORT: usize = 8 << 10;
 
 /// Reads contents of the CAS, and counts what cannot be had.
 #[derive(Clone)]
@@ -35,13 +39,18 @@ impl Reader {
         let Some(bytes) = self.fetch(function, report, MAX_REPORT).await else { return attempt };
         let counters = self.counters.clone();
         let mut read = attempt.clone();
-        // Parsing takes longer than anybody on this thread should wait.
-        let parsed = tokio::task::spawn_blocking(move || {
+        let is_small = bytes.len() <= SMALL_REPORT;
+        let parse = move || {
             if add_cases(&mut read, &bytes[..]).is_err() {
                 counters.count(Recorded::Refused, 1);
             }
             read
-        });
-        parsed.await.unwrap_or(attempt)
+        };
+        let parsed = match is_small {
+            true => caught(async move { parse() }).await.ok(),
+            // It takes longer than anybody on this thread should wait.
+            false => tokio::task::spawn_blocking(parse).await.ok(),
+        };
+        parsed.unwrap_or(attempt)
     }
 }
