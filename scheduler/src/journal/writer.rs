@@ -18,7 +18,7 @@ use super::keys;
 use super::memory::Memory;
 use super::shared::Inner;
 use super::store::{Store, Unit, build_unit, decode, duration_unit, execution_unit};
-use super::summary::ActiveBuild;
+use super::summary::{ActiveBuild, BuildSummary};
 
 /// Retention steps after one flush: the rest waits for the next, so that events are not kept
 /// waiting.
@@ -211,59 +211,48 @@ impl Writer {
         tracing::warn!(error, ?delay, "the journal could not be written; it will be tried again");
     }
 
-    /// Writes what is pending; only what is durable then leaves the memory.
+    /// Writes what is pending, in as few steps as it fits into, since each waits for the disk. Only what is durable then
+    /// leaves the memory.
     async fn write_pending(&mut self) -> Result<(), RecordsError> {
-        let (sequences, units): (Vec<u64>, Vec<Unit>) = self
-            .memory()
-            .pending
-            .iter()
-            .map(|(seq, execution)| (*seq, execution_unit(*seq, execution)))
-            .unzip();
-        let (written, result) = self.store.write(units).await;
-        {
-            let mut memory = self.memory();
-            for seq in &sequences[..written] {
-                memory.pending.remove(seq);
-            }
-        }
-        result?;
-        self.write_builds().await?;
-        self.write_durations().await
-    }
-
-    async fn write_builds(&mut self) -> Result<(), RecordsError> {
-        let dirty: Vec<_> = self
-            .memory()
-            .builds
-            .values()
-            .filter(|build| build.dirty)
-            .map(|build| (build.summary.clone(), !build.stored))
+        let pending: Vec<_> =
+            self.memory().pending.iter().map(|(seq, it)| (*seq, it.clone())).collect();
+        let builds = self.dirty_builds();
+        let changes = self.memory().durations.take_changed(DURATIONS_PER_FLUSH);
+        let units = pending.iter().map(|(seq, execution)| execution_unit(*seq, execution));
+        let units =
+            units.chain(builds.iter().map(|(summary, is_new)| build_unit(summary, *is_new)));
+        let units: Vec<Unit> = units
+            .chain(changes.iter().map(|((target, mnemonic), learned)| {
+                duration_unit(target, mnemonic, learned.as_ref())
+            }))
             .collect();
-        let units = dirty.iter().map(|(summary, is_new)| build_unit(summary, *is_new)).collect();
         let (written, result) = self.store.write(units).await;
+        // Units are written in their order.
+        let written_builds = written.saturating_sub(pending.len());
+        let written_changes = written_builds.saturating_sub(builds.len());
         let mut memory = self.memory();
-        for (summary, _) in &dirty[..written] {
+        for (seq, _) in pending.iter().take(written) {
+            memory.pending.remove(seq);
+        }
+        for (summary, _) in builds.iter().take(written_builds) {
             // This task alone changes builds: nothing was added in between.
             if let Some(build) = memory.builds.get_mut(&summary.invocation_id) {
                 build.dirty = false;
                 build.stored = true;
             }
         }
+        if result.is_err() {
+            let left = changes.into_iter().skip(written_changes).collect();
+            memory.durations.put_back(left);
+        }
         result
     }
 
-    async fn write_durations(&mut self) -> Result<(), RecordsError> {
-        let changes = self.memory().durations.take_changed(DURATIONS_PER_FLUSH);
-        let units = changes
-            .iter()
-            .map(|((target, mnemonic), learned)| duration_unit(target, mnemonic, learned.as_ref()))
-            .collect();
-        let (written, result) = self.store.write(units).await;
-        if result.is_err() {
-            let left = changes.into_iter().skip(written).collect();
-            self.memory().durations.put_back(left);
-        }
-        result
+    /// Builds that have changed since they were written, and whether they are new.
+    fn dirty_builds(&self) -> Vec<(BuildSummary, bool)> {
+        let memory = self.memory();
+        let dirty = memory.builds.values().filter(|build| build.dirty);
+        dirty.map(|build| (build.summary.clone(), !build.stored)).collect()
     }
 
     async fn prune(&mut self) {

@@ -179,7 +179,22 @@ async fn what_could_not_be_written_is_kept_and_written_later() {
     while journal.stats().pending > 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(keys_of(&shared, "journal/x/").await.len(), 1);
+    for prefix in ["journal/x/", "journal/build/", "journal/duration/"] {
+        assert_eq!(keys_of(&shared, prefix).await.len(), 1, "{prefix}");
+    }
+}
+
+#[tokio::test]
+async fn an_execution_its_build_and_what_it_teaches_are_written_in_one_step() {
+    let records = Arc::new(Counting::default());
+    let shared: SharedRecords = records.clone();
+    let (journal, events) = start(&shared, JournalConfig::default()).await;
+    events.publish(execution("op-1", "//a", "b", "x"));
+    journal.flush().await;
+    assert_eq!(records.batches.load(Ordering::Relaxed), 1);
+    for prefix in ["journal/x/", "journal/build/", "journal/duration/"] {
+        assert_eq!(keys_of(&shared, prefix).await.len(), 1, "{prefix}");
+    }
 }
 
 #[tokio::test]
