@@ -14,11 +14,13 @@ pub struct GroupCommit {
 }
 
 impl GroupCommit {
-    /// Returns after a run of `work` that began after this call did. Blocking work runs on a
+    /// Returns after a run of `work` that began after this call did, or at once where `is_done` says that it
+    /// would have nothing to do; that is asked while no run goes on. Blocking work runs on a
     /// thread for it. No two runs overlap: one whose caller went away is waited for, because
     /// what it took on is not durable before it ends.
     pub async fn run(
         &self,
+        is_done: impl FnOnce() -> bool + Send,
         work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StoreError> {
         let mine = self.requested.fetch_add(1, Ordering::AcqRel) + 1;
@@ -27,6 +29,10 @@ impl GroupCommit {
             return Ok(());
         }
         let included = self.requested.load(Ordering::Acquire);
+        if is_done() {
+            *completed = included;
+            return Ok(());
+        }
         blocking(move || {
             work()?;
             *completed = included;
@@ -48,6 +54,7 @@ pub async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
 
     use super::*;
@@ -57,15 +64,17 @@ mod tests {
         let group = Arc::new(GroupCommit::default());
         let (started, begun) = mpsc::channel();
         let (finish, finished) = mpsc::channel::<()>();
+        let is_over = Arc::new(AtomicBool::new(false));
         let first = tokio::spawn({
-            let group = group.clone();
+            let (group, is_over) = (group.clone(), is_over.clone());
             async move {
                 let work = move || {
                     started.send(()).unwrap();
                     finished.recv().unwrap();
+                    is_over.store(true, Ordering::Release);
                     Ok(())
                 };
-                group.run(work).await
+                group.run(|| false, work).await
             }
         });
         tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
@@ -74,12 +83,15 @@ mod tests {
         // What the first has taken is not durable before it ends.
         let (second_started, second_begun) = mpsc::channel();
         let second = tokio::spawn(async move {
-            group
-                .run(move || {
-                    let _ = second_started.send(());
-                    Ok(())
-                })
-                .await
+            let work = move || {
+                let _ = second_started.send(());
+                Ok(())
+            };
+            let is_done = move || {
+                assert!(is_over.load(Ordering::Acquire), "it is asked while a round goes on");
+                false
+            };
+            group.run(is_done, work).await
         });
         let early = tokio::task::spawn_blocking(move || {
             second_begun.recv_timeout(std::time::Duration::from_millis(100)).is_ok()

@@ -292,6 +292,11 @@ impl LargeFiles {
         removed.count() as u64
     }
 
+    /// Whether all published files are durable, where no sync goes on.
+    pub fn is_synced(&self) -> bool {
+        self.unsynced.is_empty()
+    }
+
     /// Makes all published files and their names durable. Blocks.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.unsynced.sync(&self.dir)

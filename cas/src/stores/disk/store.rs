@@ -230,11 +230,13 @@ impl BlobStore for DiskBlobStore {
 
     async fn sync(&self) -> Result<(), StoreError> {
         let contents = self.contents.clone();
+        // Files are synced nowhere else, so that none is while this is asked.
+        let is_done = || self.contents.large.is_synced() && self.contents.log.is_synced();
         let work = move || {
             contents.large.sync()?;
             contents.log.sync()
         };
-        self.contents.commits.run(work).await
+        self.contents.commits.run(is_done, work).await
     }
 
     async fn link(&self, digest: &Digest, destination: &Path) -> Result<bool, StoreError> {

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 
 use super::*;
 use crate::blob::BlobStore;
@@ -368,4 +369,24 @@ fn a_full_disk_is_named_and_leaves_nothing_partial() {
         return eprintln!("SKIPPED: no user namespaces here: {err}");
     }
     assert!(out.contains("the store went on"), "{out}\n{err}");
+}
+
+#[tokio::test]
+async fn what_is_durable_already_is_not_synced_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), 64 * MIB, &Clock::manual(1000)).await;
+    // It is over before it has to wait for another thread.
+    let is_over = || store.sync().now_or_never().is_some_and(|synced| synced.is_ok());
+    store.sync().await.unwrap();
+    assert!(is_over());
+    for size in [100, 2_000_000] {
+        let (digest, data) = blob(1, size);
+        store.write(&digest, data.clone()).await.unwrap();
+        assert!(!is_over(), "{size} bytes are new");
+        store.sync().await.unwrap();
+        assert!(is_over());
+        store.write(&digest, data).await.unwrap();
+        assert!(is_over(), "{size} bytes were there");
+    }
+    store.close().await.unwrap();
 }

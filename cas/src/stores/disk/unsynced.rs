@@ -27,6 +27,11 @@ impl Unsynced {
         }
     }
 
+    /// Whether no file is noted. While a sync goes on, those that it has taken are none.
+    pub fn is_empty(&self) -> bool {
+        self.paths().is_empty()
+    }
+
     /// Makes all files that were noted durable, and their names below `dir`. Blocks.
     pub fn sync(&self, dir: &Path) -> Result<(), StoreError> {
         let paths = std::mem::take(&mut *self.paths());

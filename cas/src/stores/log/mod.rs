@@ -282,6 +282,17 @@ impl LogStore {
         self.sealing_due.load(Ordering::Relaxed) && self.sealing_due.swap(false, Ordering::AcqRel)
     }
 
+    /// Whether all that was put before this call is durable already. `false` as well while a sync goes on, which has taken
+    /// note of what it has not written yet.
+    pub fn is_synced(&self) -> bool {
+        let Ok(_nobody_syncs) = self.syncing.try_lock() else { return false };
+        if self.directory_dirty.load(Ordering::Acquire) || !lock(&self.sealed).is_empty() {
+            return false;
+        }
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        !segments.values().any(|segment| segment.is_dirty())
+    }
+
     /// Makes all that was put before this call durable. Blocks.
     pub fn sync(&self) -> Result<(), StoreError> {
         let _one_at_a_time = lock(&self.syncing);

@@ -164,6 +164,11 @@ impl Segment {
         Ok(buffer)
     }
 
+    /// Whether anything was written since a sync began, be that over or not.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+
     /// Makes what was written durable, if anything was.
     pub fn sync(&self) -> Result<(), StoreError> {
         if !self.dirty.swap(false, Ordering::AcqRel) {
