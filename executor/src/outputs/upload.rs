@@ -79,16 +79,28 @@ async fn write_small(
         });
         let rest = blobs.split_off(fits.count().max(1));
         let group = std::mem::replace(&mut blobs, rest);
-        let root = root.clone();
-        let read = tokio::task::spawn_blocking(move || read_all(&root, group)).await;
-        let read = read.map_err(|error| StoreError::failed("read small outputs", error))??;
+        let read = read_group(root, group).await?;
         let writes = read.iter().map(|(digest, data)| store.write(digest, data.clone()));
         futures_util::future::try_join_all(writes).await?;
     }
     Ok(())
 }
 
-/// Reads a group of small blobs. Blocks.
+/// Reads a group of small blobs. Most groups are in memory, from when their digests were found: to wake another thread for
+/// these would take longer than all the rest.
+async fn read_group(
+    root: &Arc<OwnedFd>,
+    group: Vec<(Digest, Content)>,
+) -> Result<Vec<(Digest, Bytes)>, StoreError> {
+    if group.iter().all(|(_, content)| matches!(content, Content::Memory(_))) {
+        return read_all(root, group);
+    }
+    let root = root.clone();
+    let read = tokio::task::spawn_blocking(move || read_all(&root, group)).await;
+    read.map_err(|error| StoreError::failed("read small outputs", error))?
+}
+
+/// Reads a group of small blobs. Blocks where one of them is in a file.
 fn read_all(
     root: &OwnedFd,
     blobs: Vec<(Digest, Content)>,
@@ -215,4 +227,26 @@ fn read(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use kiln_cas::DigestFunction;
+    use kiln_cas::stores::MemoryBlobStore;
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_memory_is_stored_without_another_thread() {
+        let store: SharedBlobStore = Arc::new(MemoryBlobStore::default());
+        let root: Arc<OwnedFd> = Arc::new(tempfile::tempfile().unwrap().into());
+        let data = Bytes::from_static(b"small");
+        let digest = DigestFunction::Sha256.digest(&data);
+        let blobs = vec![(digest, Content::Memory(data))];
+        // There is no runtime that could have other threads.
+        let stored = upload(&store, &root, blobs, Duration::ZERO).now_or_never();
+        assert_eq!(stored.unwrap().unwrap(), digest.size);
+        assert!(store.find_missing(&[digest]).now_or_never().unwrap().unwrap().is_empty());
+    }
 }
