@@ -31,9 +31,10 @@ pub async fn attempt(reader: &Reader, event: &events::Execution) -> Option<Attem
     let named = blob(event.command.as_ref()?);
     let bytes = reader.fetch(event.digest_function, &named, MAX_COMMAND).await?;
     let command = Command::decode(bytes).ok()?;
-    let result = ActionResult::decode(&event.action_result[..]).unwrap_or_default();
-    let outputs: Vec<_> = result.output_files.iter().filter_map(output).collect();
-    let attempt = derive_from(event, &command, &result, &outputs)?;
+    let mut result = ActionResult::decode(&event.action_result[..]).unwrap_or_default();
+    let files = std::mem::take(&mut result.output_files);
+    let outputs: Vec<_> = files.into_iter().filter_map(output).collect();
+    let attempt = derive_from(event, command, &result, &outputs)?;
     let report = outputs.iter().find(|it| it.path.rsplit('/').next() == Some(REPORT));
     match report.filter(|_| event.origin() == Origin::Executed) {
         Some(report) => Some(reader.with_cases(attempt, event.digest_function, &report.blob).await),
@@ -43,16 +44,17 @@ pub async fn attempt(reader: &Reader, event: &events::Execution) -> Option<Attem
 
 fn derive_from(
     event: &events::Execution,
-    command: &Command,
+    mut command: Command,
     result: &ActionResult,
     outputs: &[OutputFile],
 ) -> Option<Attempt> {
-    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let variables = command.environment_variables.iter();
-    let environment: Vec<_> = variables.map(|it| pair(&it.name, &it.value)).collect();
-    let platform: Vec<_> = event.platform.iter().map(|it| pair(&it.name, &it.value)).collect();
+    let variables = std::mem::take(&mut command.environment_variables).into_iter();
+    let environment: Vec<_> = variables.map(|it| (it.name, it.value)).collect();
+    let platform = event.platform.iter().map(|it| (it.name.clone(), it.value.clone()));
+    let platform: Vec<_> = platform.collect();
     let input_root = event.input_root.as_ref().map(blob);
     let times = event.timeline.unwrap_or_default();
+    let declared = declared(&mut command);
     let execution = Execution {
         instance: &event.instance_name,
         id: &event.id,
@@ -70,7 +72,7 @@ fn derive_from(
         working_directory: &command.working_directory,
         input_root: &input_root.map(|it| format!("{}/{}", it.hash, it.size)).unwrap_or_default(),
         platform: &platform,
-        declared: &declared(command),
+        declared: &declared,
         outputs,
         stdout: result.stdout_digest.as_ref().and_then(wire_blob),
         ending: ending(event),
@@ -82,9 +84,9 @@ fn derive_from(
 }
 
 #[expect(deprecated, reason = "older clients name their outputs in these fields alone")]
-fn declared(command: &Command) -> Vec<String> {
+fn declared(command: &mut Command) -> Vec<String> {
     let Command { output_paths, output_files, output_directories, .. } = command;
-    [&output_paths[..], output_files, output_directories].concat()
+    [output_paths, output_files, output_directories].into_iter().flat_map(std::mem::take).collect()
 }
 
 fn ending(event: &events::Execution) -> Ending {
@@ -120,8 +122,8 @@ fn wire_blob(digest: &kiln_protos::reapi::Digest) -> Option<BlobName> {
     Some(BlobName { hash: digest.hash.clone(), size })
 }
 
-fn output(file: &WireFile) -> Option<OutputFile> {
-    let digest = file.digest.as_ref()?;
+fn output(file: WireFile) -> Option<OutputFile> {
+    let digest = file.digest?;
     let size = u64::try_from(digest.size_bytes).ok()?;
-    Some(OutputFile { path: file.path.clone(), blob: BlobName { hash: digest.hash.clone(), size } })
+    Some(OutputFile { path: file.path, blob: BlobName { hash: digest.hash, size } })
 }
