@@ -45,6 +45,8 @@ pub struct Seen {
     pub kept: Kept,
     /// Directories that it left, by their `Tree`; what is in them is to be read.
     pub trees: Vec<Digest>,
+    /// Its record is there and used today: of how it was made nothing is in `kept`.
+    pub is_known: bool,
 }
 
 impl Seen {
@@ -55,8 +57,9 @@ impl Seen {
     }
 }
 
-/// What is kept of the end of a request; `None`: there is no result.
-pub fn seen(event: &Execution) -> Option<Seen> {
+/// What is kept of the end of a request; `None`: there is no result. `is_known` says of a result whether its record is
+/// there and used today: of who was given it once more only that is kept.
+pub fn seen(event: &Execution, is_known: impl FnOnce(RecordId) -> bool) -> Option<Seen> {
     let function = DigestFunction::from_wire(event.digest_function).ok()?;
     let action = digest(event.action.as_ref()?, function)?;
     let how = match event.origin() {
@@ -68,8 +71,12 @@ pub fn seen(event: &Execution) -> Option<Seen> {
     if event.action_result.is_empty() {
         return None;
     }
-    let result = ActionResult::decode(event.action_result.clone()).ok()?;
     let id = RecordId::of(&event.instance_name, &action, &event.action_result);
+    if how != How::Ran && is_known(id) {
+        let kept = Kept { execution: Some(given(event)), ..Kept::default() };
+        return Some(Seen { id, how, kept, trees: Vec::new(), is_known: true });
+    }
+    let result = ActionResult::decode(event.action_result.clone()).ok()?;
     let wire = |it: &reapi::Digest| Digest::from_wire(it, function).ok();
     let directories =
         result.output_directories.iter().filter_map(|it| wire(it.tree_digest.as_ref()?));
@@ -77,7 +84,7 @@ pub fn seen(event: &Execution) -> Option<Seen> {
     let mut kept = Kept { written: how == How::Hit, ..Kept::default() };
     let beyond = bounded(event, result, &mut kept);
     add(&mut kept, beyond.iter().filter_map(|it| wire(it.digest.as_ref()?)));
-    Some(Seen { id, how, kept, trees })
+    Some(Seen { id, how, kept, trees, is_known: false })
 }
 
 /// Adds contents that the action left beside the outputs that are kept with their paths.
@@ -151,6 +158,16 @@ fn bounded(event: &Execution, result: ActionResult, kept: &mut Kept) -> Vec<reap
     };
     kept.execution = Some(execution(event, &result));
     beyond
+}
+
+/// To whom a result was given.
+fn given(event: &Execution) -> Execution {
+    Execution {
+        instance_name: cut(&event.instance_name),
+        invocation_id: cut(&event.invocation_id),
+        target_id: cut(&event.target_id),
+        ..Default::default()
+    }
 }
 
 fn execution(event: &Execution, result: &ActionResult) -> Execution {

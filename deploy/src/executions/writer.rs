@@ -82,7 +82,6 @@ impl Writer {
         counters: Arc<Counters>,
         clock: Clock,
     ) -> Self {
-        let recent = LruCache::new(MAX_RECENT);
         Self {
             records,
             blobs,
@@ -90,7 +89,7 @@ impl Writer {
             commands,
             counters,
             clock,
-            recent,
+            recent: LruCache::new(MAX_RECENT),
             pending: Vec::new(),
             pending_bytes: 0,
             due: None,
@@ -155,7 +154,9 @@ impl Writer {
     }
 
     fn take(&mut self, event: &Execution) {
-        let Some(seen) = seen(event) else { return };
+        let today = day((self.clock)());
+        let is_known = |id: RecordId| self.recent.peek(&id) == Some(&today);
+        let Some(seen) = seen(event, is_known) else { return };
         let bytes = seen.kept.encoded_len();
         let is_full = self.pending.len() >= MAX_PENDING
             || self.pending_bytes.saturating_add(bytes) > MAX_PENDING_BYTES;
@@ -283,7 +284,7 @@ impl Writer {
         let mut known: Vec<_> = (0..length).map(|_| Known::Today).collect();
         for (index, seen) in order {
             let is_recent = self.recent.get(&seen.id).is_some_and(|day| *day == today);
-            let is_known = is_recent && seen.how != How::Ran;
+            let is_known = seen.is_known || is_recent && seen.how != How::Ran;
             if !new.insert(seen.id) || is_known {
                 continue;
             }

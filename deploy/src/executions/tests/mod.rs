@@ -39,6 +39,27 @@ async fn a_hit_of_another_build_leads_to_the_execution() {
     assert_eq!(store.makers("other", &content("A")).await.unwrap(), []);
 }
 
+#[tokio::test]
+async fn who_is_given_a_result_whose_record_is_there_is_known_and_the_record_stays_as_it_is() {
+    let rig = Rig::start().await;
+    let ran = executed("one", "//:a", &[("out/a", "A")]);
+    rig.events.publish(ran.clone());
+    rig.executions.flush().await;
+    let ids = rig.invocation("one").await.of_target("//:a");
+    let before = rig.executions.store.get(ids[0]).await.unwrap();
+    for build in ["two", "three"] {
+        rig.events.publish(hit(&ran, build, "//:b"));
+    }
+    rig.executions.flush().await;
+    for build in ["two", "three"] {
+        let given = rig.invocation(build).await;
+        assert_eq!((given.hits, given.of_target("//:b")), (1, ids.clone()));
+    }
+    assert_eq!(rig.executions.store.get(ids[0]).await.unwrap(), before);
+    let figures = rig.executions.figures();
+    assert_eq!((figures.recorded, figures.known), (1, 2));
+}
+
 /// The hit is heard of first: the answer was published before the event of the execution was.
 #[tokio::test]
 async fn what_ran_here_is_never_taken_for_written() {
