@@ -71,8 +71,9 @@ impl Names {
     }
 
     fn code(&self, lease: LeaseId) -> [u8; CODE] {
-        let mut message = self.epoch.to_be_bytes().to_vec();
-        message.extend_from_slice(&lease.0.to_be_bytes());
+        let mut message = [0; 16];
+        message[..8].copy_from_slice(&self.epoch.to_be_bytes());
+        message[8..].copy_from_slice(&lease.0.to_be_bytes());
         let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
         let tag = hmac::sign(&key.1, &message);
         tag.as_ref().first_chunk().copied().unwrap_or_default()
@@ -115,9 +116,12 @@ impl Names {
     }
 
     pub fn lease(&self, lease: LeaseId) -> String {
-        let mut name = format!("{:016x}-{:x}-", self.epoch, lease.0);
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut name = String::with_capacity(34 + 2 * CODE);
+        let _ = write!(name, "{:016x}-{:x}-", self.epoch, lease.0);
         for byte in self.code(lease) {
-            let _ = write!(name, "{byte:02x}");
+            name.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            name.push(char::from(DIGITS[usize::from(byte & 15)]));
         }
         name
     }
