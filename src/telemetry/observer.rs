@@ -15,8 +15,8 @@ use super::stages::Stages;
 use super::traces::{SILENCE, Traces};
 
 /// How long further events are left to gather after a first one: thousands of cache hits a second
-/// then cost a hundred wake-ups. Far fewer gather than [`kiln_cas::events::EVENT_BUFFER`].
-const GATHER: Duration = Duration::from_millis(10);
+/// then cost twenty wake-ups. Far fewer gather than [`kiln_cas::events::EVENT_BUFFER`].
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Handle on the task.
 pub struct Observer {

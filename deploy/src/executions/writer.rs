@@ -32,10 +32,10 @@ pub(super) const MAX_PENDING: usize = 20_000;
 const MAX_PENDING_BYTES: usize = 64 << 20;
 /// Results that are written together, where they are small.
 const BATCH: usize = 1_000;
-/// A batch is written at the latest so long after the first execution in it ...
-const DELAY: Duration = Duration::from_millis(250);
-/// ... and so long between two looks at what was published: being woken for each event costs those who publish.
-const GATHER: Duration = Duration::from_millis(5);
+/// A batch is written at the latest so long after the first execution in it was taken in ...
+const DELAY: Duration = Duration::from_millis(230);
+/// ... which is so long after its end at most. Being woken for each event costs those who publish.
+const GATHER: Duration = Duration::from_millis(20);
 /// After a write that failed. All frontends fail at the same moment, and what comes meanwhile has to find room.
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(10));
 /// Tries while somebody waits for it: before a release is made, and at the end.
