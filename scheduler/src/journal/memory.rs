@@ -1,6 +1,7 @@
 //! What the journal holds in memory: executions that are not written yet, builds that still
 //! grow, and counters.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -63,14 +64,17 @@ impl Memory {
 
     /// Takes an execution in. A build that exists in records must have been put into
     /// [`Self::builds`] before. `now`: nanoseconds since the Unix epoch.
-    pub fn add(&mut self, execution: &Execution, now: u64) {
-        let execution = bounded(execution);
+    pub fn add(&mut self, execution: &Arc<Execution>, now: u64) {
+        let execution = match bounded(execution) {
+            Cow::Borrowed(_) => execution.clone(),
+            Cow::Owned(bounded) => Arc::new(bounded),
+        };
         let seq = self.next_seq(now);
         self.counts.add(&execution);
         self.durations.observe(&execution, seq);
         self.remember_run(&execution);
         if self.is_kept(&execution, seq) {
-            self.pending.insert(seq, Arc::new(execution));
+            self.pending.insert(seq, execution);
             self.bound_pending();
         }
     }

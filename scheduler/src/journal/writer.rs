@@ -142,7 +142,7 @@ impl Writer {
         }
     }
 
-    async fn take(&mut self, execution: &Execution) {
+    async fn take(&mut self, execution: &Arc<Execution>) {
         self.resume_build(&execution.invocation_id).await;
         let config = &self.inner.config;
         let (max_batch, delay) = (config.batch_count, config.batch_delay);
