@@ -12,6 +12,7 @@
 //! Times of events are signed with them: what is older than records are kept is refused as late, so that to forget a
 //! delivery is never to believe it again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use bytes::Bytes;
 use super::forge::{ForgeName, Kind};
 use super::proof::Head;
 use crate::model::Time;
-use crate::storage::{Expect, Records, StorageError, Write};
+use crate::storage::{Expect, Record, Records, StorageError, Write};
 
 /// The time for which a delivery is known, and an event counts: forges deliver again for three days at most.
 pub const WINDOW: Duration = Duration::from_secs(3 * 24 * 60 * 60);
@@ -143,27 +144,33 @@ impl Known {
 
     /// Removes what is too old, and the oldest of what is too much.
     async fn sweep(&self, now: Time) -> Result<(), StorageError> {
+        let newest = self.records.list(&self.orders(), None, true, MAX_KNOWN + SWEPT).await?;
+        let gone = self.outdated(&newest, now);
+        let delete = |key| Write { key, expect: Expect::Anything, value: None };
+        match gone.is_empty() {
+            true => Ok(()),
+            false => self.records.write(gone.into_iter().map(delete).collect()).await,
+        }
+    }
+
+    /// The keys of what is to go, of these records in the order of time, newest first. Each is there once, as a batch of
+    /// writes has to have them: a name that two frontends have noted is in the order twice.
+    fn outdated(&self, newest: &[Record], now: Time) -> BTreeSet<String> {
         let prefix = self.orders();
-        let newest = self.records.list(&prefix, None, true, MAX_KNOWN + SWEPT).await?;
         let name = |key: &str| -> Option<(Time, String)> {
             let (at, name) = key.strip_prefix(&prefix)?.split_once('-')?;
             Some((Time(at.parse().ok()?), name.to_owned()))
         };
-        let mut writes = Vec::new();
+        let mut gone = BTreeSet::new();
         for (place, record) in newest.iter().enumerate().rev() {
             let Some((at, name)) = name(&record.key) else { continue };
             let keep = place < MAX_KNOWN && now.since(at) <= WINDOW + APART;
-            if keep || writes.len() >= 2 * SWEPT {
+            if keep || gone.len() >= 2 * SWEPT {
                 break;
             }
-            for key in [record.key.clone(), self.key(&name)] {
-                writes.push(Write { key, expect: Expect::Anything, value: None });
-            }
+            gone.extend([record.key.clone(), self.key(&name)]);
         }
-        match writes.is_empty() {
-            true => Ok(()),
-            false => self.records.write(writes).await,
-        }
+        gone
     }
 }
 
@@ -241,6 +248,20 @@ mod tests {
         // Hooks that set off each other share an id.
         assert_ne!(name("1", b"a"), name("1", b"b"));
         assert_ne!(name("1", b"a"), name("2", b"a"));
+    }
+
+    #[tokio::test]
+    async fn what_two_frontends_have_noted_goes_in_one_batch_that_has_no_key_twice() {
+        let memory = Memory::default();
+        let known = known(&memory);
+        for now in [at(0), at(5)] {
+            known.done(&github("1", b"a"), now).await.unwrap();
+        }
+        let listed = memory.list(&known.orders(), None, true, 10).await.unwrap();
+        let late = at(WINDOW.as_secs() + APART.as_secs() + 60);
+        assert_eq!((listed.len(), known.outdated(&listed, late).len()), (4, 4 + 2));
+        known.sweep(late).await.unwrap();
+        assert_eq!(memory.records(), 0);
     }
 
     #[tokio::test]
