@@ -10,11 +10,13 @@ use std::time::Duration;
 pub struct Ages(Mutex<BTreeMap<String, Duration>>);
 
 impl Ages {
-    /// The time since this was asked first about a key; nothing at all where it is new.
+    /// The time since this was asked first about a key; nothing at all where it is new. Where whoever asks has begun anew, and
+    /// his clock with him, it counts from then.
     pub fn of(&self, key: &str, now: Duration) -> Duration {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = *seen.entry(key.to_owned()).or_insert(now);
-        now.saturating_sub(since)
+        let since = seen.entry(key.to_owned()).or_insert(now);
+        *since = (*since).min(now);
+        now.saturating_sub(*since)
     }
 
     /// Forgets all but these.
@@ -35,5 +37,11 @@ mod tests {
         assert_eq!((ages.of("a", at(8)), ages.of("b", at(8))), (at(3), at(2)));
         ages.keep(&BTreeSet::from(["a".to_owned()]));
         assert_eq!((ages.of("a", at(9)), ages.of("b", at(9))), (at(4), at(0)));
+    }
+    #[test]
+    fn whoever_begins_anew_waits_no_longer_than_others() {
+        let (ages, at) = (Ages::default(), Duration::from_secs);
+        assert_eq!(ages.of("a", at(9_000)), at(0));
+        assert_eq!((ages.of("a", at(2)), ages.of("a", at(5))), (at(0), at(3)));
     }
 }
