@@ -55,13 +55,22 @@ impl Queues {
         ask: &Ask,
         once: &[Write],
     ) -> Result<Option<RequestId>, HostedError> {
-        // Asked first: what was left may have been taken in by now, and the same would be refused.
+        let left = self.deposit(queue, ask, once).await;
+        // What was left before may have been taken in by now, at this very moment: then the queue refuses the same.
+        match left.is_err() && self.has_any(once).await? {
+            true => Ok(None),
+            false => left,
+        }
+    }
+
+    /// Whether a record is there that these writes expect to be absent.
+    async fn has_any(&self, once: &[Write]) -> Result<bool, HostedError> {
         for write in once.iter().filter(|it| it.expect == Expect::Absent) {
             if self.records.get(&write.key).await?.is_some() {
-                return Ok(None);
+                return Ok(true);
             }
         }
-        self.deposit(queue, ask, once).await
+        Ok(false)
     }
 
     async fn deposit(
