@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -18,6 +19,8 @@ use crate::timestamp::Timestamp;
 const AUTOMATION: &str = "kiln";
 /// Seconds after which what was refused is looked at again.
 const REFUSED: i64 = 600;
+/// All that happens by itself in an environment at once takes no longer, but for its checks.
+const MOST: Duration = Duration::from_secs(600);
 /// Reasons that are repeated where something is given up.
 const MAX_TOLD: usize = 8;
 
@@ -27,9 +30,18 @@ impl Keeper {
     /// another sweep, here or at another frontend, which leaves it alone.
     pub async fn sweep(&self) -> Result<(), PromotionError> {
         let environments = self.due(&self.world().await?);
-        let sweeps = environments.iter().map(|it| self.sweeps.alone(it, self.sweep_one(it)));
+        let sweeps =
+            environments.iter().map(|it| self.sweeps.alone(it, self.most(it), self.sweep_one(it)));
         let swept = join_all(sweeps).await;
         swept.into_iter().collect()
+    }
+
+    /// For how long an environment may be gone on with at once: its checks may run for what waits, and again for what it takes.
+    fn most(&self, environment: &str) -> Duration {
+        let pipeline = self.pipeline();
+        let checks = pipeline.environments.get(environment).map(|it| &it.checks);
+        let seconds = checks.into_iter().flatten().map(|it| it.timeout).sum();
+        MOST + 2 * Duration::from_secs(seconds)
     }
 
     /// Environments that something waits for, or that would take what arrived.

@@ -9,6 +9,7 @@ use kiln_cas::records::SharedRecords;
 use kiln_cas::records::lease::{LeaseRecord, RecordTurn};
 use kiln_net::causes::chain;
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 
 use super::error::PromotionError;
 use super::keys;
@@ -45,10 +46,12 @@ impl Sweeps {
     }
 
     /// Does what there is to do in an environment. Nothing is done where somebody else is at it, here or in another process,
-    /// and no more where another process may be.
+    /// and no more where another process may be, or where it has taken longer than `most`: what never ends would keep all
+    /// others from the environment.
     pub async fn alone(
         &self,
         environment: &str,
+        most: Duration,
         work: impl Future<Output = Result<(), PromotionError>>,
     ) -> Result<(), PromotionError> {
         let Some(_taken) = self.take(environment) else { return Ok(()) };
@@ -60,6 +63,10 @@ impl Sweeps {
         let done = tokio::select! {
             done = work => done,
             () = until_lost(&turn, environment) => Ok(()),
+            () = sleep(most) => {
+                tracing::warn!(environment, "what happens by itself here does not end, and begins anew");
+                Ok(())
+            }
         };
         // Whoever goes on with it next need not wait until the lease is over.
         let given_up = turn.give_up().await;

@@ -166,3 +166,17 @@ async fn when_a_frontend_is_lost_another_runs_the_checks_after_half_a_minute() {
         assert_eq!(current(&it.second, "long").await, Some(it.release), "waits: {waits}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_frontend_whose_checks_never_end_does_not_keep_others_from_the_environment() {
+    for waits in [true, false] {
+        let it = Apart::begin(waits).await;
+        // Nobody ends the check, and the lease is renewed meanwhile.
+        let swept = timeout(Duration::from_secs(7_200), it.sweep).await.expect("it goes on");
+        swept.unwrap().unwrap();
+        it.checks.may_end.add_permits(1);
+        it.second.sweep().await.unwrap();
+        assert_eq!(it.checks.begun.load(Ordering::SeqCst), 2, "waits: {waits}");
+        assert_eq!(current(&it.second, "long").await, Some(it.release), "waits: {waits}");
+    }
+}
