@@ -119,17 +119,18 @@ fn house_over(kind: Kind, secret: &str, roles: bool, desk: Desk) -> House {
     let directory = tempfile::tempdir().unwrap();
     let secret_file = directory.path().join("secret");
     std::fs::write(&secret_file, secret).unwrap();
-    let binding = Binding {
+    let binding = |branch: &str, queue: &str| Binding {
         repository: Repository::new("owner/app").unwrap(),
-        branch: Branch::new("main").unwrap(),
-        queue: LaneName::new("app").unwrap(),
+        branch: Branch::new(branch).unwrap(),
+        queue: LaneName::new(queue).unwrap(),
     };
+    let bindings = vec![binding("main", "app"), binding("next", "later")];
     let label = Some("queue".to_owned());
     let forge = Forge {
         name: ForgeName::new("hub").unwrap(),
         kind,
         api: kiln_net::urls::parse("https://forge.example/api").unwrap(),
-        rules: Rules { bindings: vec![binding], label, people: Vec::new(), roles, priority: 0 },
+        rules: Rules { bindings, label, people: Vec::new(), roles, priority: 0 },
         secret_file,
         token_file: None,
         ca_file: None,

@@ -38,3 +38,21 @@ async fn what_a_lost_frontend_has_asked_is_not_asked_again() {
     }
     assert_eq!(one.asked(), 1);
 }
+
+#[tokio::test]
+async fn what_was_asked_in_part_is_asked_in_full_when_it_comes_again_and_once() {
+    let house = house(Kind::GitHub, SECRET);
+    let mut moved = labeled();
+    moved["action"] = json!("edited");
+    moved["changes"] = json!({"base": {"ref": {"from": "next"}}});
+    // What is old, both names, and that it leaves the queue that it was in; not that it comes to the other one.
+    house.memory.fail_after(4, false);
+    let failed = house.github("1", "pull_request", &moved).await;
+    assert!(matches!(failed, Err(Rejected::Unavailable(_))), "{failed:?}");
+    assert_eq!(house.asked(), 1);
+    house.memory.recover();
+    let again = house.github("1", "pull_request", &moved).await;
+    assert_eq!(again, Ok(Accepted::Asked("queue app was asked".to_owned())));
+    assert_eq!(house.github("2", "pull_request", &moved).await, Ok(Accepted::Known));
+    assert_eq!(house.asked(), 2);
+}
