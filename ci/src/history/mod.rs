@@ -293,6 +293,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_nothing_names_goes_once_it_was_seen_for_an_hour() {
+        let (segments, records) = (Memory::default(), Memory::default());
+        let parts = (Arc::new(segments.clone()), Arc::new(records));
+        let history = History::new(parts.0, parts.1, Policy::default());
+        history.commit(Time(1), &many(2)).await.unwrap();
+        // By the clock of the store it is old already.
+        segments.put(Bytes::from_static(b"left")).await.unwrap();
+        for (minutes, swept) in [(5_000, 0), (5_059, 0), (5_060, 1), (5_061, 0)] {
+            let now = std::time::Duration::from_secs(minutes * 60);
+            assert_eq!(history.sweep(now).await.unwrap(), swept, "{minutes}");
+        }
+        assert_eq!(segments.blobs(), 1);
+    }
+
+    #[tokio::test]
     async fn what_others_joined_leaves_the_memory_though_nobody_looks() {
         let (segments, records) = (Memory::default(), Memory::default());
         let open = || {
