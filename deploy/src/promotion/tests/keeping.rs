@@ -189,6 +189,26 @@ async fn what_waits_goes_on_by_itself_once_it_may() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_version_has_claimed_goes_on() {
+    let world = World::new();
+    let keeper = world.keeper();
+    let release = world.release("team/app:1");
+    promoted(&keeper, "dev", &release).await;
+    let wait = Ask { wait: Some(DAY), ..ask("staging", &release, person("eve")) };
+    keeper.promote(&wait).await.unwrap();
+    let stored = world.memory.get("promotion/world").await.unwrap().unwrap();
+    let mut text: serde_json::Value = serde_json::from_slice(&stored.value).unwrap();
+    // Until when that frontend ran the checks, by its clock.
+    text["waiting"][0]["busy"] = "2030-01-01T00:00:00Z".into();
+    let (key, value) = (stored.key, Some(text.to_string().into()));
+    let write = Write { key, expect: Expect::Version(stored.version), value };
+    world.memory.write(vec![write]).await.unwrap();
+    world.go_on(3_600);
+    keeper.sweep().await.unwrap();
+    assert_eq!(current(&keeper, "staging").await, Some(release));
+}
+
+#[tokio::test]
 async fn what_a_rollback_drops_does_not_come_back_while_its_checks_run() {
     let world = World::new();
     let policy = "[environments.dev]\nchecks = [{ name = \"smoke\", command = [\"x\"] }]";
