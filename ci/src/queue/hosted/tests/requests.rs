@@ -196,7 +196,7 @@ async fn a_request_is_left_once_with_what_is_noted_beside_it() {
     for _ in 0..2 {
         let again = other.ask_once(&queue(), &add("b"), &once).await.expect("it is known");
         assert_eq!(again, None);
-        // Where the runner has it by now, the queue would refuse the same.
+        // Where the runner has it by now, it is known all the same.
         driver.requests().await.expect("it takes them");
     }
     let shown = queues.show(&queue(), 10).await.expect("a queue");
@@ -205,6 +205,22 @@ async fn a_request_is_left_once_with_what_is_noted_beside_it() {
     let once = [Write { key: "other".into(), expect: Expect::Absent, value: Some("x".into()) }];
     queues.ask_once(&queue(), &remove("z"), &once).await.expect_err("it is not there");
     assert!(world.memory.get("other").await.expect("it answers").is_none());
+}
+
+#[tokio::test]
+async fn what_was_left_before_is_not_refused_because_it_was_done_since() {
+    let world = World::new();
+    let queues = world.server();
+    let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
+    queues.ask(&queue(), &add("b")).await.expect("it is left");
+    let once = [Write { key: "noted".into(), expect: Expect::Absent, value: Some("x".into()) }];
+    let left = queues.ask_once(&queue(), &remove("b"), &once).await.expect("it is left");
+    assert!(left.is_some());
+    driver.requests().await.expect("it takes them");
+    let refused = queues.ask(&queue(), &remove("b")).await.expect_err("it is gone");
+    assert!(matches!(refused, HostedError::NoChange(_)), "{refused}");
+    let again = queues.ask_once(&queue(), &remove("b"), &once).await.expect("it is known");
+    assert_eq!(again, None);
 }
 
 #[tokio::test]
