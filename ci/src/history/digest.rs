@@ -146,16 +146,17 @@ impl Account for Seen<'_> {
     }
 }
 
-/// Hands out the attempts at each of these tests in these invocations, by their ids: joined, and those of one
-/// invocation beside each other.
+/// Hands out the attempts at each test that has one of these labels, by instance and label, in these invocations, by
+/// their ids: joined, and those of one invocation beside each other. Some accounts do not know which configuration they
+/// are of, so that all of a label are joined together.
 pub fn each_joined<'a>(
     digests: &'a [Arc<Digest>],
-    tests: impl Fn(&TestKey) -> bool,
+    labels: impl Fn(&str, &str) -> bool,
     invocations: impl Fn(&str) -> bool,
     mut each: impl FnMut(&'a TestKey, &[Seen<'a>]),
 ) {
     let origins = origins(digests, invocations);
-    for parts in by_label(digests, tests) {
+    for parts in by_label(digests, labels) {
         let mut accounts: Vec<Placed<'a>> = Vec::new();
         parts.iter().for_each(|it| it.put_accounts(&origins[it.number], &mut accounts));
         // Accounts at one place stay in the order in which they came.
@@ -290,18 +291,18 @@ impl<'a> Placed<'a> {
 /// What digests have of tests, of each instance and label together: some know no configuration until they are joined.
 fn by_label<'a>(
     digests: &'a [Arc<Digest>],
-    is_wanted: impl Fn(&TestKey) -> bool,
+    is_wanted: impl Fn(&str, &str) -> bool,
 ) -> Vec<Vec<Part<'a>>> {
     let mut labels: HashMap<(&str, &str), usize> = HashMap::new();
-    // The number of the label by where a test is in memory; `None`: the test is not wanted.
+    // The number of the label by where a test is in memory; `None`: the label is not wanted.
     let mut known: HashMap<usize, Option<usize>> = HashMap::new();
     let mut parts: Vec<Vec<Part<'a>>> = Vec::new();
     for (number, digest) in digests.iter().enumerate() {
         for (test, attempts) in &digest.tests {
             let label = *known.entry(Arc::as_ptr(test).addr()).or_insert_with(|| {
                 let next = labels.len();
-                let of = (test.instance.as_str(), test.label.as_str());
-                is_wanted(test).then(|| *labels.entry(of).or_insert(next))
+                let (instance, label) = (test.instance.as_str(), test.label.as_str());
+                is_wanted(instance, label).then(|| *labels.entry((instance, label)).or_insert(next))
             });
             let Some(label) = label else { continue };
             if label == parts.len() {

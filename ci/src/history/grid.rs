@@ -85,10 +85,9 @@ impl History {
         for it in snapshot.catalogue.segments.iter().filter(is_new) {
             self.mark_segment(it, tests, &places, &mut marks).await?;
         }
-        let is_row = |test: &TestKey| tests.binary_search(test).is_ok();
         each_joined(
             &digests,
-            is_row,
+            |instance, label| has_label(tests, instance, label),
             |_| true,
             |test, runs| {
                 if let Ok(row) = tests.binary_search(test) {
@@ -227,6 +226,12 @@ impl History {
         }
         Ok(invocations)
     }
+}
+
+/// Whether one of these tests, which are in order, has this label, in whatever configuration.
+fn has_label(tests: &[TestKey], instance: &str, label: &str) -> bool {
+    let of = |it: &TestKey| (it.instance.as_str(), it.label.as_str()).cmp(&(instance, label));
+    tests.binary_search_by(of).is_ok()
 }
 
 /// The places of columns in a row, by their names.

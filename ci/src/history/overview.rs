@@ -80,32 +80,33 @@ impl History {
                 sums.insert(test.clone(), *day);
             }
         };
-        self.each_day(&snapshot, &within, |it| it.instance == instance, add).await?;
+        self.each_day(&snapshot, &within, |it| it == instance, add).await?;
         Ok(sums)
     }
 
-    /// Hands out the days of tests, in parts that are to be added up.
+    /// Hands out the days of tests of these instances, in parts that are to be added up.
     async fn each_day(
         &self,
         snapshot: &Snapshot,
         within: &RangeInclusive<u64>,
-        wanted: impl Fn(&TestKey) -> bool,
+        instances: impl Fn(&str) -> bool,
         mut each: impl FnMut(&TestKey, u64, &Day),
     ) -> Result<(), HistoryError> {
         let touches =
             |it: &&SegmentMeta| it.from.day() <= *within.end() && *within.start() <= it.to.day();
         for it in snapshot.catalogue.segments.iter().filter(touches) {
             let tests = self.days_and_tests(it).await?;
-            for (entry, own) in tests.into_iter().filter(|(it, _)| wanted(&it.test)) {
+            for (entry, own) in tests.into_iter().filter(|(it, _)| instances(&it.test.instance)) {
                 let own = own.iter().filter(|(day, _)| within.contains(day));
                 own.for_each(|(number, day)| each(&entry.test, *number, day));
             }
         }
         let settled = self.settled_invocations(snapshot).await?;
         let digests = self.digests(snapshot).await?;
+        let is_wanted = |instance: &str, _: &str| instances(instance);
         let is_open = |id: &str| !settled.contains(id);
         let mut counted = Vec::new();
-        each_joined(&digests, wanted, is_open, |test, runs| {
+        each_joined(&digests, is_wanted, is_open, |test, runs| {
             let mut days = BTreeMap::new();
             for own in runs.chunk_by(Seen::is_of_invocation) {
                 let own = own.iter().filter(|it| it.outline.known.counts());

@@ -98,7 +98,7 @@ proptest! {
         let (digests, all) = written(&parts);
         let joined = join(all);
         let (mut found, mut found_days) = (Vec::new(), Vec::new());
-        each_joined(&digests, |_| true, |_| true, |test, runs| {
+        each_joined(&digests, |_, _| true, |_| true, |test, runs| {
             found.extend(runs.iter().map(of_seen));
             let mut sum = BTreeMap::new();
             for own in runs.chunk_by(Seen::is_of_invocation) {
@@ -147,10 +147,9 @@ fn tests_and_invocations_that_are_not_asked_for_are_left_out() {
         vec![elsewhere(reported("//a:t", 1, Outcome::Failed))],
     ]);
     let mut found = Vec::new();
-    let is_t = |it: &TestKey| it.label == "//a:t";
     each_joined(
         &digests,
-        is_t,
+        |instance, label| (instance, label) == ("main", "//a:t"),
         |id| id == "other",
         |test, runs| {
             found.extend(runs.iter().map(|it| (test.label.clone(), it.outline.outcome)));

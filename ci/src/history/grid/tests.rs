@@ -133,6 +133,23 @@ async fn what_is_fresh_looks_as_it_does_once_it_is_joined() {
 }
 
 #[tokio::test]
+async fn an_execution_of_no_known_configuration_is_joined_though_it_has_no_row() {
+    let memory = Memory::default();
+    let history = History::new(Arc::new(memory.clone()), Arc::new(memory), Policy::default());
+    let told = at("//a:t", "c1", "i1", 1, Outcome::Passed);
+    let mut merged = executed("//a:t", told.started.0, 7, Outcome::Passed);
+    (merged.known, merged.invocation) = (Known::MERGED, told.invocation.clone());
+    merged.test.configuration = String::new();
+    let query = GridQuery { columns: 9, ..GridQuery::default() };
+    let row = std::slice::from_ref(&told.test);
+    history.commit(Time(1), std::slice::from_ref(&told)).await.unwrap();
+    assert_eq!(letters(&history.grid(&query, row).await.unwrap()), ["p"]);
+    // Nothing ran, and only this account knows it.
+    history.commit(Time(1), &[merged]).await.unwrap();
+    assert_eq!(letters(&history.grid(&query, row).await.unwrap()), [" "]);
+}
+
+#[tokio::test]
 async fn what_no_room_is_left_for_is_read_at_each_look() {
     let (segments, records) = (Memory::default(), Memory::default());
     let open =
