@@ -6,33 +6,56 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::days::Counted;
-use super::segment::{Invocation, Outline, Outlines};
+use super::segment::{Invocation, Outline, Outlines, TestEntry};
 use crate::attempts::{Account, Gist, Slot, join_place};
 use crate::model::{TestKey, Time};
+
+/// What a name takes beside its text, about: counters, allocations and its place among the others.
+const NAME_BYTES: usize = 128;
 
 /// The attempts of a segment in outline: about 120 bytes each, and names, which all digests share.
 #[derive(Debug)]
 pub struct Digest {
     /// Tests in order, each with its places in `attempts`.
     tests: Vec<(Arc<TestKey>, Range<usize>)>,
-    /// The names of invocations, and what else is known of them.
+    /// The names of invocations, and what else is known of them: their ids are empty there.
     invocations: Vec<(Arc<str>, Invocation)>,
     attempts: Vec<Outline>,
+    bytes: u64,
 }
 
 impl Digest {
     pub fn new(outlines: Outlines, names: &mut SharedNames) -> Self {
+        let known = names.bytes;
         let at = |it: u64| usize::try_from(it).unwrap_or(usize::MAX);
-        let tests = outlines.tests.into_iter();
-        let invocations = outlines.invocations.into_iter();
-        Self {
-            tests: tests
-                .map(|it| (names.test(it.test), at(it.runs.start)..at(it.runs.end)))
-                .collect(),
-            invocations: invocations.map(|it| (names.invocation(&it.id), it)).collect(),
-            attempts: outlines.attempts,
-        }
+        let test = |it: TestEntry| (names.test(it.test), at(it.runs.start)..at(it.runs.end));
+        let mut tests: Vec<_> = outlines.tests.into_iter().map(test).collect();
+        let invocation = |it: Invocation| {
+            let id = names.invocation(&it.id);
+            (id, Invocation { id: String::new(), ..it })
+        };
+        let invocations: Vec<_> = outlines.invocations.into_iter().map(invocation).collect();
+        let mut attempts = outlines.attempts;
+        // Lists that were made in the place of larger ones, or that grew, have room for more.
+        tests.shrink_to_fit();
+        attempts.shrink_to_fit();
+        let lists = size_of_val(&*tests) + size_of_val(&*invocations) + size_of_val(&*attempts);
+        let texts: usize = invocations.iter().map(|(_, it)| text_bytes(it)).sum();
+        let bytes = names.bytes - known + (size_of::<Self>() + lists + texts) as u64;
+        Self { tests, invocations, attempts, bytes }
     }
+
+    /// Bytes of memory that the digest takes, about, with the names that it brought. Those that others brought before it
+    /// are theirs.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// Bytes of what is said of an invocation.
+fn text_bytes(it: &Invocation) -> usize {
+    let told = [&it.commit, &it.branch].into_iter().flatten();
+    it.instance.len() + told.map(String::len).sum::<usize>()
 }
 
 /// The names in digests, each of them once in memory: two of these are equal where they are at one address.
@@ -40,6 +63,8 @@ impl Digest {
 pub struct SharedNames {
     tests: HashSet<Arc<TestKey>>,
     invocations: HashSet<Arc<str>>,
+    /// Bytes that names took which came, about, of those as well that are forgotten.
+    bytes: u64,
 }
 
 impl SharedNames {
@@ -47,6 +72,8 @@ impl SharedNames {
         if let Some(known) = self.tests.get(&test) {
             return known.clone();
         }
+        let texts = test.instance.len() + test.label.len() + test.configuration.len();
+        self.bytes += (NAME_BYTES + texts) as u64;
         let test = Arc::new(test);
         self.tests.insert(test.clone());
         test
@@ -56,6 +83,7 @@ impl SharedNames {
         if let Some(known) = self.invocations.get(id) {
             return known.clone();
         }
+        self.bytes += (NAME_BYTES + id.len()) as u64;
         let id: Arc<str> = id.into();
         self.invocations.insert(id.clone());
         id

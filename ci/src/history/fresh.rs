@@ -100,7 +100,7 @@ impl History {
         let digest = Arc::new(Digest::new(outlines, &mut names));
         drop(names);
         let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        digests.keep(&it.name, it.runs, &digest);
+        digests.keep(&it.name, digest.bytes(), &digest);
         drop(digests);
         Ok(digest)
     }

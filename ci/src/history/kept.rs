@@ -9,13 +9,15 @@ use std::sync::Arc;
 pub struct KeptFresh<T> {
     /// The weight that there is room for still.
     room: u64,
+    /// Whether something was made that did not fit.
+    has_refused: bool,
     kept: HashMap<String, (u64, Arc<T>)>,
 }
 
 impl<T> KeptFresh<T> {
     /// `room`: the weight that is kept at most.
     pub fn new(room: u64) -> Self {
-        Self { room, kept: HashMap::new() }
+        Self { room, has_refused: false, kept: HashMap::new() }
     }
 
     pub fn get(&self, name: &str) -> Option<Arc<T>> {
@@ -24,14 +26,18 @@ impl<T> KeptFresh<T> {
 
     /// Keeps what was made of a segment, of this weight, where there is room.
     pub fn keep(&mut self, name: &str, weight: u64, made: &Arc<T>) {
-        if self.kept.contains_key(name) || weight > self.room {
+        if self.kept.contains_key(name) {
+            return;
+        }
+        if weight > self.room {
+            self.has_refused = true;
             return;
         }
         self.room -= weight;
         self.kept.insert(name.to_owned(), (weight, made.clone()));
     }
 
-    /// Forgets all but these, and says whether there were others.
+    /// Forgets all but these, and says whether anything went since the last time: what was kept, or what did not fit.
     pub fn retain(&mut self, names: &HashSet<&str>) -> bool {
         let before = self.kept.len();
         let room = &mut self.room;
@@ -40,7 +46,7 @@ impl<T> KeptFresh<T> {
             *room += if is_fresh { 0 } else { *weight };
             is_fresh
         });
-        self.kept.len() < before
+        std::mem::take(&mut self.has_refused) || self.kept.len() < before
     }
 }
 
@@ -71,5 +77,9 @@ mod tests {
             kept.keep(name, 3, &made);
         }
         assert_eq!(has(&kept), [false, true, true, true]);
+        // What did not fit is gone as well, though nothing else is.
+        kept.keep("a", 1, &made);
+        let fresh = HashSet::from(["b", "c", "d"]);
+        assert_eq!([kept.retain(&fresh), kept.retain(&fresh)], [true, false]);
     }
 }

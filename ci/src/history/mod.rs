@@ -54,8 +54,9 @@ const CACHED_FOOTERS: usize = 1024;
 /// Attempts and cases in fresh segments that are kept in memory, at an estimated 800 bytes each: more than becomes one segment at a time
 /// ([`Policy::settle_weight`]), so that there is room for what comes meanwhile.
 const CACHED_FRESH: u64 = 300_000;
-/// Attempts in digests of fresh segments that are kept in memory, at an estimated 120 bytes each.
-const CACHED_DIGESTS: u64 = 1_000_000;
+/// Bytes of digests of fresh segments that are kept in memory: a million attempts at an estimated 120 bytes each, and
+/// names, which may be of any length.
+const CACHED_DIGESTS: u64 = 192 << 20;
 /// Blocks of attempts seen from afar that are kept in memory, and lists of invocations.
 const CACHED_GLANCES: usize = 512;
 const CACHED_INVOCATIONS: usize = 64;

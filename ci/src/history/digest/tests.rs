@@ -159,6 +159,23 @@ fn tests_and_invocations_that_are_not_asked_for_are_left_out() {
 }
 
 #[test]
+fn a_digest_weighs_its_attempts_and_the_names_that_it_brought() {
+    let mut names = SharedNames::default();
+    let mut weigh = |attempts: Vec<Attempt>| {
+        let bytes = write(attempts).unwrap().bytes;
+        Digest::new(read_outlines(&bytes).unwrap(), &mut names).bytes()
+    };
+    let long = || vec![reported(&format!("//a:{}", "t".repeat(10_000)), 1, Outcome::Passed)];
+    let (first, again) = (weigh(long()), weigh(long()));
+    assert!(first > 10_000 && again < 1000, "{first}, {again}");
+    let told = Attempt { branch: Some("b".repeat(10_000)), ..long().remove(0) };
+    assert!(weigh(vec![told]) > 10_000);
+    let many = (1..=1000).map(|it| executed("//a:u", it, it, Outcome::Passed)).collect();
+    let many = weigh(many);
+    assert!((80_000..=120_000).contains(&many), "{many}");
+}
+
+#[test]
 fn a_name_is_in_memory_once_and_as_long_as_a_digest_has_it() {
     let mut names = SharedNames::default();
     let bytes = write(vec![reported("//a:t", 1, Outcome::Passed)]).unwrap().bytes;

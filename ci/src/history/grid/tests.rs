@@ -155,7 +155,7 @@ async fn what_no_room_is_left_for_is_read_at_each_look() {
     let open =
         || History::new(Arc::new(segments.clone()), Arc::new(records.clone()), Policy::default());
     let (roomy, mut crowded) = (open(), open());
-    crowded.digests = Mutex::new(KeptFresh::new(6));
+    crowded.digests = Mutex::new(KeptFresh::new(0));
     for it in some() {
         crowded.commit(Time(1), &[it]).await.unwrap();
     }
@@ -165,8 +165,11 @@ async fn what_no_room_is_left_for_is_read_at_each_look() {
         look(history).await.unwrap();
         segments.calls() - before
     };
-    // Each look asks three times, and four of the ten segments do not fit.
-    assert_eq!((reads(&roomy).await, reads(&crowded).await), (0, 3 * 4));
+    // Each look asks three times, and none of the ten segments fits.
+    assert_eq!((reads(&roomy).await, reads(&crowded).await), (0, 3 * 10));
+    assert!(!crowded.names.lock().unwrap().is_empty());
+    while crowded.maintain(Time(86_400_000 * 30)).await.unwrap() {}
+    assert!(crowded.names.lock().unwrap().is_empty(), "nobody has these names any more");
 }
 
 #[tokio::test]
