@@ -16,14 +16,25 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         Just(Outcome::Passed),
         Just(Outcome::Failed),
         Just(Outcome::TimedOut),
+        Just(Outcome::Skipped),
         Just(Outcome::Infrastructure)
+    ]
+}
+
+/// Instance, run and shard: the first ones mostly, so that many accounts are of one place.
+fn any_place() -> impl Strategy<Value = (&'static str, u32, u32)> {
+    prop_oneof![
+        4 => Just(("main", 1, 1)),
+        1 => Just(("main", 1, 2)),
+        1 => Just(("main", 2, 1)),
+        1 => Just(("other", 1, 1)),
     ]
 }
 
 prop_compose! {
     /// One source's account of one of few attempts, so that many are of the same one.
     fn any_account()(
-        label in "//a:[tu]", invocation in "[ab]", shard in 1_u32..3,
+        label in "//a:[tu]", invocation in "[ab]", (instance, run, shard) in any_place(),
         (attempt, execution) in (1_u32..3, 0_u64..5), started in 1_u64..4, outcome in any_outcome(),
         millis in proptest::option::of(1_u64..9), identity in proptest::option::of(0_u8..2),
         log in proptest::option::of("[01]{2}"), (configured, told) in any::<(bool, bool)>(),
@@ -46,9 +57,10 @@ prop_compose! {
             duration: None,
             failure: None,
         };
-        it.slot.shard = shard;
+        it.test.instance = instance.to_owned();
+        (it.slot.run, it.slot.shard) = (run, shard);
         Attempt {
-            commit: told.then(|| format!("commit of {invocation}")),
+            commit: told.then(|| format!("commit of {invocation} in {instance}")),
             invocation,
             duration: millis.map(Duration::from_millis),
             identity: identity.map(|it| Identity::from_bytes([it; 16])),
@@ -78,16 +90,22 @@ fn said<A: Account>(it: &A) -> String {
 }
 
 fn of_attempt(it: &Attempt) -> String {
-    let place = (it.test.label.as_str(), it.invocation.as_str(), it.slot.run, it.slot.shard);
+    let test = (it.test.instance.as_str(), it.test.label.as_str());
+    let place = (it.invocation.as_str(), it.slot.run, it.slot.shard);
     let origin = (it.commit.as_deref(), it.branch.as_deref());
-    format!("{place:?} {origin:?} {:?} {}", (it.duration, it.identity), said(it))
+    format!("{test:?} {place:?} {origin:?} {:?} {}", (it.duration, it.identity), said(it))
 }
 
 fn of_seen(it: &Seen<'_>) -> String {
     let slot = it.outline.slot;
-    let place = (it.test.label.as_str(), &**it.origin.id, slot.run, slot.shard);
+    let test = (it.test.instance.as_str(), it.test.label.as_str());
+    let place = (&**it.origin.id, slot.run, slot.shard);
     let origin = (it.origin.commit, it.origin.branch);
-    format!("{place:?} {origin:?} {:?} {}", (it.outline.took, it.outline.identity), said(it))
+    format!(
+        "{test:?} {place:?} {origin:?} {:?} {}",
+        (it.outline.took, it.outline.identity),
+        said(it)
+    )
 }
 
 proptest! {

@@ -131,6 +131,36 @@ proptest! {
     }
 }
 
+/// A segment whose footer says something else than what was written.
+fn with_footer(bytes: &[u8], change: impl Fn(&mut Footer)) -> Vec<u8> {
+    let tail = &bytes[bytes.len() - TAIL as usize..];
+    let range = footer_range(tail, bytes.len() as u64).unwrap();
+    let (start, end) = (range.start as usize, range.end as usize);
+    let mut footer = Footer::open(&bytes[start..end]).unwrap();
+    change(&mut footer);
+    [&bytes[..start], footer.seal().unwrap().as_slice()].concat()
+}
+
+#[test]
+fn parts_that_do_not_fit_together_make_no_outlines() {
+    let attempts = ["//a:t", "//a:u"].map(|label| reported(label, 1, Outcome::Passed));
+    let bytes = write(attempts.to_vec()).unwrap().bytes;
+    let whole = read_outlines(&with_footer(&bytes, |_| {})).unwrap();
+    assert_eq!(whole, read_outlines(&bytes).unwrap());
+    let changes: [fn(&mut Footer); 7] = [
+        |it| it.invocations.clear(),
+        |it| it.tests.clear(),
+        |it| it.tests.push(it.tests[0].clone()),
+        |it| it.runs.clear(),
+        |it| it.runs.push(it.runs[0]),
+        |it| it.runs[0].runs.count = u64::MAX,
+        |it| it.runs[0].runs.bytes = u64::MAX,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        assert!(read_outlines(&with_footer(&bytes, change)).is_err(), "change {number}");
+    }
+}
+
 #[test]
 fn an_attempt_with_many_cases_is_a_block_of_its_own() {
     let case = |number: usize| CaseRun {
