@@ -3,8 +3,8 @@
 #![no_main]
 
 use kiln_ci::history::segment::{
-    Block, Footer, Invocation, TestEntry, days_of, invocations_of, read_all, runs_of, tests_of,
-    write,
+    Block, Footer, Invocation, TestEntry, days_of, invocations_of, read_all, read_outlines,
+    runs_of, tests_of, write,
 };
 use kiln_ci::model::{TestKey, Time};
 use kiln_ci::storage::seal;
@@ -38,6 +38,8 @@ fn runs(data: &[u8], count: u64) {
         assert_eq!(attempts.len() as u64, count);
         let written = write(attempts.clone()).expect("what was read can be written");
         let mut again = read_all(&written.bytes).expect("what was written can be read");
+        let outlines = read_outlines(&written.bytes).expect("what was written can be outlined");
+        assert_eq!(outlines.attempts.len() as u64, count);
         let mut attempts = attempts;
         for all in [&mut attempts, &mut again] {
             all.sort_by_key(|it| format!("{it:?}"));
@@ -73,7 +75,7 @@ fuzz_target!(|data: &[u8]| {
             let _ = Footer::open(&sealed(b"KFTR", rest));
         }
         _ => {
-            let _ = read_all(rest);
+            let _ = (read_all(rest), read_outlines(rest));
         }
     }
 });
