@@ -52,7 +52,7 @@ impl Default for Limits {
     }
 }
 
-/// Contents that are looked up at once. What is missing is told between two batches.
+/// Contents that are looked up at once, and directories that are missing and wait to be told.
 pub(super) const BATCH: usize = 1024;
 /// Characters of a path.
 const MAX_PATH: usize = 4096;
@@ -184,9 +184,14 @@ impl<'a, A: Archive> Walk<'a, A> {
         let archive = self.archive;
         let (producers, read) = beside(|| archive.producers(&contents), || self.read_inputs());
         self.add_makers(batch, producers.map_err(archive_error)?)?;
-        let read = read.and_then(|()| self.read_inputs());
         self.tell_missing()?;
-        read
+        read?;
+        while self.wanted.len() < BATCH && !self.inputs.is_empty() {
+            let read = self.read_inputs();
+            self.tell_missing()?;
+            read?;
+        }
+        Ok(())
     }
 
     fn add_makers(
@@ -257,9 +262,9 @@ impl<'a, A: Archive> Walk<'a, A> {
         Ok(())
     }
 
-    /// Goes through the inputs of the actions until there is a batch to look up.
+    /// Goes through the inputs of the actions until there is a batch to look up, or one of what is missing.
     fn read_inputs(&mut self) -> Result<(), ClosureError> {
-        while self.wanted.len() < BATCH {
+        while self.wanted.len() < BATCH && self.missing.len() < BATCH {
             self.read_ahead()?;
             let Some(inputs) = self.inputs.pop_front() else { break };
             self.ahead = self.ahead.saturating_sub(1);

@@ -60,6 +60,35 @@ fn a_large_closure_has_its_order_and_each_directory_is_read_once_and_with_others
     assert!(asked.len() < 100, "{} calls", asked.len());
 }
 
+/// What is missing is told while the walk goes on, and does not gather in memory until there is something to look up.
+#[test]
+fn inputs_that_are_all_gone_are_told_batch_by_batch_to_the_last() {
+    let mut fake = Fake::default();
+    let names: Vec<_> =
+        (0..4 * BATCH).map(|it| (format!("out/{it}.o"), format!("o{it}"))).collect();
+    for (number, (path, text)) in names.iter().enumerate() {
+        let (source, file) = (format!("s{number}"), format!("src/{number}/a.c"));
+        fake.ran(text, 0, &[(file.as_str(), source.as_str())], &[(path, text)]);
+        let gone = fake.tree(&[("a.c", content(&source))]);
+        fake.forget_directory(&gone);
+    }
+    let objects: Vec<_> = names.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    fake.ran("link", 20, &objects, &[("out/app", "app")]);
+    let roots = [root("out/app", "app")];
+    let (mut found, mut asked) = (Vec::new(), None);
+    let walked = walk(&fake, &roots, Limits::default(), &mut |it| {
+        if matches!(it, Found::Missing { .. }) {
+            asked.get_or_insert_with(|| fake.asked.lock().unwrap().concat().len());
+        }
+        found.push(it);
+        Ok(())
+    });
+    assert_eq!(walked.unwrap().missing, 4 * BATCH);
+    assert_eq!(found, plain_walk(&fake, &roots));
+    // Each object has three directories of its own.
+    assert!(asked.is_some_and(|it| it < 2 * 3 * BATCH), "{asked:?} were read before one was told");
+}
+
 proptest! {
     /// Actions at any time with any inputs, of which some are gone, some were used, and many left the same.
     #[test]
