@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::task::JoinHandle;
+use tokio::task::coop::consume_budget;
 
 use super::contents::Contents;
 use super::names::failed;
@@ -153,6 +154,8 @@ enum Upcoming {
 impl Upcoming {
     /// The piece, and the one after it.
     async fn piece(self) -> Result<(Bytes, Option<Self>), StoreError> {
+        // Nothing else here waits while all is in the page cache, and whoever reads a large blob must leave others their turn.
+        consume_budget().await;
         let ahead = match self {
             Self::Cached(reading) => match reading.read_cached() {
                 Ok((bytes, reading)) => return Ok((bytes, reading.cached())),

@@ -40,3 +40,20 @@ async fn a_file_that_is_cut_while_it_is_streamed_ends_the_stream_with_an_error()
     assert!(matches!(rest.last(), Some(Err(StoreError::NotFound(_)))), "{rest:?}");
     check_dropped(&store, digest, &data).await;
 }
+
+#[tokio::test]
+async fn whoever_reads_a_large_blob_out_of_the_page_cache_leaves_others_their_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), 1 << 30, &Clock::manual(1000)).await;
+    // More pieces than a task may have without a pause.
+    let (digest, data) = blob(1, 40 << 20);
+    store.write(&digest, data).await.unwrap();
+    let Blob::Stream(mut pieces) = store.read(&digest, 0, None).await.unwrap() else {
+        panic!("it is large");
+    };
+    let other = tokio::spawn(async {});
+    while let Some(piece) = pieces.next().await {
+        piece.unwrap();
+    }
+    assert!(other.is_finished());
+}
