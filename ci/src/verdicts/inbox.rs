@@ -11,7 +11,7 @@ use super::keys;
 use crate::attempts::Attempt;
 use crate::history::Tap;
 use crate::model::Time;
-use crate::storage::{Expect, Record, Records, StorageError, Write};
+use crate::storage::{Expect, MAX_VALUE, Record, Records, StorageError, Write};
 
 /// Attempts in one record.
 const PER_ITEM: usize = 100;
@@ -41,7 +41,7 @@ impl Inbox {
 impl Tap for Inbox {
     fn writes(&self, now: Time, attempts: &[Attempt]) -> Vec<Write> {
         let heard: Vec<_> = attempts.iter().filter_map(Heard::of).collect();
-        heard.chunks(PER_ITEM).filter_map(|chunk| item(now, chunk)).collect()
+        heard.chunks(PER_ITEM).flat_map(|chunk| items(now, chunk)).collect()
     }
 
     fn committed(&self) {
@@ -49,14 +49,23 @@ impl Tap for Inbox {
     }
 }
 
-/// The record of attempts that are to be judged. The same attempts at the same time have the same key.
-fn item(now: Time, heard: &[Heard]) -> Option<Write> {
-    let value = keys::encode_quickly(&heard);
-    let value =
-        value.inspect_err(|error| tracing::error!(%error, "attempts are not judged")).ok()?;
+/// The record of attempts that are to be judged, or several where it would be larger than a record may be. The same
+/// attempts at the same time have the same keys.
+fn items(now: Time, heard: &[Heard]) -> Vec<Write> {
+    let value = match keys::encode_quickly(&heard) {
+        Ok(value) => value,
+        Err(error) => {
+            tracing::error!(%error, "attempts are not judged");
+            return Vec::new();
+        }
+    };
+    if value.len() > MAX_VALUE && heard.len() > 1 {
+        let (one, two) = heard.split_at(heard.len() / 2);
+        return [items(now, one), items(now, two)].concat();
+    }
     let hash = blake3::hash(&value).to_hex();
     let key = format!("{}{:016x}-{}", keys::INBOX, now.0, &hash[..16]);
-    Some(Write { key, expect: Expect::Anything, value: Some(value) })
+    vec![Write { key, expect: Expect::Anything, value: Some(value) }]
 }
 
 /// The oldest ones, at most a page, without those that are `known` by their keys: these are not decoded once more. What
@@ -78,8 +87,9 @@ pub async fn oldest(
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::attempt;
+    use super::super::samples::{attempt, case};
     use super::*;
+    use crate::attempts::CaseRun;
     use crate::model::Outcome;
     use crate::storage::memory::Memory;
 
@@ -96,5 +106,30 @@ mod tests {
         let left = oldest(&memory, &known).await.unwrap();
         let left: Vec<_> = left.iter().flat_map(|it| &it.heard).map(|it| it.execution).collect();
         assert_eq!(left, [2]);
+    }
+    #[tokio::test]
+    async fn what_is_too_large_for_one_record_is_in_several() {
+        let run = |name: String| CaseRun {
+            case: case(&name),
+            attempt: 1,
+            outcome: Outcome::Passed,
+            duration: None,
+            failure: None,
+        };
+        // Of each case that passed there are 16 digits, which no compression makes less than 8 bytes.
+        let large = |number: u64| Attempt {
+            cases: (0..4_000).map(|it| run(format!("{number} {it}"))).collect(),
+            ..attempt("//a:t", number, Outcome::Passed)
+        };
+        let writes = Inbox::default().writes(Time(1), &(1..=40).map(large).collect::<Vec<_>>());
+        assert!(writes.len() > 1);
+        assert!(writes.iter().flat_map(|it| &it.value).all(|it| it.len() <= MAX_VALUE));
+        let memory = Memory::default();
+        memory.write(writes).await.unwrap();
+        let items = oldest(&memory, &BTreeMap::new()).await.unwrap();
+        let mut all: Vec<_> =
+            items.iter().flat_map(|it| &it.heard).map(|it| it.execution).collect();
+        all.sort_unstable();
+        assert_eq!(all, (1..=40).collect::<Vec<_>>());
     }
 }
