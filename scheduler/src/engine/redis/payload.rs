@@ -133,7 +133,8 @@ pub fn decode_answer(bytes: &Bytes) -> Result<Finished, Garbled> {
         code: message.code,
         message: message.message,
         exit_code: message.exit_code,
-        result: message.result,
+        // The event of the execution keeps it, and would keep all of `bytes` with it.
+        result: Bytes::copy_from_slice(&message.result),
         timeline: message.timeline.unwrap_or_default(),
         worker: message.worker.into(),
         attempts: message.attempts,
@@ -161,4 +162,21 @@ pub fn encode_key(key: &ActionKey) -> Vec<u8> {
     bytes.push(key.action.function.to_wire() as u8);
     bytes.extend_from_slice(key.instance.as_bytes());
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_of_an_answer_is_no_part_of_its_bytes() {
+        let (response, result) = (Bytes::from_static(b"response"), Bytes::from_static(b"result"));
+        let answer = Finished { response, result, ..Finished::default() };
+        let bytes = Bytes::from(encode_answer(&answer));
+        let Finished { response, result, .. } = decode_answer(&bytes).unwrap();
+        assert_eq!((&response, &result), (&answer.response, &answer.result));
+        assert!(!bytes.is_unique(), "the response is part of them");
+        drop(response);
+        assert!(bytes.is_unique());
+    }
 }
