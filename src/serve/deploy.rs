@@ -56,11 +56,12 @@ pub fn start(
         signals: named.signals,
     };
     let services = DeployServices::start(settings(options, &common.base_url, tells), parts);
-    let promotion = services.keeper.clone().map(|keeper| {
-        let (records, name) = (&storage.records, common.name.as_str());
-        Promotion::new(&options.promotion, keeper, of_promotions, (records, name))
-    });
-    let rollouts = Rollouts { control: services.control.clone(), webhook: of_rollouts };
+    let told_by = (&storage.records, common.name.as_str());
+    let promotion = services
+        .keeper
+        .clone()
+        .map(|keeper| Promotion::new(&options.promotion, keeper, of_promotions, told_by));
+    let rollouts = Rollouts::new(services.control.clone(), of_rollouts, told_by);
     Ok(Deploy { services, removes: options.releases.gc, promotion, rollouts })
 }
 

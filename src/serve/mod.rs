@@ -29,6 +29,7 @@ mod scheduler;
 mod shards;
 mod stages;
 mod tables;
+mod telling;
 mod verdicts;
 mod webhook;
 mod worker;

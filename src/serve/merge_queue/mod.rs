@@ -8,13 +8,13 @@ use std::time::Duration;
 use kiln_cas::stores::Storage;
 use kiln_ci::CiServices;
 use kiln_ci::queue::hosted::{Feed, HostedError, QueueGauge, Queues};
-use kiln_net::Backoff;
 use kiln_net::causes::chain;
 use kiln_net::panics::resumed;
 use tokio::task::JoinHandle;
 
 use self::told::tell;
 use super::history::StoredRecords;
+use super::telling::Tries;
 use super::webhook::{Webhook, WebhookError, WebhookOptions, heard};
 use crate::telemetry::MergeQueuesOf;
 
@@ -23,9 +23,8 @@ const COUNT_EVERY: Duration = Duration::from_secs(30);
 /// How often it is looked whether something is to be told, and how much of it in one look.
 const LOOK: Duration = Duration::from_secs(3);
 const TOLD_AT_ONCE: usize = 20;
-/// How often one step is told at most, and how long is waited after it could not be.
-const TRIES: u32 = 10;
-const PAUSES: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(300));
+/// How long is waited at first after something could not be told.
+const AGAIN: Duration = Duration::from_secs(5);
 /// The name of the webhook among all who are told news of a queue.
 const WEBHOOK: &str = "webhook";
 
@@ -90,7 +89,7 @@ async fn keep_counted(queues: Queues, gauges: Arc<Mutex<Vec<QueueGauge>>>) {
 
 /// Tells the webhook all news, again and again; never returns.
 async fn keep_told(feed: &Feed, webhook: &Webhook) {
-    let mut tries = 0;
+    let mut tries = Tries::new("a merge queue's news", AGAIN);
     loop {
         let pause = tell_all(feed, webhook, &mut tries).await.unwrap_or_else(|error| {
             tracing::warn!(error = %chain(&error), "it is not known what is to be told of merge queues");
@@ -104,22 +103,15 @@ async fn keep_told(feed: &Feed, webhook: &Webhook) {
 async fn tell_all(
     feed: &Feed,
     webhook: &Webhook,
-    tries: &mut u32,
+    tries: &mut Tries,
 ) -> Result<Duration, HostedError> {
     for told in feed.take(TOLD_AT_ONCE).await? {
         // Another process tells by now.
         let telling = feed.telling(heard(tell(webhook, &told)));
         let Some(heard) = telling.await else { return Ok(LOOK) };
-        if let Err(reason) = heard {
-            *tries += 1;
-            let queue = told.queue.as_str();
-            if *tries < TRIES {
-                tracing::info!(reason, queue, "a merge queue's news could not be told");
-                return Ok(PAUSES.pause(*tries));
-            }
-            tracing::warn!(reason, queue, "a merge queue's news is told to nobody");
+        if let Some(pause) = tries.after(heard, told.queue.as_str()) {
+            return Ok(pause);
         }
-        *tries = 0;
         feed.done(&told).await?;
     }
     Ok(LOOK)

@@ -3,7 +3,6 @@
 mod checks;
 mod gates;
 mod options;
-mod telling;
 mod told;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +23,8 @@ use tokio::time::MissedTickBehavior;
 pub use self::checks::Programs;
 pub use self::gates::Gates;
 pub use self::options::{PromotionOptions, read_keys, read_pipeline};
-use self::telling::Telling;
+use self::told::{Changes, PACE};
+use super::telling::Telling;
 use super::webhook::{Webhook, WebhookError};
 
 /// How often environments are looked at for what may happen by itself, and files for whether they
@@ -42,8 +42,8 @@ pub struct Promotion {
     /// The files of the policy, and of the keys that count.
     policy: Option<PathBuf>,
     keys: Option<PathBuf>,
-    webhook: Option<Webhook>,
-    telling: Telling,
+    /// `None`: nobody is told.
+    telling: Option<Telling<Changes>>,
 }
 
 /// Who is told of changes. `None`: nobody, or there are no environments.
@@ -93,21 +93,24 @@ impl Promotion {
         webhook: Option<Webhook>,
         (records, name): (&SharedRecords, &str),
     ) -> Self {
-        let telling = Telling::new(records.clone(), name);
+        let telling = webhook.map(|webhook| {
+            let changes = Changes { keeper: keeper.clone(), webhook };
+            Telling::new(changes, PACE, (records, name))
+        });
         let (policy, keys) = (options.policy.clone(), options.keys_file.clone());
-        Self { keeper, policy, keys, webhook, telling }
+        Self { keeper, policy, keys, telling }
     }
 
     /// Does what happens by itself in environments, and tells changes. Never returns; drop it to
     /// end it. Nobody who is told holds up what happens by itself.
     pub async fn run(self) {
-        let Self { keeper, policy, keys, webhook, telling } = self;
+        let Self { keeper, policy, keys, telling } = self;
         let files = (policy.as_deref(), keys.as_deref());
         let reading = resumed("reading promotion's files again", || keep_read(&keeper, files));
         let sweeping = resumed("promoting what waits", || keep_swept(&keeper));
         let tells = async {
-            if let Some(webhook) = &webhook {
-                resumed("telling of promotions", || telling.keep_told(&keeper, webhook)).await;
+            if let Some(telling) = &telling {
+                resumed("telling of promotions", || telling.keep_told()).await;
             }
         };
         tokio::join!(reading, sweeping, tells);

@@ -1,17 +1,52 @@
 //! Changes of environments, told at the address that the operator names.
 
-use kiln_deploy::promotion::{Change, ChangeKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kiln_deploy::promotion::{Change, ChangeKind, Keeper, PromotionError};
 use serde_json::{Value, json};
 
+use crate::serve::telling::{Notices, Pace};
 use crate::serve::webhook::{Form, Webhook, plain};
 
-pub async fn tell(webhook: &Webhook, change: &Change) -> Result<(), String> {
-    webhook
-        .post(&match webhook.form {
-            Form::Json => generic(change, &webhook.base_url),
-            Form::Slack => slack(change, &webhook.base_url),
-        })
-        .await
+/// When changes are told.
+pub const PACE: Pace = Pace { look: Duration::from_secs(10), term: Duration::from_secs(60) };
+
+/// Changes that are yet to be told, and who is told.
+pub struct Changes {
+    pub keeper: Arc<Keeper>,
+    pub webhook: Webhook,
+}
+
+#[async_trait]
+impl Notices for Changes {
+    type Notice = Change;
+    type Error = PromotionError;
+
+    const CALLED: &'static str = "a change";
+    const LEASE: &'static str = "promotion/telling";
+
+    async fn waiting(&self, most: usize) -> Result<Vec<Change>, PromotionError> {
+        self.keeper.notices(most).await
+    }
+
+    fn which(&self, notice: &Change) -> String {
+        notice.number.to_string()
+    }
+
+    async fn tell(&self, notice: &Change) -> Result<(), String> {
+        let webhook = &self.webhook;
+        let body = match webhook.form {
+            Form::Json => generic(notice, &webhook.base_url),
+            Form::Slack => slack(notice, &webhook.base_url),
+        };
+        webhook.post(&body).await
+    }
+
+    async fn told(&self, notice: &Change) -> Result<(), PromotionError> {
+        self.keeper.told(notice.number).await
+    }
 }
 
 /// The message for programs, as one JSON object.

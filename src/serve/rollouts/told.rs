@@ -1,17 +1,54 @@
 //! News of rollouts, told at the address that the operator names.
 
-use kiln_deploy::rollouts::control::Notice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kiln_deploy::rollouts::control::{Control, ControlError, Notice};
 use kiln_deploy::timestamp::Timestamp;
 use serde_json::{Value, json};
 
+use crate::serve::telling::{Notices, Pace};
 use crate::serve::webhook::{Form, Webhook, plain};
 
-pub async fn tell(webhook: &Webhook, notice: &Notice) -> Result<(), String> {
-    let body = match webhook.form {
-        Form::Json => generic(notice, &webhook.base_url),
-        Form::Slack => slack(notice, &webhook.base_url),
-    };
-    webhook.post(&body).await
+/// When news are told. Another server tells a rollback about as soon as it drives that.
+pub const PACE: Pace = Pace { look: Duration::from_secs(5), term: Duration::from_secs(10) };
+
+/// News of rollouts that are yet to be told, and who is told.
+pub struct RolloutNews {
+    pub control: Arc<Control>,
+    pub webhook: Webhook,
+}
+
+#[async_trait]
+impl Notices for RolloutNews {
+    type Notice = Notice;
+    type Error = ControlError;
+
+    const CALLED: &'static str = "a rollout's news";
+    /// Not the lease of who drives, which is given up as soon as nothing is rolled out any more, in the middle of telling that.
+    const LEASE: &'static str = "rollouts/telling";
+
+    async fn waiting(&self, most: usize) -> Result<Vec<Notice>, ControlError> {
+        self.control.notices(most).await
+    }
+
+    fn which(&self, notice: &Notice) -> String {
+        notice.rollout.clone()
+    }
+
+    async fn tell(&self, notice: &Notice) -> Result<(), String> {
+        let webhook = &self.webhook;
+        let body = match webhook.form {
+            Form::Json => generic(notice, &webhook.base_url),
+            Form::Slack => slack(notice, &webhook.base_url),
+        };
+        webhook.post(&body).await
+    }
+
+    async fn told(&self, notice: &Notice) -> Result<(), ControlError> {
+        self.control.told(notice).await
+    }
 }
 
 /// The message for programs, as one JSON object.
