@@ -307,6 +307,7 @@ mod tests {
             ("POST", "/api/v1/locks/remove".to_owned(), Instance(Release)),
             ("GET", "/api/v1/pipelines".to_owned(), Instance(Read)),
             ("POST", "/api/v1/pipelines/say".to_owned(), Instance(Execute)),
+            ("POST", "/api/v1/pipelines/abandon".to_owned(), Instance(Execute)),
             ("POST", "/api/v1/previews/down".to_owned(), Instance(Release)),
             ("GET", "/rollouts/m1".to_owned(), pages),
             ("GET", "/api/v1/audit/export".to_owned(), All(Administer)),

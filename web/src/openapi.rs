@@ -276,6 +276,8 @@ impl Description {
         self.post::<json::PipelineRequest, json::PipelineShown>("/pipelines", "Begin a run");
         let say = "Cancel, resume, approve or refuse";
         self.post::<json::PipelineSay, json::PipelineShown>("/pipelines/say", say);
+        let given_up = "Give one up whose records cannot be read";
+        self.post::<json::PipelineAbandon, json::PipelineAbandon>("/pipelines/abandon", given_up);
         self.get::<json::PipelineShown>("/pipelines/{id}", "One run with its stages", &[]);
         let part = pipeline::Part::json_schema(&mut self.generator);
         let printed = "What an attempt at a stage printed";
@@ -326,12 +328,9 @@ impl Description {
 
     fn post<Q: JsonSchema, T: JsonSchema>(&mut self, path: &str, summary: &str) {
         let question = self.generator.subschema_for::<Q>();
-        let body = json!({
-            "required": true,
-            "content": { "application/json": { "schema": question } },
-        });
+        let content = json!({ "application/json": { "schema": question } });
         let mut operation = self.operation::<T>(path, summary, &[]);
-        operation["requestBody"] = body;
+        operation["requestBody"] = json!({ "required": true, "content": content });
         self.add(path, "post", operation);
     }
 

@@ -51,6 +51,7 @@ enum Asks {
     Cancel(say::SayCommand),
     /// Do again what did not pass of a run that has ended; what passed is not repeated
     Resume(say::SayCommand),
+    Abandon(say::AbandonCommand),
     /// Let a run go on that waits for people
     Approve(say::JudgeCommand),
     /// Let the stage fail that waits for people
@@ -78,6 +79,7 @@ impl Asks {
             Self::Log(it) => it.run(target).await,
             Self::Cancel(it) => it.run(target, PipelineSaid::Cancel).await,
             Self::Resume(it) => it.run(target, PipelineSaid::Resume).await,
+            Self::Abandon(it) => it.run(target).await,
             Self::Approve(it) => it.run(target, PipelineSaid::Approve).await,
             Self::Refuse(it) => it.run(target, PipelineSaid::Refuse).await,
         }

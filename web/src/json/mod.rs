@@ -62,8 +62,8 @@ pub use merge_queue::{
     MergeTotals,
 };
 pub use pipeline::{
-    PipelineDeclared, PipelineLink, PipelineLog, PipelineRequest, PipelineRun, PipelineSaid,
-    PipelineSay, PipelineShown, PipelineStage, Pipelines, pipeline_time,
+    PipelineAbandon, PipelineDeclared, PipelineLink, PipelineLog, PipelineRequest, PipelineRun,
+    PipelineSaid, PipelineSay, PipelineShown, PipelineStage, Pipelines, pipeline_time,
 };
 pub use plans::{NewPlan, PlanNext, PlanPiece, PlanStanding, PlanTurn};
 pub use preview::{PreviewDifference, PreviewParity, PreviewRemoval, PreviewShown, Previews};

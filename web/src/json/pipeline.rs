@@ -52,6 +52,14 @@ pub struct PipelineSay {
     pub reason: String,
 }
 
+/// A run whose records cannot be read is given up.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineAbandon {
+    pub id: String,
+    pub reason: String,
+}
+
 /// A run of a pipeline in short.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PipelineRun {

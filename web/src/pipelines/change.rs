@@ -1,4 +1,4 @@
-//! Runs are begun, cancelled, resumed, approved and refused.
+//! Runs are begun, cancelled, resumed, approved, refused and given up.
 
 use axum::Json;
 use axum::extract::State;
@@ -6,12 +6,12 @@ use axum::extract::rejection::JsonRejection;
 use http::StatusCode;
 use kiln_cas::services::account_of;
 use kiln_ci::pipelines::Source;
-use kiln_ci::pipelines::control::{Control, Said, Start};
+use kiln_ci::pipelines::control::{Control, ControlError, Said, Start};
 use kiln_ci::pipelines::file::Declared;
 
 use super::api::readable;
 use crate::error::{ApiError, WebError};
-use crate::json::{PipelineRequest, PipelineSaid, PipelineSay, PipelineShown};
+use crate::json::{PipelineAbandon, PipelineRequest, PipelineSaid, PipelineSay, PipelineShown};
 use crate::state::WebState;
 use crate::verdicts::{Caller, body};
 
@@ -134,4 +134,35 @@ pub async fn say(
     let by = may(&state, &caller, &run.instance, releases)?;
     state.pipelines.say(&id, &said, (&by, &reason)).await.map_err(WebError::from)?;
     Ok(Json(readable(&state, &caller, &id).await?))
+}
+
+/// Gives up a run whose records cannot be read. It cannot be shown, so the answer is what was asked.
+pub async fn abandon(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<PipelineAbandon>, JsonRejection>,
+) -> Result<Json<PipelineAbandon>, ApiError> {
+    let asked = body(asked)?;
+    let by = may_abandon(&state, &caller, &asked.id).await?;
+    let abandoned = state.pipelines.abandon(&asked.id, (&by, &asked.reason)).await;
+    abandoned.map_err(WebError::from)?;
+    Ok(Json(asked))
+}
+
+/// The name of the caller. Errors: they may not end the run.
+async fn may_abandon(state: &WebState, caller: &Caller, id: &str) -> Result<String, WebError> {
+    let error = match state.pipelines.of(id).await {
+        Ok(run) => {
+            caller.may_read(&*state.access, &run.instance)?;
+            return may(state, caller, &run.instance, run.releases);
+        }
+        Err(error @ (ControlError::Damaged { .. } | ControlError::NoRun(_))) => error,
+        Err(error) => return Err(error.into()),
+    };
+    // It cannot be read whose it is.
+    match (caller.may_administer(&*state.access), error) {
+        (Ok(()), _) => Ok(account_of(&*state.access, &caller.0).to_string()),
+        (Err(_), none @ ControlError::NoRun(_)) => Err(none.into()),
+        (Err(refused), _) => Err(refused),
+    }
 }

@@ -6,6 +6,10 @@ use kiln_net::causes::chain;
 
 use crate::error::WebError;
 
+/// What to do about a run whose records cannot be read.
+const UNREAD: &str = "Restore the record from a backup. Where there is none, `kiln pipeline abandon` gives the run up where it \
+                      stands, so that the next one of its group has its turn.";
+
 impl From<ControlError> for WebError {
     fn from(error: ControlError) -> Self {
         let (status, hint) = answer(&error);
@@ -38,8 +42,23 @@ fn answer(error: &ControlError) -> (StatusCode, &'static str) {
         It::Storage(_) | It::Restless => {
             (StatusCode::SERVICE_UNAVAILABLE, "Nothing was changed; try again.")
         }
-        It::Damaged { .. } | It::Missing { .. } | It::Unwritable(_) | It::Panicked(_) => {
+        It::Damaged { .. } | It::Missing { .. } => (StatusCode::INTERNAL_SERVER_ERROR, UNREAD),
+        It::Abandoned { .. } => (StatusCode::GONE, "Begin another run: its place is free."),
+        It::Unwritable(_) | It::Panicked(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The server's log has more.")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_answered_with_what_to_do() {
+        let missing = ControlError::Missing { id: "m1".to_owned(), number: 7 };
+        let answered = WebError::from(missing);
+        assert_eq!(answered.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(answered.hint.contains("kiln pipeline abandon"), "{}", answered.hint);
     }
 }

@@ -26,6 +26,7 @@ pub fn api() -> Router<WebState> {
     Router::new()
         .route("/pipelines", get(api::list).post(change::start))
         .route("/pipelines/say", post(change::say))
+        .route("/pipelines/abandon", post(change::abandon))
         .route("/pipelines/{id}", get(api::show))
         .route("/pipelines/{id}/log", get(api::log))
 }

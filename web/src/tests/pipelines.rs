@@ -1,6 +1,9 @@
 //! Pipelines, as pages and programs see them.
 
-use http::StatusCode;
+use axum::body::Body;
+use http::header::CONTENT_TYPE;
+use http::{Request, StatusCode};
+use tower::ServiceExt;
 
 use super::pages::{json, open, page};
 use super::sample;
@@ -40,4 +43,26 @@ async fn a_run_is_shown_with_its_way_and_what_waits_for_people() {
     assert!(part["text"].as_str().expect("text").contains("build is <done>"));
     let (none, _) = open(&router, "/api/v1/pipelines/none").await;
     assert_eq!(none.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_run_that_can_be_read_is_not_given_up() {
+    let state = sample::empty().await;
+    let id = sample::pipeline::driven(&state.pipelines).await;
+    let router = router(state);
+    for (id, status, said) in [
+        (&*id, StatusCode::CONFLICT, "kiln pipeline cancel"),
+        ("none", StatusCode::NOT_FOUND, "kiln pipeline list"),
+    ] {
+        let body = serde_json::json!({ "id": id, "reason": "a disk is lost" }).to_string();
+        let request = Request::post("/api/v1/pipelines/abandon");
+        let request = request.header(CONTENT_TYPE, "application/json").body(Body::from(body));
+        let answer = router.clone().oneshot(request.expect("a request")).await.expect("an answer");
+        assert_eq!(answer.status(), status, "{id}");
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
+        let body = String::from_utf8_lossy(&body);
+        assert!(body.contains(said), "{body}");
+    }
+    let one = json(&router, &format!("/api/v1/pipelines/{id}")).await;
+    assert_eq!(one["run"]["ended"], false, "it goes on");
 }

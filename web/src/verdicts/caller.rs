@@ -51,6 +51,11 @@ impl Caller {
     pub fn may_release(&self, access: &dyn Authorizer, instance: &str) -> Result<(), WebError> {
         access.check(&self.0, Right::Release, instance).map_err(|it| refused(it, RELEASES))
     }
+
+    /// Errors: the caller may not act on what belongs to others, or to nobody who is known.
+    pub fn may_administer(&self, access: &dyn Authorizer) -> Result<(), WebError> {
+        access.check_everywhere(&self.0, Right::Administer).map_err(|it| refused(it, ADMINISTERS))
+    }
 }
 
 impl Caller {
@@ -71,6 +76,7 @@ const QUEUES: &str = "Merge queues take the role queue, their runners the role q
                       docs/security.md has more.";
 const RELEASES: &str =
     "Releases take the role release-manager or admin; docs/security.md has more.";
+const ADMINISTERS: &str = "That takes the role admin; docs/security.md has more.";
 const READS: &str = "Gates, exports and releases take a role that reads in the instance; docs/security.md has more.";
 const RUNS: &str =
     "Plans take the role execute or write-cache in the instance; docs/security.md has more.";

@@ -29,7 +29,11 @@ impl Control {
         let none = || ControlError::NoRun(id.chars().take(40).collect());
         // The head first: what is appended while the history is read makes it no longer than is known.
         let head = if keys::is_id(id) { self.store.head(id).await? } else { None };
-        let (Head { length, .. }, version) = head.ok_or_else(none)?;
+        let (Head { length, abandoned, .. }, version) = head.ok_or_else(none)?;
+        // Also where its history is there again: others of its group may have had their turns.
+        if let Some(said) = abandoned {
+            return Err(ControlError::Abandoned { id: id.to_owned(), said });
+        }
         let known = self.opened.get(id).filter(|it| it.state.length <= length);
         let open = match known {
             Some(known) => match self.read_on(id, known, length).await {
@@ -46,12 +50,12 @@ impl Control {
     }
 
     /// A run of whose history nothing was read.
-    async fn unopened(&self, id: &str) -> Result<Arc<Open>, ControlError> {
+    pub(super) async fn unopened(&self, id: &str) -> Result<Arc<Open>, ControlError> {
         Ok(Arc::new(Open::new(self.store.run(id).await?, self.store.stages(id).await?)))
     }
 
     /// Takes in what a history of this length has beyond what was read of it.
-    async fn read_on(
+    pub(super) async fn read_on(
         &self,
         id: &str,
         mut open: Arc<Open>,

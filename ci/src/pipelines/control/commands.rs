@@ -21,7 +21,7 @@ use crate::pipelines::stage::Work;
 /// How often it is tried while others write.
 const ATTEMPTS: usize = 20;
 /// Characters of a reason.
-const MAX_REASON: usize = 2_000;
+pub(super) const MAX_REASON: usize = 2_000;
 /// Events of a history that may be resumed.
 const MAX_EVENTS: u64 = 200_000;
 /// Heads that are read at the same time.

@@ -70,6 +70,9 @@ pub struct Head {
     pub skipped: usize,
     pub running: usize,
     pub resumed: u32,
+    /// Who has given the run up, and why; `None`: nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abandoned: Option<String>,
 }
 
 impl Stands {
@@ -123,6 +126,7 @@ impl Head {
             skipped: 0,
             running: 0,
             resumed: state.resumed,
+            abandoned: None,
         };
         for stage in &state.stages {
             match &stage.standing {

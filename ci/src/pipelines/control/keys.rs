@@ -17,6 +17,7 @@ use crate::pipelines::runner::TaskKey;
 
 pub const RUNS: &str = "pipelines/run/";
 pub const ACTIVE: &str = "pipelines/active/";
+pub const GROUPS: &str = "pipelines/group/";
 pub const LEASE: &str = "pipelines/lease";
 
 pub fn run(id: &str) -> String {
@@ -66,7 +67,7 @@ pub fn active(id: &str) -> String {
 }
 
 pub fn group(name: &str) -> String {
-    format!("pipelines/group/{}", hash(&[name]))
+    format!("{GROUPS}{}", hash(&[name]))
 }
 
 /// The key of what a trigger by releases has seen, which is known by the names that it waits for.

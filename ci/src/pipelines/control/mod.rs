@@ -9,11 +9,13 @@
 //! | `start` | a run begins |
 //! | `schedules`, `releases`, `happenings` | what begins runs by itself |
 //! | `commands` | what people say of runs, and are shown |
+//! | `abandon` | a run whose records cannot be read is given up |
 //! | `append`, `open` | what follows is written; histories that were read |
 //! | `store`, `kept`, `keys`, `retention` | records, and how long they stay |
 //! | `task`, `attempt`, `log` | an attempt at a stage, and what it prints |
 //! | `notes` | what the audit log says |
 
+mod abandon;
 mod append;
 mod attempt;
 mod commands;

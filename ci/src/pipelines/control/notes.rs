@@ -15,8 +15,24 @@ fn note(run: &Run, at: Time, (actor, action): (&str, &str), details: &serde_json
         at,
         actor: actor.to_owned(),
         action: format!("pipelines.{action}"),
-        subject: format!("{}/{}", run.pipeline, run.id),
+        subject: subject(run),
         details: details.to_string(),
+    }
+}
+
+fn subject(run: &Run) -> String {
+    format!("{}/{}", run.pipeline, run.id)
+}
+
+/// A run was given up; `None`: nobody can read what it is.
+pub fn abandoned(id: &str, run: Option<&Run>, (by, reason): (&str, &str), at: Time) -> Note {
+    let group = run.and_then(|it| it.group.as_deref());
+    Note {
+        at,
+        actor: by.to_owned(),
+        action: "pipelines.abandon".to_owned(),
+        subject: run.map_or_else(|| id.to_owned(), subject),
+        details: json!({ "group": group, "reason": cut(reason) }).to_string(),
     }
 }
 

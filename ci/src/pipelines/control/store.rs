@@ -122,6 +122,17 @@ impl Store {
         Ok(found.map_or_else(absent, |(group, version)| (group, Expect::Version(version))))
     }
 
+    /// The group, of all that can be read, in which a run has or waits for its turn.
+    pub async fn group_with(&self, run: &str) -> Result<Option<(Group, Expect)>, ControlError> {
+        for stored in self.all(keys::GROUPS).await? {
+            let group = self.readable(decode::<Group>(&stored))?;
+            if let Some(group) = group.filter(|it| it.has(run)) {
+                return Ok(Some((group, Expect::Version(stored.version))));
+            }
+        }
+        Ok(None)
+    }
+
     /// The write that keeps a group; one without any run is forgotten.
     pub fn keep_group(group: &Group, expect: Expect) -> Result<Write, ControlError> {
         let key = keys::group(&group.name);

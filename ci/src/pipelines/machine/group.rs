@@ -28,7 +28,7 @@ pub struct GroupFull;
 impl Group {
     /// Notes that a run wants its turn. It is no error where it is there already.
     pub fn enter(&mut self, run: &str, busy: Busy) -> Result<(), GroupFull> {
-        if self.holder.as_deref() == Some(run) || self.queue.iter().any(|it| it == run) {
+        if self.has(run) {
             return Ok(());
         }
         if self.holder.is_none() {
@@ -54,6 +54,11 @@ impl Group {
         if self.holder.as_deref() == Some(run) {
             self.holder = (!self.queue.is_empty()).then(|| self.queue.remove(0));
         }
+    }
+
+    /// Whether a run has its turn, or waits for it.
+    pub fn has(&self, run: &str) -> bool {
+        self.has_turn(run) || self.queue.iter().any(|it| it == run)
     }
 
     pub fn has_turn(&self, run: &str) -> bool {

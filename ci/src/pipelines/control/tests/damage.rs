@@ -6,7 +6,7 @@ use super::rig::Rig;
 use crate::model::Time;
 use crate::pipelines::control::driver::Driver;
 use crate::pipelines::control::store::{decode, delete, put};
-use crate::pipelines::control::{Control, ControlError, keys};
+use crate::pipelines::control::{Control, ControlError, Said, Stands, keys};
 use crate::pipelines::machine::{Event, Logged};
 use crate::storage::{Expect, Records as _, Write};
 
@@ -101,6 +101,73 @@ async fn a_run_whose_history_lacks_events_is_not_gone_on_with() {
         rig.frontend().show(&run.id).await.unwrap();
     }
     assert_eq!(kept(&rig, &keys::log(&run.id)).await.len(), log.len(), "nothing was appended");
+}
+
+const GROUPED: &str = "name = \"grouped\"\nconcurrency = { group = \"g\", busy = \"queue\" }\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n";
+const ANA: (&str, &str) = ("ana", "a disk is lost");
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_history_lacks_events_is_given_up_by_a_person_and_frees_its_group() {
+    let rig = Rig::new();
+    let run = rig.start(GROUPED).await;
+    let mut driver = Driver::load(rig.frontend(), &run.id).await.unwrap();
+    driver.round(rig.clock.now()).await.unwrap();
+    rig.clock.advance(Duration::from_secs(1));
+    let next = rig.start(GROUPED).await;
+    let control = rig.frontend();
+    let whole = control.abandon(&run.id, ANA).await;
+    assert!(matches!(whole, Err(ControlError::NotNow(_))), "it can be cancelled: {whole:?}");
+    let log = rig.memory.list(&keys::log(&run.id), None, false, 1).await.unwrap().remove(0);
+    rig.memory.write(vec![delete(log.key.clone())]).await.unwrap();
+    let control = rig.frontend();
+    assert!(lacking(control.say(&run.id, &Said::Cancel, ANA).await).is_some());
+    assert_eq!(Stands::of(&control.show(&next.id).await.unwrap().state), Stands::Queued);
+
+    let unsaid = control.abandon(&run.id, ("ana", " ")).await;
+    assert!(matches!(unsaid, Err(ControlError::Reason)), "{unsaid:?}");
+    control.abandon(&run.id, ANA).await.unwrap();
+    assert_eq!(kept(&rig, keys::ACTIVE).await, [keys::active(&next.id)]);
+    let (head, _) = control.store.head(&run.id).await.unwrap().unwrap();
+    assert_eq!((head.stands, head.ended.is_some()), (Stands::Failed, true));
+    let note = rig.world.noted.lock().unwrap().last().cloned().unwrap();
+    assert_eq!((&*note.actor, &*note.action), ("ana", "pipelines.abandon"));
+    assert_eq!(note.subject, format!("grouped/{}", run.id));
+    assert!(note.details.contains("a disk is lost"), "{}", note.details);
+    let driven = driver.round(rig.clock.now()).await;
+    assert!(matches!(driven, Err(ControlError::Abandoned { .. })), "{driven:?}");
+    drop(driver);
+    rig.drive(&next.id).await.unwrap();
+
+    // Its history is there again: what was given up stays so, until it is removed as any other run.
+    let write = Write { key: log.key, expect: Expect::Absent, value: Some(log.value) };
+    rig.memory.write(vec![write]).await.unwrap();
+    let resumed = control.say(&run.id, &Said::Resume, ANA).await;
+    assert!(matches!(resumed, Err(ControlError::Abandoned { .. })), "{resumed:?}");
+    let again = control.abandon(&run.id, ANA).await;
+    assert!(matches!(again, Err(ControlError::NotNow(_))), "{again:?}");
+    assert_eq!(listed(&control, None, 10).await, [&*next.id, &*run.id]);
+    rig.clock.advance(Duration::from_secs(2 * 86_400));
+    control.sweep().await.unwrap();
+    assert!(kept(&rig, keys::RUNS).await.is_empty());
+    assert!(kept(&rig, &keys::log(&run.id)).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_of_which_hardly_anything_can_be_read_is_given_up_as_well() {
+    let none = Rig::new().frontend().abandon("m1", ANA).await;
+    assert!(matches!(none, Err(ControlError::NoRun(_))), "{none:?}");
+    for key in [keys::head, keys::run] {
+        let rig = Rig::new();
+        let run = rig.start(GROUPED).await;
+        rig.clock.advance(Duration::from_secs(1));
+        let next = rig.start(GROUPED).await;
+        damage(&rig, key(&run.id)).await;
+        rig.frontend().abandon(&run.id, ANA).await.unwrap();
+        rig.drive(&next.id).await.unwrap();
+        for prefix in [keys::GROUPS, keys::ACTIVE] {
+            assert!(kept(&rig, prefix).await.is_empty(), "{prefix}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

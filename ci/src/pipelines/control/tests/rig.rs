@@ -23,12 +23,14 @@ use crate::storage::{Records, StorageError, Write};
 use crate::verdicts::{Ledger, Note};
 
 /// What is written together with notes.
-struct Book(Memory);
+struct Book(Memory, Arc<World>);
 
 #[async_trait]
 impl Ledger for Book {
-    async fn write(&self, _notes: Vec<Note>, writes: Vec<Write>) -> Result<(), StorageError> {
-        self.0.write(writes).await
+    async fn write(&self, notes: Vec<Note>, writes: Vec<Write>) -> Result<(), StorageError> {
+        self.0.write(writes).await?;
+        self.1.noted.lock().unwrap().extend(notes);
+        Ok(())
     }
 }
 
@@ -56,6 +58,8 @@ pub struct World {
     pub broken: Mutex<Vec<String>>,
     /// The next cancelling panics.
     pub slips: AtomicBool,
+    /// The audit log.
+    pub noted: Mutex<Vec<Note>>,
     woken: Notify,
 }
 
@@ -150,7 +154,7 @@ impl Rig {
     pub fn frontend_on(&self, records: Arc<dyn Records>) -> Arc<Control> {
         let parts = ControlParts {
             records,
-            ledger: Arc::new(Book(self.memory.clone())),
+            ledger: Arc::new(Book(self.memory.clone(), self.world.clone())),
             runner: self.world.clone(),
             registry: Arc::new(Declared(self.declared.clone())),
             happenings: self.releases.clone(),
