@@ -42,7 +42,7 @@ pub struct Webhook {
     url: Url,
     pub form: Form,
     /// The base URL of the server's pages, which links in messages begin with.
-    pub base_url: String,
+    base_url: String,
 }
 
 impl Webhook {
@@ -62,6 +62,26 @@ impl Webhook {
         let options_of = Options { reach: Some(Arc::new(reach)), ..Options::new(tls, CONNECT) };
         let client = client(options_of).map_err(|error| failed(error.to_string()))?;
         Ok(Self { client, url, form: options.form, base_url: base_url.to_owned() })
+    }
+
+    /// The webhook that is told of something; `None`: nobody is.
+    pub fn named(
+        options: Option<&WebhookOptions>,
+        base_url: &str,
+    ) -> Result<Option<Self>, WebhookError> {
+        options.map(|it| Self::new(it, base_url)).transpose()
+    }
+
+    /// The message in the form that is understood. Both are made with the base URL of links.
+    pub fn message(
+        &self,
+        json: impl FnOnce(&str) -> Value,
+        slack: impl FnOnce(&str) -> Value,
+    ) -> Value {
+        match self.form {
+            Form::Json => json(&self.base_url),
+            Form::Slack => slack(&self.base_url),
+        }
     }
 
     pub async fn post(&self, body: &Value) -> Result<(), String> {
@@ -123,6 +143,19 @@ mod tests {
         assert_eq!(heard(async { Ok(()) }).await, Ok(()));
         let odd = heard(async { panic!("odd") }).await;
         assert_eq!(odd, Err("a fault of Kiln ended it: odd".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_message_has_the_form_that_is_understood() {
+        for (form, name) in [(Form::Json, "json"), (Form::Slack, "slack")] {
+            let url = "http://hooks.test/".to_owned();
+            let options = WebhookOptions { setting: "tests.webhook", url, form };
+            let webhook = Webhook::named(Some(&options), "http://k").unwrap().expect("a webhook");
+            let message =
+                webhook.message(|url| json!({ "json": url }), |url| json!({ "slack": url }));
+            assert_eq!(message[name], "http://k");
+        }
+        assert!(Webhook::named(None, "http://k").unwrap().is_none());
     }
 
     #[tokio::test]

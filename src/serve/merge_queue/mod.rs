@@ -56,7 +56,7 @@ pub fn start(
     tests: &CiServices,
     base_url: &str,
 ) -> Result<Started, WebhookError> {
-    let webhook = options.webhook.as_ref().map(|it| Webhook::new(it, base_url)).transpose()?;
+    let webhook = Webhook::named(options.webhook.as_ref(), base_url)?;
     let records = Arc::new(StoredRecords(storage.records.clone()));
     let queues = Queues::new(records, tests.clock.clone());
     let gauges = Arc::<Mutex<Vec<QueueGauge>>>::default();

@@ -11,10 +11,7 @@ use crate::serve::webhook::{Form, Webhook, plain};
 pub async fn tell(webhook: &Webhook, told: &Told) -> Result<(), String> {
     let of_runs = |it: &&News| !matches!(it, News::Testing { .. }) || webhook.form == Form::Json;
     for news in told.news.iter().filter(of_runs) {
-        let body = match webhook.form {
-            Form::Json => generic(told, news, &webhook.base_url),
-            Form::Slack => slack(told, news, &webhook.base_url),
-        };
+        let body = webhook.message(|url| generic(told, news, url), |url| slack(told, news, url));
         webhook.post(&body).await?;
     }
     Ok(())

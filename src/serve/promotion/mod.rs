@@ -49,7 +49,7 @@ pub struct Promotion {
 /// Who is told of changes. `None`: nobody, or there are no environments.
 pub fn teller(options: &PromotionOptions, base_url: &str) -> Result<Option<Webhook>, WebhookError> {
     let webhook = options.webhook.as_ref().filter(|_| options.pipeline.is_some());
-    webhook.map(|it| Webhook::new(it, base_url)).transpose()
+    Webhook::named(webhook, base_url)
 }
 
 /// Returns counts of promotions, all zero until `keeper` is set.

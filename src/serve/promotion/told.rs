@@ -8,7 +8,7 @@ use kiln_deploy::promotion::{Change, ChangeKind, Keeper, PromotionError};
 use serde_json::{Value, json};
 
 use crate::serve::telling::{Notices, Pace};
-use crate::serve::webhook::{Form, Webhook, plain};
+use crate::serve::webhook::{Webhook, plain};
 
 /// When changes are told.
 pub const PACE: Pace = Pace { look: Duration::from_secs(10), term: Duration::from_secs(60) };
@@ -37,10 +37,7 @@ impl Notices for Changes {
 
     async fn tell(&self, notice: &Change) -> Result<(), String> {
         let webhook = &self.webhook;
-        let body = match webhook.form {
-            Form::Json => generic(notice, &webhook.base_url),
-            Form::Slack => slack(notice, &webhook.base_url),
-        };
+        let body = webhook.message(|url| generic(notice, url), |url| slack(notice, url));
         webhook.post(&body).await
     }
 

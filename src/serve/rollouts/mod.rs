@@ -23,7 +23,7 @@ pub struct Rollouts {
 
 /// The webhook that is told of rollouts; `None`: nobody is told.
 pub fn teller(options: &RolloutOptions, base_url: &str) -> Result<Option<Webhook>, WebhookError> {
-    options.webhook.as_ref().map(|it| Webhook::new(it, base_url)).transpose()
+    Webhook::named(options.webhook.as_ref(), base_url)
 }
 
 /// Returns counts of what became of rollouts, all zero until `control` is set.

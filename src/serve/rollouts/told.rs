@@ -9,7 +9,7 @@ use kiln_deploy::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 use crate::serve::telling::{Notices, Pace};
-use crate::serve::webhook::{Form, Webhook, plain};
+use crate::serve::webhook::{Webhook, plain};
 
 /// When news are told. Another server tells a rollback about as soon as it drives that.
 pub const PACE: Pace = Pace { look: Duration::from_secs(5), term: Duration::from_secs(10) };
@@ -39,10 +39,7 @@ impl Notices for RolloutNews {
 
     async fn tell(&self, notice: &Notice) -> Result<(), String> {
         let webhook = &self.webhook;
-        let body = match webhook.form {
-            Form::Json => generic(notice, &webhook.base_url),
-            Form::Slack => slack(notice, &webhook.base_url),
-        };
+        let body = webhook.message(|url| generic(notice, url), |url| slack(notice, url));
         webhook.post(&body).await
     }
 

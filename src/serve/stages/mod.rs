@@ -101,8 +101,7 @@ fn previews(
     records: Arc<StoredRecords>,
 ) -> Result<Arc<Previews>, WebhookError> {
     let common = &below.base.common;
-    let webhook = options.webhook.as_ref();
-    let webhook = webhook.map(|it| Webhook::new(it, &common.base_url)).transpose()?;
+    let webhook = Webhook::named(options.webhook.as_ref(), &common.base_url)?;
     Ok(Previews::new(PreviewParts {
         records,
         clock: below.builds.ci.tests.clock.clone(),

@@ -4,18 +4,16 @@ use async_trait::async_trait;
 use kiln_ci::ephemeral::{Preview, TellStuck};
 use serde_json::{Value, json};
 
-use crate::serve::webhook::{Form, Webhook, plain};
+use crate::serve::webhook::{Webhook, plain};
 
 pub struct ByWebhook(pub Webhook);
 
 #[async_trait]
 impl TellStuck for ByWebhook {
     async fn stuck(&self, preview: &Preview) -> Result<(), String> {
-        let body = match self.0.form {
-            Form::Json => generic(preview),
-            Form::Slack => slack(preview),
-        };
-        self.0.post(&body).await
+        let Self(webhook) = self;
+        let body = webhook.message(|_| generic(preview), |_| slack(preview));
+        webhook.post(&body).await
     }
 }
 

@@ -36,8 +36,7 @@ pub fn start(
 ) -> Result<Verdicts, WebhookError> {
     let records = Arc::new(StoredRecords(storage.records.clone()));
     let ledger = Arc::new(Audited(AuditLog::new(storage.records.clone())));
-    let webhook = options.webhook.as_ref();
-    let teller = webhook.map(|it| Webhook::new(it, &common.base_url)).transpose()?;
+    let teller = Webhook::named(options.webhook.as_ref(), &common.base_url)?;
     let teller = teller.map(|it| Arc::new(Told(it)) as Arc<dyn Teller>);
     let policy = options.judging.policy.clone();
     let book = Book::new(records.clone(), ledger.clone(), policy, teller.is_some());

@@ -6,7 +6,7 @@ use kiln_ci::quarantine::{Change, Kind};
 use kiln_ci::verdicts::Teller;
 use serde_json::{Value, json};
 
-use crate::serve::webhook::{Form, Webhook, plain};
+use crate::serve::webhook::{Webhook, plain};
 use kiln_web::json::rfc3339;
 
 pub struct Told(pub Webhook);
@@ -15,12 +15,8 @@ pub struct Told(pub Webhook);
 impl Teller for Told {
     async fn tell(&self, change: &Change) -> Result<(), String> {
         let Self(webhook) = self;
-        webhook
-            .post(&match webhook.form {
-                Form::Json => generic(change, &webhook.base_url),
-                Form::Slack => slack(change, &webhook.base_url),
-            })
-            .await
+        let body = webhook.message(|url| generic(change, url), |url| slack(change, url));
+        webhook.post(&body).await
     }
 }
 
