@@ -11,13 +11,15 @@ use support::bazel::Bazel;
 use support::client;
 use support::server::Server;
 
-/// Path below a directory -> what is there: mode and bytes, or the target of a link.
+/// Reads everything below a directory. Returns for each path below it the mode and the bytes of the file, or the
+/// target of the link.
 fn contents(directory: &Path) -> BTreeMap<String, String> {
     fn visit(base: &Path, directory: &Path, all: &mut BTreeMap<String, String>) {
         for entry in std::fs::read_dir(directory).expect("a readable directory") {
             let path = entry.expect("a readable entry").path();
             let name = path.strip_prefix(base).expect("below the base").display().to_string();
-            // Bookkeeping of the local machine, not outputs of actions.
+            // Bazel writes these files to keep its books on the local machine. No action makes them, so they may
+            // differ.
             if name.ends_with(".runfiles_manifest")
                 || name.contains(".runfiles")
                 || name.ends_with(".params")
@@ -56,7 +58,7 @@ fn assert_same(left: &BTreeMap<String, String>, right: &BTreeMap<String, String>
     assert!(differ.is_empty(), "{what}: {differ:#?}");
 }
 
-/// Everything but what is there to fail (`tests/builds/endings.rs`).
+/// Returns the patterns of all targets, without those of `tests/builds/endings.rs`, which are made to fail.
 fn everything(bazel: &Bazel) -> Vec<&'static str> {
     let mut targets = vec!["--", "//..."];
     if bazel.workspace().join("endings").is_dir() {

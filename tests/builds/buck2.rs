@@ -1,7 +1,7 @@
-//! What Buck2 sends, replayed against the whole server: derived from the source of its
+//! Requests as Buck2 sends them, replayed against the whole server. They are derived from the source of Buck2's
 //! open-source client, because Buck2 itself cannot be had everywhere the tests run.
 
-// The platform of a Command is deprecated, and the only one that Buck2 sets.
+// Buck2 sets the platform on the Command, which the protocol has deprecated, and nowhere else.
 #![allow(deprecated, clippy::panic, clippy::unwrap_used)]
 
 pub mod action;
@@ -44,8 +44,8 @@ impl House {
     }
 }
 
-/// Reads a file, runs an input, follows links, uses the scratch directory, and leaves a file, a
-/// program, a directory and a symlink.
+/// Makes an action that reads a file, runs an input, follows links and uses the scratch directory. It leaves a file,
+/// a program, a directory and a symlink.
 fn example(kind: OutputPaths) -> Action {
     let script = r#"
         cat src/input.txt src/link > "$1/file"
@@ -92,7 +92,7 @@ async fn is_the_example(buck2: &Buck2, outcome: &Outcome) {
     timestamps_tell_how_long_it_took(&outcome.metadata);
 }
 
-/// Buck2 takes the time of execution from them; what is not set is 1970 to it.
+/// Buck2 computes the time of execution from these timestamps and reads a timestamp that is not set as 1970.
 fn timestamps_tell_how_long_it_took(metadata: &reapi::ExecutedActionMetadata) {
     let steps = [
         metadata.queued_timestamp,
@@ -128,7 +128,8 @@ async fn a_build_runs_and_the_next_one_hits_the_cache() {
         let ran = example.run(&buck2).await.unwrap();
         is_the_example(&buck2, &ran).await;
         assert_eq!(example.upload(&buck2).await.unwrap(), 0, "every input is there");
-        // The next daemon asks the cache first; one that skips it executes, which hits as well.
+        // The next daemon of Buck2 looks the action up in the cache. One that skips the look-up executes, and the
+        // server answers that from the cache as well.
         let next = house.buck2(settings).await;
         assert_eq!(next.cached(&example.digest).await.as_ref(), Some(&ran));
         assert_eq!(next.execute(&example.digest).await.unwrap(), ran);
@@ -160,7 +161,7 @@ async fn large_blobs_travel_compressed_in_messages_of_the_advertised_size() {
         let out = &outcome.files["out"].0;
         assert_eq!(out.size_bytes, 18_000_000);
         assert!(buck2.download(out).await == [large.clone(), large.clone()].concat());
-        // Remembered as missing, a blob is sent again with every action that reads it.
+        // Buck2 remembers that a blob was missing, and then sends it again with every action that reads it.
         buck2.write(&large).await.unwrap();
     }
 }
@@ -169,7 +170,8 @@ async fn large_blobs_travel_compressed_in_messages_of_the_advertised_size() {
 async fn a_batch_may_be_filled_with_tiny_blobs_up_to_the_advertised_size() {
     let house = House::new(&[]);
     let buck2 = house.usual().await;
-    // The digests weigh more than what they name.
+    // Each digest is larger on the wire than the blob that it names, so the message is much larger than the sum of
+    // the sizes.
     let blobs: Vec<Vec<u8>> =
         (0..30_000).map(|i| format!("blob {i} {}", "x".repeat(85)).into_bytes()).collect();
     let total: usize = blobs.iter().map(Vec::len).sum();
@@ -179,8 +181,9 @@ async fn a_batch_may_be_filled_with_tiny_blobs_up_to_the_advertised_size() {
     assert!(buck2.missing(&digests).await.is_empty());
 }
 
-/// Buck2 remembers for 12 hours that a blob was missing, and sends it anew with every action that
-/// reads it. The answer comes early, and what is still under way belongs to no stream any more.
+/// Buck2 remembers for 12 hours that a blob was missing, and sends it anew with every action that reads it. The
+/// server answers before it has read the whole upload, so the rest arrives for a stream that no longer exists, and
+/// the connection has to survive that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_outlives_uploads_of_blobs_that_are_there() {
     const ROUNDS: usize = 60;
@@ -213,7 +216,7 @@ async fn a_failing_action_is_a_result_with_its_outputs_and_is_not_cached() {
     assert!(buck2.cached(&action.digest).await.is_none());
 }
 
-/// As tests are run: with a timeout, and pings while nothing is said.
+/// Buck2 runs tests with a timeout, and sends pings while the server says nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_timeout_is_a_failed_action_with_its_log_and_the_connection_stays() {
     let house = House::new(&[]);
@@ -221,7 +224,7 @@ async fn a_timeout_is_a_failed_action_with_its_log_and_the_connection_stays() {
     let began = std::time::Instant::now();
     let script = "echo before; echo part > log; sleep 60";
     let action = Action::shell(script, &["log"], Some(4));
-    // Any status would be an internal error to it, without what was printed.
+    // Buck2 would report any error status as an internal error, and not show what the action printed.
     let failed = action.run(&buck2).await.unwrap();
     assert_eq!(failed.exit_code, 124);
     assert_eq!(buck2.text(&failed.stdout).await, "before\n");
@@ -234,7 +237,8 @@ async fn a_timeout_is_a_failed_action_with_its_log_and_the_connection_stays() {
     assert_eq!(passed.exit_code, 0);
 }
 
-/// Buck2 names neither target nor mnemonic: both are told from the paths of outputs and scratch.
+/// Buck2 names neither the target nor the mnemonic of an action: Kiln reads both from the paths of its outputs and of
+/// its scratch directory.
 #[tokio::test(flavor = "multi_thread")]
 async fn actions_and_hits_are_named_by_their_target() {
     let house = House::new(&[]);
@@ -248,11 +252,11 @@ async fn actions_and_hits_are_named_by_their_target() {
     let outputs = (OutputPaths::OutputPaths, output.as_slice());
     let action = Action::new(&arguments, &variables, &Inputs::default(), outputs, None);
     assert_eq!(action.run(&buck2).await.unwrap().exit_code, 0);
-    // One that skipped its own look-up.
+    // This call stands for a client that skips its own look-up and executes at once.
     assert_eq!(buck2.execute(&action.digest).await.unwrap().exit_code, 0);
     let executions =
         || support::server::get_json(&house.server.address, "/api/v1/executions?limit=10");
-    // The journal hears of them a moment later.
+    // The journal records both executions only a moment after the answers.
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
     let listed = loop {
         assert!(std::time::Instant::now() < deadline, "{}", executions());
@@ -278,8 +282,8 @@ async fn what_cannot_run_is_refused_with_a_reason() {
     assert!(failed.message.contains("not in the store"), "{}", failed.message);
 }
 
-/// Where results may be written: the check that Buck2 makes before its first upload, then what it
-/// uploads after it ran an action itself.
+/// Where callers may write results, Buck2 first writes a result to check that it is allowed, and then uploads the
+/// results of actions that it ran itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn results_of_local_runs_are_uploaded_where_that_is_allowed() {
     let house = House::new(&["--allow-cache-updates"]);
@@ -289,7 +293,7 @@ async fn results_of_local_runs_are_uploaded_where_that_is_allowed() {
     buck2.write_result(&check, result(Vec::new())).await.unwrap();
 
     let action = Action::shell("echo local > out", &["out"], None);
-    // Of what the action names, all but the output's content.
+    // This uploads everything that the action names. The content of its output is still missing.
     action.upload(&buck2).await.unwrap();
     let output = reapi::OutputFile {
         path: "out".into(),
@@ -315,7 +319,8 @@ async fn who_may_not_write_results_is_told_so() {
     assert!(failed.message.contains("may not write"), "{}", failed.message);
 }
 
-/// An action without an input root, which is never run.
+/// Makes the action whose result Buck2 writes to see whether it may. It has no input root, and nobody ever runs it.
+/// Returns its blobs and its digest.
 fn permission_check() -> (Vec<Vec<u8>>, reapi::Digest) {
     let arguments = ["/command", "-to", "check", "permission"].map(str::to_owned).to_vec();
     let command = reapi::Command { arguments, platform: Some(platform()), ..Default::default() };
@@ -326,7 +331,8 @@ fn permission_check() -> (Vec<Vec<u8>>, reapi::Digest) {
     (vec![command, action], name)
 }
 
-/// Most times are those of 1970, because only execution was timed; nothing is inline.
+/// Makes the result of an action that Buck2 ran itself. Most of its times are those of 1970, because Buck2 measured
+/// only the execution, and no content is inline.
 fn result(output_files: Vec<reapi::OutputFile>) -> reapi::ActionResult {
     let unset = Some(protobuf::Timestamp::default());
     let metadata = reapi::ExecutedActionMetadata {
@@ -348,7 +354,7 @@ fn result(output_files: Vec<reapi::OutputFile>) -> reapi::ActionResult {
     reapi::ActionResult { output_files, execution_metadata: Some(metadata), ..Default::default() }
 }
 
-/// Bytes that do not compress.
+/// Returns `length` bytes that do not compress, the same for the same `seed`.
 fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let next = std::iter::from_fn(move || {

@@ -1,5 +1,5 @@
-//! BuildStream, which sends whole systems as input roots and expects them at `/`, building
-//! through `kiln serve` with `workers.root = inputs`; and using it for its artifacts.
+//! BuildStream sends whole systems as input roots and expects them at `/`. These tests build with it through `kiln
+//! serve` with `workers.root = inputs`, and use Kiln as the server of its artifacts.
 
 use crate::support;
 
@@ -12,17 +12,18 @@ use support::client;
 use support::server::{self, Server};
 use tempfile::TempDir;
 
-/// What the elements run.
+/// The programs that the project's elements run.
 const TOOLS: [&str; 8] = ["sh", "cat", "tr", "sort", "mv", "mkdir", "ln", "grep"];
 
 struct BuildStream {
     binary: PathBuf,
-    /// A copy of the project, and the caches of several users.
+    /// The directory that holds a copy of the project, and the caches of several users.
     dir: TempDir,
 }
 
 impl BuildStream {
-    /// BuildStream sends no property of Kiln's: the server's workers take inputs as the root.
+    /// Starts a server whose workers take the inputs as the root. The server has to say so, because BuildStream sends
+    /// no property of Kiln's.
     fn server(&self, arguments: &[&str]) -> Server {
         let data = self.dir.path().join("kiln");
         let mut command = server::command("127.0.0.1:0", &data, arguments);
@@ -30,7 +31,7 @@ impl BuildStream {
         Server::spawn(command, &data)
     }
 
-    /// `casd` lies in the same Python environment.
+    /// Copies the project. The program `bst` lies in the same Python environment as `casd`.
     fn new(casd: &Path) -> Self {
         let binary = casd
             .ancestors()
@@ -50,7 +51,7 @@ impl BuildStream {
         self.dir.path().join("project")
     }
 
-    /// Writes the configuration of a user who has built nothing yet.
+    /// Writes the configuration of a user who has built nothing yet, and returns its path.
     fn user(&self, name: &str, server: &str, artifacts: bool) -> PathBuf {
         let home = self.dir.path().join(name);
         fs::create_dir(&home).expect("a new directory");
@@ -86,7 +87,7 @@ impl BuildStream {
     fn checkout(&self, configuration: &Path, element: &str) -> PathBuf {
         let directory = configuration.with_file_name("checkout");
         let to = directory.to_str().expect("UTF-8");
-        // Integration commands would need the whole system beneath.
+        // BuildStream's integration commands would need the whole system below the checkout.
         let arguments =
             ["artifact", "checkout", "--deps=none", "--no-integrate", "--directory", to, element];
         self.run(configuration, &arguments).expect_success();
@@ -94,7 +95,7 @@ impl BuildStream {
     }
 }
 
-/// The machine's shell and some tools with their libraries, where they expect them.
+/// Copies the machine's shell and some tools to `root`, with their libraries where the programs look for them.
 fn sysroot(root: &Path) {
     let copy = |from: &Path| {
         let path = from.strip_prefix("/").expect("absolute");
@@ -132,8 +133,8 @@ fn elements_are_built_in_their_own_root_and_hit_afterwards() {
 
     let first = bst.user("first", &server.url(), false);
     let built = bst.run(&first, &["build", "check.bst", "system.bst"]).expect_success();
-    // hello.bst, check.bst, system.bst. The integration commands before check.bst run remotely as
-    // well, but BuildStream keeps quiet about them.
+    // BuildStream reports hello.bst, check.bst and system.bst. It runs the integration commands before check.bst
+    // remotely as well, but does not report them.
     assert_eq!(count(&built.text, RUN_REMOTELY), 3, "{}", built.text);
     let made = bst.checkout(&first, "check.bst");
     assert_eq!(fs::read_to_string(made.join("sorted")).expect("an output"), "HELLO\na\nb\n");
@@ -141,7 +142,8 @@ fn elements_are_built_in_their_own_root_and_hit_afterwards() {
 
     let second = bst.user("second", &server.url(), false);
     let cached = bst.run(&second, &["build", "check.bst", "system.bst"]).expect_success();
-    // hello.bst, check.bst, and the integration commands for it and for system.bst.
+    // BuildStream finds results for hello.bst, for check.bst, and for the integration commands before check.bst and
+    // system.bst.
     let counts = (count(&cached.text, RUN_REMOTELY), count(&cached.text, HIT));
     assert_eq!(counts, (0, 4), "{}", cached.text);
     let whole = bst.checkout(&second, "system.bst");

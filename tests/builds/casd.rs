@@ -1,4 +1,4 @@
-//! buildbox-casd, an independent implementation, as a proxy in front of Kiln.
+//! These tests put buildbox-casd, an independent implementation, as a proxy in front of Kiln.
 
 use crate::support;
 
@@ -51,7 +51,7 @@ impl Drop for Casd {
     }
 }
 
-/// Bazel 4 speaks REAPI 2.0, which buildbox-casd does not: the client is a plain one.
+/// Bazel 4 speaks REAPI 2.0, which buildbox-casd does not accept, so the test calls it with a plain client.
 #[tokio::test(flavor = "multi_thread")]
 async fn blobs_results_and_executions_pass_through_casd() {
     let Some(casd) = client("KILN_CASD") else { return };
@@ -73,7 +73,7 @@ async fn blobs_results_and_executions_pass_through_casd() {
     let result = ran.result.expect("a result");
     drop(first);
 
-    // A proxy that knows nothing: all of this comes from Kiln.
+    // The second proxy has an empty cache, so everything that it answers comes from Kiln.
     let second = Casd::start(&casd, &data.path().join("second"), &server.url());
     let proxied = second.client().await;
     let cached = proxied.cached(&action).await.expect("a hit through the proxy");

@@ -1,5 +1,5 @@
-//! docs/endings.md, row by row: what real Bazel shows of each way in which an action ends, and how often
-//! the action runs for that.
+//! Real Bazel is held against docs/endings.md, row by row: what it shows of each way in which an action ends, and how
+//! often the action runs for that.
 
 #![allow(clippy::panic)]
 
@@ -9,7 +9,7 @@ use support::bazel::{Bazel, Run};
 use support::client;
 use support::server::{self, Server, get_json};
 
-/// The words of a genrule that failed, from Bazel's line for it to that of the next.
+/// Returns what Bazel printed about a genrule that failed, from the line with its name up to the next message.
 fn told<'a>(run: &'a Run, name: &str) -> &'a str {
     let head = format!("//endings:{name} failed");
     let begin = run.text.find(&head).unwrap_or_else(|| panic!("{name} did not fail: {}", run.text));
@@ -19,7 +19,8 @@ fn told<'a>(run: &'a Run, name: &str) -> &'a str {
     &rest[..end]
 }
 
-/// `how`: Bazel's words for the exit code.
+/// Asserts that Bazel reports the failure of a genrule with all of `words` and a link to its page. `how` is Bazel's
+/// wording of the exit code.
 fn failed_with(run: &Run, name: &str, how: &str, words: &[&str]) {
     let told = told(run, name);
     assert!(told.contains(&format!("({how})")), "{name}: {told}");
@@ -29,7 +30,7 @@ fn failed_with(run: &Run, name: &str, how: &str, words: &[&str]) {
     assert!(told.contains("/actions/sha256/"), "{name} lacks the link: {told}");
 }
 
-/// How often an action of the target has run.
+/// Returns how many executions of the target the server's journal lists.
 fn runs(server: &Server, target: &str) -> usize {
     let executions = get_json(&server.address, "/api/v1/executions?limit=200");
     let executions = executions["executions"].as_array().expect("executions");
@@ -51,7 +52,7 @@ fn whatever_an_action_does_is_its_outcome_once() {
     let bazel = Bazel::new(binary, "tests/workspace");
     let build = ["build", "-k", "//endings:all"];
     let run = bazel.remote(&server.address, &build);
-    // Some could not be executed at all.
+    // Bazel ends with 34 because Kiln could not execute some of the actions at all.
     assert_eq!(run.code, 34, "{}", run.text);
 
     failed_with(&run, "fails", "Exit 7", &["its own words"]);
@@ -60,7 +61,7 @@ fn whatever_an_action_does_is_its_outcome_once() {
     let limit = "kiln: the action met a limit of its worker: ";
     failed_with(&run, "disk", "Exit 1", &[limit, "disk: ", "workers.disk"]);
     failed_with(&run, "talks", "Exit 5", &["workers.output"]);
-    // Bazel prints what actions print to stdout apart from its own lines.
+    // Bazel prints what actions wrote to stdout separately from its own lines.
     let mut rest = run.text.as_str();
     for words in ["the first words\n", "bytes are left out here", "the last words\n"] {
         let found = rest.find(words).unwrap_or_else(|| panic!("no {words:?} in its turn"));
@@ -109,7 +110,7 @@ fn whatever_an_action_does_is_its_outcome_once() {
         assert_eq!(runs(&server, name), 1, "{name} ran more than once");
     }
 
-    // A failure is cached as little as a success with a log that is not whole.
+    // Kiln caches neither a failure nor a success whose log is incomplete.
     let again =
         bazel.remote(&server.address, &["build", "-k", "//endings:fails", "//endings:talks"]);
     failed_with(&again, "fails", "Exit 7", &["its own words"]);

@@ -1,4 +1,4 @@
-//! docs/sharding.md with real Bazel: tests of twelve cases that ask to be run in four parts.
+//! docs/sharding.md with real Bazel: the tests have twelve cases and ask Kiln to run them in four parts.
 
 #![allow(clippy::panic)]
 
@@ -12,7 +12,7 @@ use support::bazel::{Bazel, Run};
 use support::client;
 use support::server::{self, Server, get_json};
 
-/// A server with a slot for each part, and a client of it.
+/// A server with one slot for each part, and the Bazel that uses it.
 struct Rig {
     bazel: Bazel,
     server: Server,
@@ -31,7 +31,7 @@ impl Rig {
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// Names of the cases in the report, in order.
+    /// Returns the names of the cases in the target's test report, in their order there.
     fn cases(&self, target: &str) -> Vec<String> {
         let report = String::from_utf8(self.output(target, "test.xml")).expect("UTF-8");
         let names = report.split("name=\"case").skip(1);
@@ -39,7 +39,8 @@ impl Rig {
         names.filter_map(name).collect()
     }
 
-    /// What ran for a target, newest first: the part's number (0: the whole) and the exit code.
+    /// Returns the executions of a target, newest first: of each the number of its part, or 0 for the whole test, and
+    /// its exit code.
     fn runs(&self, target: &str) -> Vec<(u64, i64)> {
         let path = format!("/api/v1/executions?target=//fanout:{target}&limit=100");
         let executions = get_json(&self.server.address, &path);
@@ -71,14 +72,14 @@ fn a_test_in_parts_is_the_same_test_sooner() {
     let server = Server::spawn(command, data.path());
     let rig = Rig { bazel: Bazel::new(binary, "tests/workspace"), server, _data: data };
 
-    // What Bazel does first it does for both.
+    // This build does Bazel's preparations for both tests, so that neither measurement contains them.
     rig.bazel.remote(&rig.server.address, &["build", "//fanout:all"]).expect_success();
     let (whole, run) = timed(|| rig.test("//fanout:whole_test", &[]));
     run.expect_success();
     let (parts, run) = timed(|| rig.test("//fanout:suite_test", &[]));
     run.expect_success();
     println!("whole {whole:?}, in four parts {parts:?}");
-    // Of twelve seconds three are left; the rest is Bazel's own.
+    // The four parts need three of the whole test's twelve seconds. The rest of the measured time is Bazel's own.
     assert!(parts + Duration::from_secs(6) < whole, "{parts:?} of {whole:?}");
     let cases = rig.cases("suite_test");
     assert_eq!(cases.len(), 12, "{cases:?}");

@@ -1,4 +1,4 @@
-//! Crashes in the middle of real builds: each ends in a finished build or a clear error.
+//! Processes crash in the middle of real builds: each build has to finish or to end with a clear error.
 
 #![allow(clippy::panic)]
 
@@ -15,7 +15,7 @@ use support::server::{Server, command, get_json, get_status};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// Asks until `condition` holds for the server's status.
+/// Asks for the server's status until `condition` holds for it. Panics, naming `what`, if that takes too long.
 fn await_status(server: &Server, what: &str, condition: impl Fn(&Value) -> bool) {
     let deadline = Instant::now() + WITHIN;
     loop {
@@ -105,7 +105,7 @@ fn work_that_nobody_waits_for_is_cancelled() {
         &["test", "--test_timeout=600", "--runs_per_test=5", "//flaky:slow_test"],
     );
     await_status(&server, "a running action", |status| count(status, RUNNING) >= 1);
-    // The client is only a messenger: the build lives in Bazel's own server.
+    // The client process only passes messages on. The build lives in Bazel's own server, which has to be killed.
     let pid = std::fs::read_to_string(output_base.join("server/server.pid.txt"))
         .expect("Bazel's server says its process id");
     build.kill().expect("the client can be killed");

@@ -4,11 +4,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::bazel::Run;
 
-/// Seconds from now to that moment: the first one that Bazel begins an attempt before. A busy machine takes more
-/// than the first. Ten attempts, of which each waits for two seconds, come to the second.
+/// Seconds from now until the test begins to pass, one try after the other, until Bazel has begun its first attempt
+/// before that moment. A busy machine needs more than the first value. The ten attempts, each of which waits for two
+/// seconds, still last until the second.
 const SLACK: [u64; 3] = [5, 20, 60];
 
-/// Runs the test, with the option that tells it the moment, so that its first attempt fails.
+/// Runs the test with the option that names the moment, so that the test's first attempt fails. Returns the first run
+/// that Bazel calls flaky, or else the last run.
 pub fn first_attempt_fails(test: impl Fn(&str) -> Run) -> Run {
     let run = |slack: u64| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();

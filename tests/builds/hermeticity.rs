@@ -11,11 +11,11 @@ use support::server::{Server, get_json};
 
 const INVOCATION: &str = "leaks";
 
-/// The check sets the clock ahead by 37 days: in whatever second this machine was started, that is another
-/// number of tens of days.
+/// This script prints a number that the check always changes: the check sets the clock ahead by 37 days, and that is
+/// another number of tens of days in whatever second this machine was started.
 const TENS_OF_DAYS: &str = "echo $(($(cut -d. -f1 /proc/uptime) / 864000)) > out";
 
-/// Target, script, and what the check says of it.
+/// For each action its target, its script, the verdict of the check, and the cause that the check names.
 const ACTIONS: [(&str, &str, &str, &str); 9] = [
     ("//leak:host", "uname -n > out", "not_hermetic", "host name"),
     ("//leak:process", "echo $$ > out", "not_hermetic", "process numbers"),
@@ -63,7 +63,7 @@ async fn build(client: &Client) {
     }
 }
 
-/// The journal writes behind the answers: it is awaited, not slept for.
+/// Waits for the journal, which the server writes only after it has answered.
 fn until_written(server: &Server) {
     while get_json(&server.address, "/api/v1/status")["journal"]["executions"].as_u64()
         < Some(ACTIONS.len() as u64)
@@ -100,7 +100,7 @@ async fn leaks_are_caught_and_their_causes_named() {
             assert!(found["differences"][0]["offset"].is_u64(), "{found:#}");
         }
     }
-    // Nothing of it reached the journal or the cache, and the page shows it.
+    // The check's own runs reached neither the journal nor the cache, and the page of checks shows all of them.
     assert_eq!(get_json(&server.address, "/api/v1/status")["journal"]["executions"], ACTIONS.len());
     let kept = get_json(&server.address, "/api/v1/hermeticity");
     assert_eq!(kept["checks"].as_array().map(Vec::len), Some(ACTIONS.len()));

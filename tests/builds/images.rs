@@ -18,7 +18,7 @@ fn tools() -> Option<LocalImage> {
     LocalImage::build(|root| {
         std::fs::create_dir(root.join("tools")).unwrap();
         std::fs::write(root.join("tools/greet"), "#!/bin/sh\necho hello from the image\n").unwrap();
-        // As root alone would be allowed to.
+        // By this mode only root may run the program. An action has to be able to run it nevertheless.
         let private = std::fs::Permissions::from_mode(0o700);
         std::fs::set_permissions(root.join("tools/greet"), private).unwrap();
     })
@@ -40,7 +40,7 @@ const LOOK_AROUND: &str = "cat /etc/os-release; greet; echo $FROM_IMAGE; pwd; \
     ls -d /* | cat; ls /usr 2>/dev/null; cat /etc/hosts; touch /new 2>/dev/null || echo read-only; \
     touch /etc/new 2>/dev/null || echo read-only; touch /tmp/x && echo made > out";
 
-/// What the action saw is the image and nothing of the machine.
+/// Asserts that the action saw the image's files and none of the machine's.
 async fn assert_in_image(client: &Client, image: &str) {
     let response =
         client.execute(&in_image(LOOK_AROUND, image, &["out"])).await.expect("an answer");
@@ -94,7 +94,7 @@ async fn an_image_from_a_registry_is_pulled_once_and_is_all_that_an_action_sees(
     assert_eq!(metric(&server, "kiln_image_hits_total"), 2.0);
     assert!(metric(&server, "kiln_image_pulled_bytes_total") > 100_000.0);
 
-    // Without an image, and with none, all is as ever.
+    // An action that names no image, or the image `none`, runs on the machine as before.
     for image in ["", "none"] {
         let spec = in_image("test -e /usr/bin/env && echo $FROM_IMAGE", image, &[]);
         let response = client.execute(&spec).await.expect("an answer");
@@ -172,7 +172,7 @@ async fn what_goes_wrong_is_said_to_the_client() {
     let response = client.execute(&spec).await.expect("an answer");
     assert_eq!(response.result.expect("a result").stdout_raw, b"hello from the image\n");
 
-    // Nobody offers images where none is allowed.
+    // The second server allows no images, so none of its workers offers them.
     let data = tempfile::tempdir().unwrap();
     let mut command = support::server::command("127.0.0.1:0", data.path(), &[]);
     command.env("KILN_SCHEDULER_WORKER_GRACE", "100ms");

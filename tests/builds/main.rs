@@ -1,4 +1,4 @@
-//! What clients build, test and run through a server, by real clients and by calls that are made by hand.
+//! What clients build, test and run through a server: some tests use real clients, others make the calls by hand.
 
 mod bazel;
 mod bazel_7;

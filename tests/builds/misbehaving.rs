@@ -1,7 +1,7 @@
 //! Actions that misbehave, run through the whole server: the machine, the store and the other
 //! actions are unharmed, and the user is told what happened.
 
-// The old fields are what older clients read.
+// Older clients read the deprecated fields.
 #![allow(deprecated)]
 
 use crate::support;
@@ -31,7 +31,7 @@ impl House {
         (response, stdout, stderr)
     }
 
-    /// The server still runs ordinary actions.
+    /// Asserts that the server still runs ordinary actions.
     async fn expect_well(&self) {
         let (response, stdout, _) = self.run(&Spec::shell("echo well", &[])).await;
         assert_eq!(response.status.unwrap_or_default().code, 0);
@@ -49,7 +49,7 @@ fn exit(response: &reapi::ExecuteResponse) -> i32 {
 
 const DEADLINE_EXCEEDED: i32 = 4;
 
-/// What it makes is kept as long as what is uploaded.
+/// Kiln keeps the outputs of an action as long as uploads, so it counts them against the caller's quota as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn outputs_over_a_quota_are_an_outcome_and_what_is_cached_is_served() {
     let data = tempfile::tempdir().expect("a temporary directory");
@@ -80,7 +80,7 @@ async fn outputs_over_a_quota_are_an_outcome_and_what_is_cached_is_served() {
     let (_, stderr) = output_text(&house.client, &result).await;
     assert!(stderr.starts_with(&format!("said\nkiln: {reason}")), "{stderr}");
     assert!(house.client.cached(&actions[1]).await.is_none(), "it is not cached");
-    // Nothing more is begun for the caller, and what is cached costs nothing.
+    // The caller may begin no more actions, but an answer from the cache uses nothing of its quota.
     let refused = run(&actions[1]).await.expect_err("the quota is used up");
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
     assert!(refused.message().contains("quotas.caller_bytes"), "{refused}");
@@ -182,7 +182,7 @@ async fn a_fork_bomb_stays_in_its_sandbox() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_memory_hog_is_killed_and_named() {
     let house = house(&[]).await;
-    // Doubles a string in the shell until the limit is reached.
+    // The script doubles a string in the shell until it reaches the limit.
     let mut spec = Spec::shell("x=0123456789abcdef; while :; do x=$x$x; done", &[]);
     spec.command.platform = Some(reapi::Platform {
         properties: vec![reapi::platform::Property {
@@ -208,7 +208,7 @@ async fn a_disk_filler_meets_its_own_limit() {
     house.expect_well().await;
 }
 
-/// However often it ran, the store would take it no more than the first time.
+/// The store would refuse the output again however often the action ran, so Kiln does not try again.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_output_that_the_store_never_takes_is_an_outcome() {
     let house = house(&["--max-size", "64MiB", "--workers", "1"]).await;
@@ -221,7 +221,7 @@ async fn an_output_that_the_store_never_takes_is_an_outcome() {
         assert_eq!((code(&response), exit(&response)), (0, 1), "{response:?}");
         assert!(response.message.contains("larger than the"), "{}", response.message);
     }
-    // It counts as no fault of the worker's, which would have paused for it by now.
+    // Kiln does not count this as a fault of the worker, which would otherwise take no actions by now.
     house.expect_well().await;
 }
 

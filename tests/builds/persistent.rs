@@ -13,7 +13,7 @@ use support::client;
 use support::server::{Server, command, get_text};
 
 const TARGETS: [&str; 2] = ["//persistent:json", "//persistent:proto"];
-/// Of each protocol.
+/// How many actions there are for each of the two protocols.
 const ACTIONS: usize = 8;
 
 /// The sum of the samples of a metric whose labels contain `label`.
@@ -66,7 +66,7 @@ fn one_process_serves_many_actions_of_a_build_with_the_same_outputs() {
     assert_eq!(metric(&with, "kiln_persistent_worker_fallbacks_total", ""), 0.0);
     assert_eq!(metric(&with, "kiln_persistent_workers ", ""), 2.0);
 
-    // Where no tools are kept each action is a process, and makes the same.
+    // A server that keeps no tools runs each action as a process of its own, and gets the same outputs.
     let without = server(&data.path().join("without"), "0");
     assert_eq!(build(&bazel, &without.address), expected());
     assert_eq!(metric(&without, "kiln_persistent_workers_started_total", ""), 0.0);
@@ -77,7 +77,7 @@ fn one_process_serves_many_actions_of_a_build_with_the_same_outputs() {
     await_gone(&tools);
 }
 
-/// Processes of the tool that stay, and that `ancestor` has started.
+/// Returns the ids of the tool processes that are still running and that descend from `ancestor`.
 fn tools_of(ancestor: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("it is there").flatten();
     let all = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
@@ -106,7 +106,7 @@ fn await_gone(pids: &[u32]) {
     }
 }
 
-/// A tool that is none of ours: npm's @bazel/worker, which adapts programs in Node.
+/// A tool from outside Kiln: npm's @bazel/worker, which turns programs in Node into persistent workers.
 const NODE_TOOL: &str = r#"#!/usr/bin/node
 const worker = require("./node_modules/@bazel/worker");
 const fs = require("fs");
@@ -196,7 +196,7 @@ fn a_tool_made_for_bazel_by_others_works() {
     let server = server(data.path(), "1");
     let bazel = Bazel::new(binary, &workspace.path().display().to_string());
     let run = bazel.remote(&server.address, &["build", "//:all"]).expect_success();
-    // Without --persistent_worker the tool does nothing: all this is by one process.
+    // The tool does nothing without --persistent_worker, so one process has answered all of these requests.
     for number in 0..6 {
         let output = std::fs::read_to_string(bazel.bin().join(format!("n{number}.txt")));
         assert_eq!(output.expect("an output"), format!("T{number}"));
@@ -230,7 +230,7 @@ fn a_worker_in_its_own_process_keeps_tools_and_they_die_with_it() {
     let worker = Worker(worker);
     let bazel = Bazel::new(binary, "tests/workspace");
     assert_eq!(build(&bazel, &server.address), expected());
-    // Of the last kind: the other one has made room.
+    // With one slot the first protocol's tool had to end before the other's could start, so only the latter is left.
     let tools = tools_of(worker.0.id());
     assert_eq!(tools.len(), 1);
     drop(worker);

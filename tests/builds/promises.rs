@@ -1,5 +1,5 @@
-//! A store that is too small for what is written: what it promised stays, what it cannot keep
-//! it refuses, and what it gives out is whole.
+//! A store that is too small for what clients write keeps all blobs that it promised, refuses those that it cannot
+//! keep, and gives out only whole ones.
 
 use crate::support;
 
@@ -13,9 +13,9 @@ use support::server::{Server, get_json};
 use tonic::Code;
 
 const CLIENTS: u64 = 4;
-/// Blobs that each client writes: together some four times what the store holds.
+/// How many blobs each client writes. Together they are some four times what the store holds.
 const BLOBS: u64 = 600;
-/// Of its blobs, old and new, how many a client asks about at a time.
+/// How many of its blobs, old and new ones, a client asks about at a time.
 const ASKED: usize = 20;
 
 #[derive(Default)]
@@ -26,7 +26,7 @@ struct Seen {
     read: AtomicU64,
 }
 
-/// Bytes that only this client and number have: mostly small, some beyond a megabyte.
+/// Returns bytes that only this client and number have: mostly few, sometimes more than a megabyte.
 fn blob(client: u64, number: u64) -> Vec<u8> {
     let size = match number % 25 {
         24 => 3_000_000,
@@ -81,7 +81,7 @@ impl Writer {
         }
     }
 
-    /// Each blob that is not reported missing is there in the next moment, whole.
+    /// Asserts that the client can read each blob, whole, right after the server did not report it as missing.
     async fn what_is_reported_can_be_read(&mut self) {
         let step = (self.mine.len() / ASKED).max(1);
         let asked: Vec<_> = self.mine.iter().rev().step_by(step).cloned().collect();

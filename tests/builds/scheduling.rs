@@ -1,4 +1,4 @@
-//! What the queue makes of workers and clients that do not behave: real processes and connections.
+//! How the queue treats workers and clients that misbehave. The tests use real processes and connections.
 
 #![allow(clippy::panic)]
 
@@ -17,7 +17,7 @@ use support::server::{Server, get_json, get_text};
 use tokio::runtime::Runtime;
 
 const WITHIN: Duration = Duration::from_secs(60);
-/// What the tests call at once is far from the 30 s that a client has to come back.
+/// The most that the tests accept as "at once". It is far below the 30 s that a client has to come back.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 struct Worker(Child);
@@ -34,7 +34,7 @@ impl Worker {
         Self(Self::command(server, data, slots).spawn().expect("kiln worker starts"))
     }
 
-    /// With its data on a file system in memory of `megabytes`, which it alone sees.
+    /// Starts a worker whose data lie on a file system in memory of `megabytes` MiB, which the worker alone sees.
     fn start_on_tmpfs(server: &Server, data: &Path, megabytes: u32) -> Self {
         std::fs::create_dir_all(data).expect("it can be made");
         let worker = Self::command(server, data, 1);
@@ -48,7 +48,7 @@ impl Worker {
         Self(command.args(worker.get_args()).spawn().expect("unshare starts"))
     }
 
-    /// A path as this process can reach it, that the worker sees.
+    /// Returns the path at which the test reaches a file that the worker sees at `path`.
     fn reach(&self, path: &Path) -> PathBuf {
         let rest = path.strip_prefix("/").expect("an absolute path");
         Path::new("/proc").join(self.0.id().to_string()).join("root").join(rest)
@@ -68,7 +68,7 @@ fn queue(server: &Server) -> Value {
     queue
 }
 
-/// How often the scheduler met with this event.
+/// Returns how often the scheduler has counted this event.
 fn events(server: &Server, event: &str) -> u64 {
     let metrics = get_text(&server.address, "/metrics");
     let line = format!("kiln_scheduler_events_total{{event=\"{event}\"}} ");
@@ -136,7 +136,7 @@ fn a_server_started_again_takes_back_the_slots_of_what_an_earlier_one_started() 
     assert!(runtime.block_on(long).expect("it ends").is_err(), "its server was killed");
 }
 
-/// Begins an action that takes a minute, and returns when it runs.
+/// Begins an action that takes a minute, and returns the stream of its updates once it runs.
 fn begin(
     runtime: &Runtime,
     server: &Server,
@@ -164,13 +164,13 @@ fn a_client_that_resets_its_stream_ends_its_action_and_one_that_is_cut_off_does_
     let server = Server::start(data.path(), &["--workers", "1"]);
     let (keeps, cut) = (runtime(), runtime());
     let client = keeps.block_on(Client::connect(&server.url()));
-    // Dropped, a stream is reset; the connection stays.
+    // When the client drops a stream, the client's side resets it, but the connection stays.
     let updates = begin(&keeps, &server, &client);
     let begun = Instant::now();
     keeps.block_on(async { drop(updates) });
     await_queue(&server, "an empty queue", |queue| queue["running_count"] == 0);
     assert!(begun.elapsed() < AT_ONCE, "it ran on for {:?}", begun.elapsed());
-    // In the journal it is neither executed nor failed.
+    // The journal counts the action neither as executed nor as failed.
     let deadline = Instant::now() + WITHIN;
     while events(&server, "abandoned") == 0 {
         assert!(Instant::now() < deadline, "the action is not counted as abandoned");
@@ -179,7 +179,7 @@ fn a_client_that_resets_its_stream_ends_its_action_and_one_that_is_cut_off_does_
     let status = get_json(&server.address, "/api/v1/status");
     let counts = &status["journal"]["since_start"];
     assert_eq!((&counts["executed"], &counts["failed"]), (&0.into(), &0.into()), "{status:#}");
-    // So it is where the connection is closed in order right after, as Bazel does.
+    // Kiln does the same where the client closes its connection in order right afterwards, as Bazel does.
     let closes = runtime();
     let client = closes.block_on(Client::connect(&server.url()));
     let updates = begin(&closes, &server, &client);
@@ -187,12 +187,13 @@ fn a_client_that_resets_its_stream_ends_its_action_and_one_that_is_cut_off_does_
     closes.block_on(async { drop((updates, client)) });
     await_queue(&server, "an empty queue", |queue| queue["running_count"] == 0);
     assert!(begun.elapsed() < AT_ONCE, "it ran on for {:?}", begun.elapsed());
-    // With its runtime the whole connection goes.
+    // When the runtime ends, the whole connection breaks off.
     let client = cut.block_on(Client::connect(&server.url()));
     let updates = begin(&cut, &server, &client);
     cut.shutdown_timeout(Duration::ZERO);
     drop((updates, client));
-    // That nothing happens can only be seen by waiting: a client that gave up counts within half a second.
+    // The test can see only by waiting that nothing happens. The scheduler counts a client that gave up within half a
+    // second, so two seconds are enough.
     keeps.block_on(async { tokio::time::sleep(Duration::from_secs(2)).await });
     assert!(is_running(&queue(&server)), "a client that is cut off may come back");
 }
@@ -206,7 +207,7 @@ fn a_worker_without_room_takes_nothing_and_the_others_take_its_actions() {
     await_queue(&server, "a worker", |queue| list(queue, "workers").len() == 1);
     let runtime = runtime();
     expect_success(&runtime.block_on(execute(&server, "echo alone")));
-    // Others fill its disk.
+    // Other programs of the machine fill the disk of the small worker.
     let filler = small.reach(&place).join("filler");
     let full = std::fs::write(&filler, vec![1; 128 << 20]).expect_err("it is full");
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
@@ -233,12 +234,12 @@ fn a_worker_without_room_takes_nothing_and_the_others_take_its_actions() {
     assert!(shown.contains("takes nothing for now: the disk is full"), "{shown}");
     assert!(page.contains("the disk is full"), "{page}");
     assert!(metrics.contains("kiln_workers{state=\"paused\"} 1"), "{metrics}");
-    // It finds out by itself when there is room again.
+    // The worker finds out by itself that there is room again.
     std::fs::remove_file(&filler).expect("it can be removed");
     await_queue(&server, "a sound worker", |queue| paused(queue).is_empty());
 }
 
-/// `kiln worker drain`, asked of `server`.
+/// Runs `kiln worker drain` for the worker `name` at `server`. Returns the exit code, stdout and stderr.
 fn drain(server: &Server, name: &str, flags: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_kiln"))
         .args(["worker", "drain", name, "--server", &server.url()])
@@ -269,7 +270,7 @@ fn an_operator_drains_the_worker_of_a_server_itself() {
     let page = get_text(&server.address, "/queue");
     assert!(page.contains("1 draining"), "{page}");
     assert!(is_running(&queue(&server)), "it is given back only after workers.drain");
-    // The last action ends, and with it the worker; the server serves on, and opens no other session.
+    // The last action ends, and the worker ends with it. The server goes on serving and opens no other session.
     runtime.block_on(async { drop(updates) });
     let (code, told, said) = drain(&server, &name, &["--wait"]);
     assert!(code == Some(0) || said.contains("no worker is connected"), "{told} {said}");

@@ -1,4 +1,5 @@
-//! Tests that Bazel shards: of what the server remembers follows which shard runs first.
+//! Bazel splits tests into shards, and the server decides from the durations that it remembers which shard runs
+//! first.
 
 use crate::support;
 
@@ -15,7 +16,7 @@ const SHARDS: usize = 3;
 
 type Running = JoinHandle<Result<reapi::ExecuteResponse, tonic::Status>>;
 
-/// A shard that takes longer than the one before it.
+/// Makes a shard that takes longer than the one with the next lower index.
 fn shard(index: usize) -> Spec {
     let mut spec = Spec::shell(&format!("sleep 0.{}", 1 + 3 * index), &[]);
     let (index, count) = (index.to_string(), SHARDS.to_string());
@@ -58,7 +59,8 @@ async fn await_queue(server: &Server, what: &str, condition: impl Fn(&Value) -> 
     }
 }
 
-/// What is expected of each shard, in milliseconds, of those that wait now, and these.
+/// Queues all shards. Returns for each the duration in milliseconds that the server expects, and the calls that wait
+/// for the shards.
 async fn queued(server: &Server, client: &Client) -> (Vec<u64>, Vec<Running>) {
     let (mut expected, mut running) = (Vec::new(), Vec::new());
     let mut seen = Vec::new();
@@ -96,7 +98,7 @@ async fn the_shard_that_took_longest_runs_first_the_next_time() {
         tokio::spawn(async move { client.execute(&long).await })
     };
     await_queue(&server, "the long action", |queue| queue["running_count"] == 1).await;
-    // It is written and looked up while nobody waits for it.
+    // The server writes and looks up durations in the background, so the test asks until all of them are known.
     let deadline = Instant::now() + WITHIN;
     let running = loop {
         let (expected, running) = queued(&server, &client).await;

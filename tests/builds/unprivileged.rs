@@ -1,4 +1,4 @@
-//! The whole system as an ordinary user: what the machine does not grant is named, the rest works.
+//! An ordinary user runs the whole system: Kiln names what the machine does not grant, and everything else works.
 
 use crate::support;
 
@@ -11,8 +11,8 @@ use support::server::{Server, program};
 
 const NOBODY: &str = "65534";
 
-/// `kiln serve` as nobody, whatever user runs the tests. The binary is copied to where nobody
-/// can read it.
+/// Makes the command `kiln serve` for an ordinary user: the user nobody where root runs the tests, otherwise the
+/// tests' own. It copies the binary to `place` and opens that to everybody, so that the user nobody can read it.
 fn as_nobody(place: &Path, arguments: &[&str]) -> Command {
     let kiln = place.join("kiln");
     std::fs::copy(env!("CARGO_BIN_EXE_kiln"), &kiln).expect("the binary can be copied");
@@ -50,7 +50,7 @@ async fn actions_run_in_the_sandbox_of_an_ordinary_user() {
     assert_eq!(result.output_files.len(), 1);
 }
 
-/// Root passes every closed door; the user that the actions run as does not.
+/// Root may read every closed directory, but the ordinary user as whom the actions run may not.
 #[tokio::test(flavor = "multi_thread")]
 async fn outputs_behind_closed_directories_are_found() {
     let place = tempfile::tempdir().expect("a temporary directory");
@@ -67,10 +67,10 @@ async fn outputs_behind_closed_directories_are_found() {
     assert_eq!(result.output_directories.len(), 1, "{result:?}");
 }
 
-/// The machine's own: another one in a home directory is not for everybody.
+/// The machine's own Python. Another one may lie in a home directory, which not everybody can read.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// Starts the program of its arguments with every attribute unlike what a shell gives.
+/// Starts the program that its arguments name, with every attribute of the process unlike what a shell gives.
 const HOSTILE: &str = r#"
 import ctypes, os, resource, signal, sys
 libc = ctypes.CDLL(None)
@@ -99,7 +99,7 @@ os.environ.update(KILN_TOKEN='kiln_secret', LANG='tr_TR.UTF-8', LC_ALL='C.UTF-8'
 os.execv(sys.argv[1], sys.argv[1:])
 "#;
 
-/// What an action sees of what it inherits.
+/// Prints every attribute that an action could inherit from whoever started the server.
 const INHERITED: &str = r"
 umask
 cat /proc/self/status > status
@@ -112,7 +112,7 @@ grep -s ksm_merge_any /proc/self/ksm_stat || echo ksm_merge_any: no
 cut -d' ' -f5-8 /proc/$$/stat; tty; env; date +%Z; hostname; cat /proc/self/loginuid; echo
 ";
 
-/// The same, whoever starts the server and how.
+/// What an action prints, which is the same whoever starts the server and however it is started.
 const EXPECTED: &str = "0022
 THP_enabled:1
 SigPnd:0000000000000000
@@ -189,7 +189,7 @@ async fn nothing_of_whoever_starts_the_server_reaches_an_action() {
         spec.command.environment_variables.clear();
         let response = client.execute(&spec).await.expect("an answer");
         let (stdout, stderr) = output_text(&client, &response.result.expect("a result")).await;
-        // Without cgroups a limit of a process stands in for that of an action.
+        // Where there are no cgroups, a limit of the process replaces that of the action.
         let memory = stdout.lines().find(|line| line.starts_with("Max data size")).unwrap_or("");
         let (path, login) =
             ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n", "4294967295\n");
@@ -198,7 +198,7 @@ async fn nothing_of_whoever_starts_the_server_reaches_an_action() {
             .replace("Max processes 4098 4098", "Max processes 8194 8194")
             .replace(path, "")
             .replace(login, "");
-        // Only root can take back what whoever runs the tests has given up.
+        // Only root can raise a priority again that the user who runs the tests has lowered.
         let nice = if ordinary { own_niceness() } else { "0".to_owned() };
         let expected = EXPECTED.replace("\n50000\n0\n", &format!("\n50000\n{nice}\n"));
         assert_eq!(seen.trim_end(), expected.trim_end(), "ordinary user: {ordinary}; {stderr}");
@@ -231,7 +231,7 @@ fn a_sandbox_that_is_required_and_not_there_refuses_to_start() {
     assert!(best.is_none(), "without workers there is nothing to enforce");
     let refusal = program(as_nobody(place.path(), &["--sandbox", "required"]));
     let Some((code, text)) = refusal else {
-        // A machine that delegates cgroups to nobody enforces everything.
+        // A machine that delegates cgroups to the user nobody can enforce every limit, so Kiln refuses nothing.
         return;
     };
     assert_eq!(code, 5, "{text}");
@@ -239,7 +239,7 @@ fn a_sandbox_that_is_required_and_not_there_refuses_to_start() {
     assert!(text.contains("--sandbox=best-effort"), "says what to do: {text}");
 }
 
-/// As in a container whose runtime hides parts of /proc.
+/// The machine looks like a container whose runtime hides parts of /proc.
 #[test]
 fn a_machine_on_which_no_action_could_run_gets_no_worker() {
     if !nix::unistd::geteuid().is_root() {

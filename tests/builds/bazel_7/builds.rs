@@ -4,11 +4,11 @@ use super::support::server::get_status;
 use super::{Rig, Run};
 use crate::flaky::first_attempt_fails;
 
-/// Actions of each protocol.
+/// How many actions of each of the two protocols, JSON and protobuf, `//tools:all` holds.
 const TOOLED: usize = 6;
 
-/// The server's own sums: requests to tools, those of them to a tool that had answered before, tools started,
-/// actions that ran without one.
+/// Reads four sums from the server's metrics: the requests that it sent to tools, how many of these went to a tool
+/// that had answered before, the tools that it started, and the actions that it ran without a tool.
 fn tool_counts(rig: &Rig) -> [f64; 4] {
     let requests = "kiln_persistent_worker_requests_total";
     [
@@ -33,13 +33,13 @@ pub fn marks(rig: &Rig) {
         }
     };
     let first = build("//tools:all");
-    // And as many that write what the tool reads.
+    // Besides the two protocols' actions, as many again write the files that the tool reads.
     assert_eq!(first.processes("remote"), 3 * TOOLED, "{}", first.text);
     right();
     let counts = tool_counts(rig);
     assert_eq!(counts[0], 2.0 * TOOLED as f64, "{counts:?}");
     assert_eq!(counts[3], 0.0, "{counts:?}");
-    // At most one of each protocol for each of the two slots.
+    // The server has two slots, and each starts at most one tool for each of the two protocols.
     assert!((2.0..=4.0).contains(&counts[2]), "{counts:?}");
     assert_eq!(counts[1], counts[0] - counts[2], "{counts:?}");
 
@@ -54,14 +54,14 @@ pub fn marks(rig: &Rig) {
     assert!(others[2] >= counts[2] + 2.0, "{others:?}");
     assert_eq!(others[3], 0.0, "{others:?}");
 
-    // A tool that speaks JSON without saying so cannot answer: the action runs by itself.
+    // A tool that speaks JSON without declaring it cannot answer the server, which runs the action by itself instead.
     build("//tools:unsaid");
     assert_eq!(rig.output("tools/unsaid.txt"), b"THIS IS WORD 0\n");
     assert_eq!(rig.metric("kiln_persistent_worker_fallbacks_total", &[("reason", "died")]), 1.0);
     rig.write("tools/tool.py", &text);
 }
 
-/// Paths of the pages of actions that a build has printed.
+/// Returns the paths of the actions' pages whose addresses a build has printed.
 fn pages<'a>(rig: &Rig, run: &'a Run) -> Vec<&'a str> {
     let lines = run.text.lines().map(str::trim);
     let url = rig.server.url();
@@ -94,7 +94,7 @@ pub fn blake3(rig: &Rig) {
     assert_eq!(rig.output("chain/sum.txt"), sum("text\n"));
 }
 
-/// What `//chain:sum` writes.
+/// Returns the bytes that the action `//chain:sum` writes when `text` is its source.
 pub fn sum(text: &str) -> Vec<u8> {
     let numbers: usize = (1..=200_000).map(|number: u32| number.to_string().len() + 1).sum();
     format!("{text}{}\n", "seed\n".len() + numbers).into_bytes()
@@ -115,7 +115,7 @@ pub fn disk_cache(rig: &Rig) {
     std::fs::remove_dir_all(&disk).expect("a disk cache");
     let third = build(&[&cache]);
     assert_eq!(third.processes("remote cache hit"), 2, "{}", third.text);
-    // What the server gave is on the disk now.
+    // Bazel has stored in its disk cache what the server gave it in the third build.
     let fourth = build(&[&cache]);
     assert_eq!(fourth.processes("disk cache hit"), 2, "{}", fourth.text);
     assert_eq!(rig.output("chain/sum.txt"), sum("text\n"));

@@ -25,7 +25,7 @@ fn running(address: &str) -> f64 {
     metric(address, "kiln_operations_running", &[])
 }
 
-/// As Ctrl-C does. What was started is bubblewrap, its child is Bazel.
+/// Interrupts Bazel as a user does with Ctrl-C. The process `child` is bubblewrap, and Bazel is its only child.
 fn interrupt(child: &Child) {
     let id = child.id();
     let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
@@ -35,7 +35,8 @@ fn interrupt(child: &Child) {
 }
 
 pub fn interrupted(rig: &Rig) {
-    // A server of its own: where tests have failed before, one that is run again in the shadow runs as well.
+    // The build gets a server of its own. At the rig's server tests have failed before, so the server might run one
+    // of them again in its shadow, and the count of running operations would include it.
     let server = Server::start(&rig.directory.path().join("interrupted"), &[]);
     let address = &server.address;
     let build = rig.bazel.start_remote(address, &["build", "//chain:slow"]);
@@ -43,7 +44,7 @@ pub fn interrupted(rig: &Rig) {
     interrupt(&build);
     let run = Run::of(build.wait_with_output().expect("Bazel runs"));
     assert_eq!(run.code, 8, "{}", run.text);
-    // Much less than the minute that it takes.
+    // The action would take a minute, so it has ended early only if the server cancelled it.
     let start = Instant::now();
     wait_until("the action is cancelled", || running(address) == 0.0);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
@@ -63,7 +64,7 @@ pub fn local_fallback(rig: &Rig) {
     assert_eq!(rig.output("chain/slow.txt"), b"done\n");
 }
 
-/// A store that is small and promises next to nothing.
+/// Starts a server whose store is so small, and promises blobs for so short a time, that it soon evicts them.
 fn forgetful(rig: &Rig, name: &str) -> Server {
     let data = rig.directory.path().join(name);
     let mut serve = command("127.0.0.1:0", &data, &["--max-size", "64MiB"]);
@@ -71,7 +72,7 @@ fn forgetful(rig: &Rig, name: &str) -> Server {
     Server::spawn(serve, &data)
 }
 
-/// Writes until all that was there has been evicted.
+/// Writes blobs until the server has evicted every blob that it held before.
 fn push_out(server: &Server) {
     let count = |name: &str| metric(&server.address, name, &[]);
     let there = count("kiln_storage_blobs") + count("kiln_storage_evicted_blobs_total");
@@ -84,7 +85,8 @@ fn push_out(server: &Server) {
     });
 }
 
-/// Refused is as good: what was promised a second ago is still there then.
+/// Writes a blob. The server may refuse it without harm to the test: it then still keeps blobs that it promised less
+/// than a second ago, and the next write comes after that promise has ended.
 async fn write(server: &Server, data: &[u8]) {
     let request = batch_update_blobs_request::Request {
         digest: Some(kiln_cas::DigestFunction::Sha256.digest(data).to_wire()),
@@ -100,7 +102,7 @@ async fn write(server: &Server, data: &[u8]) {
 const MINIMAL: &str = "--remote_download_minimal";
 const AGAIN: &str = "--experimental_remote_cache_eviction_retries=5";
 
-/// `//chain:numbers` is on the server alone when `//chain:sum` asks for it.
+/// The server alone has `//chain:numbers` when `//chain:sum` asks for it, because Bazel has downloaded nothing.
 pub fn without_the_bytes(rig: &Rig) {
     rig.bazel.clean();
     let server = forgetful(rig, "minimal");
@@ -114,7 +116,8 @@ pub fn without_the_bytes(rig: &Rig) {
     let run = build(&[AGAIN]).expect_success();
     assert!(run.text.contains("lost inputs") || run.text.contains("retrying"), "{}", run.text);
 
-    // Without that option the build says what it has lost, and the next one makes it.
+    // Without the option to begin anew, the build names the lost inputs and fails, and the next build makes them
+    // again.
     push_out(&server);
     rig.write("chain/text", "more\n");
     let run = build(&[]);
@@ -125,8 +128,8 @@ pub fn without_the_bytes(rig: &Rig) {
     rig.write("chain/text", "text\n");
 }
 
-/// What an earlier build left on the server is to be here now. Bazel begins anew for lost inputs alone: this
-/// one fails, and the next one makes it.
+/// Bazel shall download what an earlier build left on the server, but the server has evicted it. Bazel begins a build
+/// anew for lost inputs only, so this build fails and the next one makes the outputs again.
 pub fn toplevel(rig: &Rig) {
     rig.bazel.clean();
     let server = forgetful(rig, "toplevel");
@@ -139,7 +142,7 @@ pub fn toplevel(rig: &Rig) {
     assert_eq!(rig.output("chain/sum.txt"), sum("text\n"));
 }
 
-/// What Bazel has on its own disk it uploads again, within the build.
+/// Bazel uploads lost inputs again, within the same build, where it has them on its own disk.
 pub fn inputs(rig: &Rig) {
     rig.bazel.clean();
     let server = forgetful(rig, "inputs");

@@ -1,5 +1,5 @@
-//! A newer Bazel, 7.7.1, with what no older one has. One server of Bazel does all of it, one scenario after
-//! the other: to start it costs more than most of them.
+//! Builds with Bazel 7.7.1, and what no older Bazel does. One Bazel server runs all scenarios one after the other,
+//! because its start takes longer than most of them.
 
 #![allow(clippy::panic)]
 
@@ -17,7 +17,7 @@ use support::server::{Server, command, metric};
 
 type Scenario = (&'static str, fn(&Rig));
 
-/// A copy of the workspace that scenarios may change, and a server.
+/// A copy of the workspace that scenarios may change, and the Kiln server that executes its actions.
 struct Rig {
     bazel: Bazel,
     server: Server,
@@ -37,7 +37,8 @@ impl Rig {
         Self { bazel: Bazel::new(binary, &workspace.display().to_string()), server, directory }
     }
 
-    /// Executes in an instance of its own, where no other scenario has left a result.
+    /// Runs Bazel with remote execution in an instance of the scenario's own, where no other scenario has left a
+    /// result.
     fn remote(&self, instance: &str, arguments: &[&str]) -> Run {
         let instance = format!("--remote_instance_name={instance}");
         let mut all = arguments.to_vec();
@@ -45,7 +46,7 @@ impl Rig {
         self.bazel.remote(&self.server.address, &all)
     }
 
-    /// Executes here, with the server as a cache.
+    /// Runs Bazel so that it executes actions on this machine and uses the server as a cache only.
     fn cached(&self, instance: &str, arguments: &[&str]) -> Run {
         let instance = format!("--remote_instance_name={instance}");
         let cache = format!("--remote_cache=grpc://{}", self.server.address);
@@ -54,13 +55,14 @@ impl Rig {
         self.bazel.local(&all)
     }
 
-    /// What an action has written: the path is that below `bazel-bin`.
+    /// Returns the bytes of an action's output, whose `path` is relative to `bazel-bin`. Panics if there is no such
+    /// file.
     fn output(&self, path: impl AsRef<Path>) -> Vec<u8> {
         let path = self.bazel.bin().join(path);
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// Changes a source file.
+    /// Writes `text` into a source file, whose `path` is relative to the workspace.
     fn write(&self, path: &str, text: &str) {
         std::fs::write(self.bazel.workspace().join(path), text).expect("a writable workspace");
     }
@@ -77,7 +79,8 @@ fn copy(from: &str, to: &Path) {
 
 #[test]
 fn a_newer_bazel_finds_all_that_it_asks_for() {
-    // Debian sid, where it comes from, moves and is not always whole: the one client that may be absent.
+    // This Bazel comes from Debian sid, which changes often and is not always complete. So it is the one client that
+    // may be missing without failing the tests.
     let Some(binary) = std::env::var_os("KILN_BAZEL_7").map(PathBuf::from) else {
         eprintln!("SKIPPED: KILN_BAZEL_7 is not set; scripts/test.sh installs it where it can");
         return;
@@ -111,8 +114,8 @@ fn a_newer_bazel_finds_all_that_it_asks_for() {
     example(binary, &rig.server);
 }
 
-/// The example as a newcomer builds it, without a network. Its C++ is only analysed: there is no compiler in
-/// this Bazel's `/usr`.
+/// Builds the example as a newcomer does, but without a network. Bazel only analyses the C++ part, because the `/usr`
+/// that this Bazel sees has no compiler.
 fn example(binary: PathBuf, server: &Server) {
     let bazel = Bazel::new(binary, "examples/bazel");
     let options = ["build", "--config=offline", "--repo_env=CC=/usr/bin/true"];

@@ -1,4 +1,4 @@
-//! Actions as Buck2 makes them: a command, an input root, and the blobs of both.
+//! Actions as Buck2 makes them: each consists of a command, an input root, and the blobs of both.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::client::{Buck2, Failed, Outcome, digest};
 
-/// What an input root holds at a path.
+/// The kinds of things that an input root may hold at a path.
 pub enum Node {
     File { data: Vec<u8>, executable: bool },
     Symlink(String),
@@ -34,7 +34,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// `path`: from the project's root, with its parents.
+    /// Adds `node` at `path`, which is relative to the project's root, and makes its parent directories.
     pub fn with(mut self, path: &str, node: Node) -> Self {
         let mut parts = path.split('/').peekable();
         let mut entries = &mut self.root;
@@ -52,7 +52,8 @@ impl Inputs {
     }
 }
 
-/// Encodes a directory, sorted by name, after all that is in it.
+/// Encodes a directory, sorted by name, and pushes its message to `blobs` after those of everything in it. Returns
+/// its digest.
 fn encode(entries: &BTreeMap<String, Node>, blobs: &mut Vec<Vec<u8>>) -> reapi::Digest {
     let mut message = reapi::Directory::default();
     for (name, node) in entries {
@@ -81,23 +82,23 @@ fn encode(entries: &BTreeMap<String, Node>, blobs: &mut Vec<Vec<u8>>) -> reapi::
     digest(&blobs[blobs.len() - 1])
 }
 
-/// `remote_output_paths` of `CommandExecutorConfig`.
+/// How Buck2 declares the outputs of an action, by `remote_output_paths` of `CommandExecutorConfig`.
 pub enum OutputPaths {
-    /// The default of the open-source build.
+    /// Buck2 fills `Command.output_paths`, as its open-source build does by default.
     OutputPaths,
-    /// Each path as a file and as a directory, for outputs of which Buck2 knows no kind.
+    /// Buck2 declares each path as a file and as a directory, for outputs of which it does not know the kind.
     Compatibility,
 }
 
 pub struct Action {
     pub digest: reapi::Digest,
-    /// Action, Command and input root.
+    /// The encoded Action, Command and directories of the input root.
     pub blobs: Vec<Vec<u8>>,
 }
 
 impl Action {
-    /// The environment is what the rule declares: no PATH, no HOME. The platform is set on the
-    /// Command only, `do_not_cache` never. Only tests have a timeout, in seconds.
+    /// Makes an action. Its environment holds only what the rule declares, so neither PATH nor HOME. Buck2 sets the
+    /// platform on the Command only and never sets `do_not_cache`. Only tests have a `timeout`, which is in seconds.
     pub fn new(
         arguments: &[&str],
         environment: &[(&str, &str)],
@@ -135,20 +136,21 @@ impl Action {
         Self { digest: digest(&blobs[blobs.len() - 1]), blobs }
     }
 
-    /// A script without inputs. The shell is looked for in the PATH.
+    /// Makes an action that runs a shell script without inputs. Kiln finds the shell by the PATH.
     pub fn shell(script: &str, outputs: &[&str], timeout: Option<i64>) -> Self {
         let arguments = ["sh", "-eu", "-c", script];
         let outputs = (OutputPaths::OutputPaths, outputs);
         Self::new(&arguments, &[], &Inputs::default(), outputs, timeout)
     }
 
-    /// Asks which blobs are missing, sends those, executes.
+    /// Asks which blobs are missing, uploads these, and executes the action. Returns the server's error if a call
+    /// fails.
     pub async fn run(&self, buck2: &Buck2) -> Result<Outcome, Failed> {
         self.upload(buck2).await?;
         buck2.execute(&self.digest).await
     }
 
-    /// How many blobs were missing.
+    /// Uploads the action's blobs that the server lacks. Returns how many these were, or the server's error.
     pub async fn upload(&self, buck2: &Buck2) -> Result<usize, Failed> {
         let digests: Vec<_> = self.blobs.iter().map(|blob| digest(blob)).collect();
         let missing = buck2.missing(&digests).await;
@@ -159,7 +161,7 @@ impl Action {
     }
 }
 
-/// `remote_execution_properties` of `examples/buck2`.
+/// Returns the platform that `examples/buck2` sets as its `remote_execution_properties`.
 pub fn platform() -> reapi::Platform {
     let property = reapi::platform::Property { name: "OSFamily".into(), value: "linux".into() };
     reapi::Platform { properties: vec![property] }

@@ -1,4 +1,4 @@
-//! Connections as Buck2 makes them, and what it says of itself in each request.
+//! Connections as Buck2 makes them, and the metadata by which Buck2 describes itself in each request.
 
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::client::Settings;
 
-/// The id of the one build.
+/// The invocation id of the one build that these tests pretend to run.
 pub const BUILD_ID: &str = "7f3c0b3e-4a66-4c3f-9d2c-0f5a3b1e8d21";
 
-/// Paths are relative and normalised; one slash at the end is allowed.
+/// Returns `path` without a slash at its end, as Buck2 requires outputs to be named. Panics unless it is relative and
+/// normalised.
 pub fn forward(path: String) -> String {
     let path = path.strip_suffix('/').unwrap_or(&path).to_owned();
     let normal = |part: &str| !part.is_empty() && part != "." && part != "..";
@@ -20,12 +21,13 @@ pub fn forward(path: String) -> String {
     path
 }
 
-/// With or without the scheme `grpc`; `http` is refused. One connection for each service.
+/// Connects to `address`, with or without the scheme `grpc`. Panics where it has the scheme `http`, which Buck2
+/// refuses, too. Buck2 opens one such connection for each service.
 pub async fn channel(address: &str) -> Channel {
     let authority = address.strip_prefix("grpc://").unwrap_or(address);
     Endpoint::from_shared(format!("http://{authority}"))
         .unwrap()
-        // `grpc_keepalive_time_secs` and its companions, shorter than any user would have them.
+        // These are `grpc_keepalive_time_secs` and its companions, set shorter than any user would set them.
         .http2_keep_alive_interval(Duration::from_secs(1))
         .keep_alive_timeout(Duration::from_secs(2))
         .keep_alive_while_idle(true)
@@ -36,7 +38,7 @@ pub async fn channel(address: &str) -> Channel {
 
 pub async fn cache_capabilities(channel: Channel, settings: &Settings) -> reapi::CacheCapabilities {
     let instance_name = settings.instance_name.unwrap_or_default().to_owned();
-    // The one call without RequestMetadata.
+    // Buck2 sends every call but this one with a RequestMetadata.
     let answer = CapabilitiesClient::new(channel)
         .get_capabilities(reapi::GetCapabilitiesRequest { instance_name })
         .await
@@ -44,12 +46,12 @@ pub async fn cache_capabilities(channel: Channel, settings: &Settings) -> reapi:
     answer.into_inner().cache_capabilities.unwrap()
 }
 
-/// Calls for an action name the build.
+/// Wraps the message of a call that is about an action: Buck2 names its build there.
 pub fn with_metadata<T>(message: T) -> tonic::Request<T> {
     metadata_of(BUILD_ID, message)
 }
 
-/// Those of the action cache do not.
+/// Wraps the message of a call to the action cache: Buck2 does not name its build there.
 pub fn without_build<T>(message: T) -> tonic::Request<T> {
     metadata_of("", message)
 }

@@ -19,21 +19,21 @@ use super::channel::{
     BUILD_ID, cache_capabilities, channel, compress, forward, with_metadata, without_build,
 };
 
-/// Of one FindMissingBlobs, unless `find_missing_blobs_batch_size` says otherwise.
+/// How many digests Buck2 puts into one `FindMissingBlobs`, unless `find_missing_blobs_batch_size` says otherwise.
 const FIND_MISSING_BATCH: usize = 100;
-/// Where the server does not say, or is not asked.
+/// The most bytes of a batch where the server does not say it, or Buck2 does not ask.
 const DEFAULT_MAX_TOTAL_BATCH_SIZE: usize = 4 * 1000 * 1000;
-/// Smaller blobs travel uncompressed in batches.
+/// Buck2 sends blobs of fewer bytes uncompressed even where it compresses batches.
 const BATCH_COMPRESSION_THRESHOLD: usize = 100;
 
-/// Keys of `[buck2_re_client]`.
+/// The keys of the section `[buck2_re_client]` that the tests set.
 #[derive(Clone, Copy, Default)]
 pub struct Settings {
     pub instance_name: Option<&'static str>,
-    /// `capabilities = false`: nothing is asked of the server, nothing is compressed.
+    /// Stands for `capabilities = false`: Buck2 asks the server for nothing and compresses nothing.
     pub without_capabilities: bool,
     pub max_total_batch_size: Option<usize>,
-    /// Versions that compress blobs in batches too, where the server can take it.
+    /// Whether this is a version of Buck2 that compresses blobs in batches too, where the server can take it.
     pub compressed_batches: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct Buck2 {
     byte_stream: Channel,
 }
 
-/// `code` and `message`, as the user gets to see them.
+/// The error of a call, with the code and the message that Buck2 shows to its user.
 #[derive(Debug)]
 pub struct Failed {
     pub code: tonic::Code,
@@ -61,14 +61,14 @@ impl From<tonic::Status> for Failed {
     }
 }
 
-/// An ActionResult after Buck2 took from it what it needs.
+/// What Buck2 takes from an `ActionResult`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub exit_code: i32,
-    /// Digest, and whether it is executable.
+    /// For each path, the file's digest and whether it is executable.
     pub files: BTreeMap<String, (reapi::Digest, bool)>,
     pub symlinks: BTreeMap<String, String>,
-    /// Digests of Tree messages.
+    /// For each path, the digest of the directory's `Tree` message.
     pub directories: BTreeMap<String, reapi::Digest>,
     pub stdout: (Vec<u8>, Option<reapi::Digest>),
     pub stderr: (Vec<u8>, Option<reapi::Digest>),
@@ -80,7 +80,7 @@ pub fn digest(data: &[u8]) -> reapi::Digest {
 }
 
 impl Buck2 {
-    /// `address`: as in `.buckconfig`.
+    /// Connects to `address`, which is written as in `.buckconfig`. Panics where Buck2 would not start.
     pub async fn connect(address: &str, settings: Settings) -> Self {
         let (execution, capabilities) = (channel(address).await, channel(address).await);
         let (mut max_total_batch_size, mut zstd, mut batch_zstd) = (None, false, false);
@@ -126,7 +126,8 @@ impl Buck2 {
             .max_decoding_message_size(2 * self.max_total_batch_size)
     }
 
-    /// Buck2 keeps both answers, that a blob is there and that it is not, for 12 hours.
+    /// Returns those of the digests that the server lacks. Buck2 keeps both answers, that a blob is there and that it
+    /// is missing, for 12 hours.
     pub async fn missing(&self, digests: &[reapi::Digest]) -> Vec<reapi::Digest> {
         let mut missing = Vec::new();
         for some in digests.chunks(FIND_MISSING_BATCH) {
@@ -141,8 +142,8 @@ impl Buck2 {
         missing
     }
 
-    /// Small blobs in batches of less than the maximum, by the sizes of their digests alone; all
-    /// others by ByteStream.
+    /// Uploads blobs. Those below the maximum go in batches, which Buck2 fills by the sizes in the digests alone; all
+    /// others go by ByteStream.
     pub async fn upload(&self, blobs: &[Vec<u8>]) -> Result<(), Failed> {
         let (mut batch, mut size) = (Vec::new(), 0);
         for blob in blobs.iter().filter(|blob| !blob.is_empty()) {
@@ -185,7 +186,7 @@ impl Buck2 {
         Ok(())
     }
 
-    /// In messages of up to the maximum of a batch, each with the resource name.
+    /// Writes a blob by ByteStream in messages of up to a batch's maximum, each of which repeats the resource name.
     pub async fn write(&self, blob: &[u8]) -> Result<(), Failed> {
         let digest = digest(blob);
         let (kind, data) = match self.zstd {
@@ -212,7 +213,7 @@ impl Buck2 {
         Ok(())
     }
 
-    /// BatchReadBlobs for what is smaller than the maximum, ByteStream.Read for the rest.
+    /// Returns the bytes of a blob, by `BatchReadBlobs` if it is below the maximum, otherwise by `ByteStream.Read`.
     pub async fn download(&self, digest: &reapi::Digest) -> Vec<u8> {
         match usize::try_from(digest.size_bytes).unwrap() {
             0 => Vec::new(),
@@ -257,7 +258,8 @@ impl Buck2 {
         if self.zstd { zstd::decode_all(&data[..]).unwrap() } else { data }
     }
 
-    /// Buck2 asks for no contents to be inlined. Any error but NOT_FOUND fails the build.
+    /// Looks an action up in the cache. Buck2 asks for no inlined contents. Panics on any error but NOT_FOUND,
+    /// because that fails Buck2's build.
     pub async fn cached(&self, action: &reapi::Digest) -> Option<Outcome> {
         let request = reapi::GetActionResultRequest {
             instance_name: self.instance_name(),
@@ -272,7 +274,7 @@ impl Buck2 {
         }
     }
 
-    /// The answer is read as the result of GetActionResult is.
+    /// Writes a result. Buck2 reads the answer as it reads that of `GetActionResult`.
     pub async fn write_result(
         &self,
         action: &reapi::Digest,
@@ -289,7 +291,8 @@ impl Buck2 {
         Ok(Outcome::of(stored.into_inner()))
     }
 
-    /// Anything but OK in the response is an error without the result, timeouts too.
+    /// Executes an action. Buck2 takes any status but OK in the response as an error and drops the result; so it does
+    /// for timeouts, too.
     pub async fn execute(&self, action: &reapi::Digest) -> Result<Outcome, Failed> {
         let request = reapi::ExecuteRequest {
             instance_name: self.instance_name(),
@@ -322,10 +325,10 @@ impl Buck2 {
         panic!("the stream ended without an ExecuteResponse")
     }
 
-    /// A path in the directory and what is there: a file's content, or a symlink's target.
+    /// Returns for each path in the directory the content of the file or the target of the symlink.
     pub async fn directory(&self, tree: &reapi::Digest) -> BTreeMap<String, String> {
         let tree = reapi::Tree::decode(&self.download(tree).await[..]).unwrap();
-        // Children are found by the digest of what they are when encoded anew.
+        // Buck2 finds a child by the digest of its message, which it encodes anew for that.
         let children: BTreeMap<String, &reapi::Directory> = tree
             .children
             .iter()
@@ -349,7 +352,7 @@ impl Buck2 {
         all
     }
 
-    /// What is inline, or else the blob.
+    /// Returns the inline text, or downloads the blob where nothing is inline.
     pub async fn text(&self, (raw, digest): &(Vec<u8>, Option<reapi::Digest>)) -> String {
         let bytes = match digest {
             Some(digest) if raw.is_empty() => self.download(digest).await,
@@ -360,7 +363,7 @@ impl Buck2 {
 }
 
 impl Outcome {
-    /// Panics where Buck2 reports an error.
+    /// Reads a result as Buck2 does. Panics where Buck2 would report an error.
     pub fn of(result: reapi::ActionResult) -> Self {
         let metadata = result.execution_metadata.expect("the execution metadata are defined");
         let mut outcome = Self {

@@ -1,4 +1,4 @@
-//! A line between two machines that are not in one room: what goes in comes out later.
+//! A slow line, as between two machines that are far apart: every byte arrives later than it was sent.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Pieces under way in one direction.
+/// How many pieces may be under way in one direction before the sender has to wait.
 const IN_FLIGHT: usize = 4096;
 const PIECE: usize = 64 << 10;
 
-/// Forwards connections to `address`, each byte `delay` later. Returns where it listens.
+/// Forwards connections to `address` and delivers each byte `delay` later. Returns the address that it listens at.
 pub async fn long_line(address: String, delay: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let here = listener.local_addr().unwrap().to_string();

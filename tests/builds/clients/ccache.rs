@@ -1,4 +1,4 @@
-//! ccache, which keeps its own entries where Bazel keeps results.
+//! ccache stores its own entries in Kiln's HTTP cache, at the paths where Bazel stores results.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::client;
 use crate::support::server::{Server, command};
 
-/// Compiles with an empty local cache; the object, and what ccache counted of the remote one.
+/// Compiles with an empty local cache. Returns the object's bytes and ccache's own counts of its remote cache.
 fn compile(ccache: &Path, place: &Path, remote: &str) -> (Vec<u8>, String) {
     let local = place.join("local");
     let _ = std::fs::remove_dir_all(&local);

@@ -1,5 +1,5 @@
-//! Bazel as its users set it up otherwise than in `tests/builds/bazel.rs`: as a cache alone, without the right to
-//! write, in several instances; and ccache.
+//! Bazel in setups that `tests/builds/bazel.rs` does not cover: with Kiln as a cache only, without the right to
+//! write, and in several instances. ccache is here as well.
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
@@ -11,10 +11,10 @@ use support::client;
 use support::server::Server;
 
 const PROGRAMS: &str = "//greet/...";
-/// Where nothing has to be compiled.
+/// Packages of the workspace in which Bazel has nothing to compile.
 const TEXTS: &str = "//text/...";
 
-/// Builds here, with what `options` say of a cache; what was known is forgotten before.
+/// Builds on this machine after `bazel clean`, with the cache that `options` describe.
 fn build_here(bazel: &Bazel, targets: &str, options: &[&str]) -> Run {
     bazel.clean();
     let mut arguments = vec!["build"];

@@ -1,4 +1,4 @@
-//! Remote Asset and LogStream.
+//! Calls of the services Remote Asset and LogStream.
 
 use kiln_protos::asset::fetch_client::FetchClient;
 use kiln_protos::asset::push_client::PushClient;

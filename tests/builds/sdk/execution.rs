@@ -1,4 +1,4 @@
-//! Execute as new and as old clients call it, and WaitExecution.
+//! Calls of Execute as new and as old clients make them, and of WaitExecution.
 
 use kiln_protos::longrunning::operation::Result as Outcome;
 use kiln_protos::longrunning::{GetOperationRequest, Operation};
@@ -15,7 +15,7 @@ impl Caller {
         ExecutionClient::new(self.channel.clone())
     }
 
-    /// Uploads command, inputs and action; the request to run it.
+    /// Uploads the command, its inputs and the action. Returns the request to run it.
     pub async fn action(
         &self,
         command: &reapi::Command,
@@ -65,7 +65,7 @@ pub fn linux() -> Option<reapi::Platform> {
     Some(reapi::Platform { properties })
 }
 
-/// Reads to the end: what a finished operation holds.
+/// Reads the updates to the end and returns the response that the finished operation holds. Panics if there is none.
 pub async fn response(updates: &mut Streaming<Operation>) -> reapi::ExecuteResponse {
     loop {
         let operation = updates.message().await.unwrap().expect("an end that is done");
@@ -161,7 +161,8 @@ async fn new_clients_run_and_hit() {
     }
 }
 
-/// REAPI 2.0: no digest function, kinds of outputs in lists of their own, the platform on the command.
+/// Clients of REAPI 2.0 send no digest function, name files and directories in two lists, and set the platform on the
+/// command.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_clients_run_too() {
     let house = House::new().await;
@@ -203,7 +204,7 @@ async fn a_client_that_lost_its_connection_waits_on() {
     let mut updates = caller.execute(caller.shell("sleep 1; echo late").await).await;
     let name = updates.message().await.unwrap().unwrap().name;
     drop(updates);
-    // On a connection of its own.
+    // WaitExecution works on another connection than the one that began the action.
     let other = crate::support::reapi::Client::connect(&house.server.url()).await;
     let mut client = ExecutionClient::new(other.channel);
     let request = reapi::WaitExecutionRequest { name: name.clone() };

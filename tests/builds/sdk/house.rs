@@ -1,4 +1,4 @@
-//! A server for a test, and who calls it.
+//! A server for one test, and the callers that send requests to it.
 
 use kiln_cas::{Digest, DigestFunction};
 use kiln_protos::bytestream::byte_stream_client::ByteStreamClient;
@@ -17,17 +17,18 @@ pub struct House {
 }
 
 impl House {
-    /// Clients may write results.
+    /// Starts a server at which clients may write results.
     pub async fn new() -> Self {
         Self::fetching_from("").await
     }
 
-    /// Assets may be fetched where the URI begins with `prefix`.
+    /// Starts a server that may fetch assets whose URI begins with `prefix`.
     pub async fn fetching_from(prefix: &str) -> Self {
         Self::with(&[("KILN_FETCH_ALLOW", prefix)]).await
     }
 
-    /// With these environment variables.
+    /// Starts a server with these environment variables, as pairs of name and value. Panics if it does not accept
+    /// connections.
     pub async fn with(variables: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().expect("a temporary directory");
         let arguments = ["--allow-cache-updates", "--workers", "2"];
@@ -43,7 +44,8 @@ impl House {
         Caller { channel: self.channel.clone(), instance, function }
     }
 
-    /// Old clients name no digest function: SHA-256 is meant.
+    /// Returns a caller for each of two instances and two digest functions. Those with SHA-256 name no digest
+    /// function, as old clients do.
     pub fn callers(&self) -> [Caller; 4] {
         [
             self.caller("", DigestFunction::Sha256),
@@ -54,7 +56,7 @@ impl House {
     }
 }
 
-/// Requests in one instance with one digest function.
+/// Sends requests in one instance with one digest function.
 #[derive(Clone)]
 pub struct Caller {
     pub channel: Channel,
@@ -67,7 +69,8 @@ impl Caller {
         self.instance.to_owned()
     }
 
-    /// The field `digest_function`: left out for SHA-256, as clients before REAPI 2.3 do.
+    /// Returns the value of the field `digest_function`. It is 0 for SHA-256, because clients before REAPI 2.3 leave
+    /// the field out.
     pub fn number(&self) -> i32 {
         match self.function {
             DigestFunction::Sha256 => 0,
@@ -87,7 +90,8 @@ impl Caller {
         ByteStreamClient::new(self.channel.clone())
     }
 
-    /// `{instance}/{kind}/[blake3/]{hash}/{size}`; `kind` is `blobs`, `uploads/UUID/blobs` and so on.
+    /// Returns the resource name `{instance}/{kind}/[blake3/]{hash}/{size}`, where `kind` is `blobs`,
+    /// `uploads/UUID/blobs` and so on.
     pub fn name(&self, kind: &str, digest: &reapi::Digest) -> String {
         let function = if self.function == DigestFunction::Blake3 { "blake3/" } else { "" };
         let name = format!("{kind}/{function}{}/{}", digest.hash, digest.size_bytes);
@@ -138,7 +142,8 @@ impl Caller {
         self.read(&self.name("blobs", digest), 0).await.unwrap()
     }
 
-    /// Sends `data` from `offset` on in chunks; the committed size.
+    /// Sends `data` from the byte `offset` on in chunks, and ends the blob if `finish` says so. Returns the committed
+    /// size in bytes.
     pub async fn write(&self, name: &str, data: &[u8], offset: usize, finish: bool) -> i64 {
         let requests = write_requests(name, data, offset, finish);
         let stream = in_order(requests);

@@ -1,4 +1,4 @@
-//! What can be done while an action runs: read its output, look at it, cancel it.
+//! What a client can do while an action runs: read its output, look at its state, and cancel it.
 
 use kiln_protos::bytestream::ReadRequest;
 use kiln_protos::longrunning::operations_client::OperationsClient;
@@ -29,7 +29,7 @@ async fn until_executing(updates: &mut Streaming<Operation>) -> Operation {
     }
 }
 
-/// Prints and then hangs: only whoever reads while it runs sees the first line.
+/// The action prints a line and then hangs, so a client sees the line only if it reads while the action runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn output_is_read_while_the_action_runs_and_a_cancelled_action_ends() {
     let house = House::new().await;

@@ -1,7 +1,7 @@
-//! A plain client of the generated services on every RPC of the whole server, over the network: both
-//! digest functions, any instance name, requests of old and of new clients.
+//! A plain client of the generated services calls every RPC of the whole server over the network, with both digest
+//! functions, with any instance name, and with requests of old and of new clients.
 
-// The old fields are what older clients send and read.
+// Older clients send and read the deprecated fields.
 #![allow(deprecated, clippy::panic, clippy::unwrap_used)]
 
 mod assets;

@@ -1,5 +1,5 @@
-//! What clients may do that most do not: deadlines, headers that are too large or make no sense, calls
-//! that no service has. None of it fails a build or ends a connection.
+//! Clients may send deadlines, headers that are too large or make no sense, and calls that no service has, although
+//! most do not. None of that fails a build or ends a connection.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use crate::sdk::house::{Caller, House};
 
 const METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
 
-/// A unary call as bytes, with headers that no client library would send.
+/// Makes a unary call with `body` as raw bytes, and with headers that no client library would send. Returns the body
+/// of the answer, or the error status.
 async fn raw(
     caller: &Caller,
     path: &str,
@@ -47,7 +48,7 @@ fn broken(error: tonic::transport::Error) -> Status {
     Status::from_error(Box::new(error))
 }
 
-/// A message as it goes over the wire.
+/// Returns a message in the framing in which gRPC sends it.
 fn frame(message: &impl Message) -> Vec<u8> {
     let message = message.encode_to_vec();
     let mut frame = vec![0];
@@ -69,9 +70,9 @@ async fn health_is_answered_to_whoever_asks() {
     let [caller, ..] = house.callers();
     let check = "/grpc.health.v1.Health/Check";
     let answer = raw(&caller, check, &[], vec![0; 5]).await.unwrap();
-    // HealthCheckResponse { status: SERVING }
+    // These bytes are HealthCheckResponse { status: SERVING }.
     assert_eq!(answer, [0, 0, 0, 0, 2, 8, 1]);
-    // HealthCheckRequest { service: "no" }
+    // These bytes are HealthCheckRequest { service: "no" }.
     let unknown = raw(&caller, check, &[], vec![0, 0, 0, 0, 4, 10, 2, b'n', b'o']).await;
     assert_eq!(unknown.unwrap_err().code(), Code::NotFound);
 }
@@ -101,7 +102,8 @@ async fn capabilities_with_header(house: &House, bytes: usize) -> Result<(), Sta
     client.get_capabilities(request).await.map(drop)
 }
 
-/// The limit is 64 KiB, in base64. What takes many frames more is an attack on the connection.
+/// Kiln accepts 64 KiB of headers, in which binary values are counted in base64. It takes headers of many more frames
+/// for an attack on the connection, which it may then end.
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_beyond_the_limit_fail_only_their_call() {
     let house = House::new().await;
@@ -156,7 +158,7 @@ async fn what_no_service_has_is_unimplemented_by_name() {
         assert_eq!(error.code(), Code::Unimplemented, "{path}: {error:?}");
         assert!(error.message().contains(named), "{path}: {error:?}");
     }
-    // Compressed in a way that was not agreed on.
+    // The request is compressed in a way that client and server have not agreed on.
     let frame = vec![1, 0, 0, 0, 1, 0];
     for path in [GET_CAPABILITIES, "/build.bazel.remote.execution.v2.ActionCache/GetActionResult"] {
         let error = raw(&caller, path, &[("grpc-encoding", b"gzip")], frame.clone()).await;

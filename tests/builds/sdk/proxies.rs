@@ -1,4 +1,4 @@
-//! Proxies that the environment names.
+//! Kiln uses the proxies that its environment names.
 
 use std::process::Command;
 
@@ -13,8 +13,8 @@ use crate::sdk::house::House;
 
 const CONTENT: &str = "from behind the proxy";
 
-/// A proxy that answers for every server by itself and opens no tunnels. Tells the first line and the
-/// credentials of each request.
+/// Starts a proxy that answers requests for every server by itself and opens no tunnels. Returns its address, and a
+/// channel with the first line and the credentials of each request.
 async fn proxy() -> (String, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

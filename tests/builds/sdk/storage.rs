@@ -1,4 +1,4 @@
-//! Capabilities, health, ContentAddressableStorage, ByteStream and ActionCache.
+//! Calls of Capabilities, health, ContentAddressableStorage, ByteStream and ActionCache.
 
 use kiln_cas::DigestFunction;
 use kiln_protos::bytestream::QueryWriteStatusRequest;
@@ -62,7 +62,7 @@ async fn batches(caller: &Caller) {
     assert_eq!(status.code, Code::NotFound as i32);
 }
 
-/// What is read compressed is written compressed under the other digest function, and read plainly.
+/// Reads a blob compressed, writes the compressed bytes back under the other digest function, and reads that plainly.
 async fn streams(caller: &Caller, data: &[u8]) {
     let digest = caller.digest(data);
     let name = caller.name("uploads/1b4e28ba-2fa1-11d2-883f-0016d3cca427/blobs", &digest);
@@ -81,7 +81,7 @@ async fn streams(caller: &Caller, data: &[u8]) {
     let digest = other.digest(data);
     let name = other.name("uploads/zstd-1/compressed-blobs/zstd", &digest);
     let committed = other.write(&name, &compressed, 0, true).await;
-    // Of a blob that is there already the answer is -1.
+    // The server answers -1 instead of the size if it has the blob already.
     assert!([compressed.len() as i64, -1].contains(&committed), "{committed}");
     assert!(other.blob(&digest).await == data);
 }
@@ -90,7 +90,8 @@ async fn resumed(caller: &Caller, data: &[u8]) {
     let digest = caller.digest(data);
     let name = caller.name("uploads/resumed/blobs", &digest);
     let requests = crate::sdk::house::write_requests(&name, &data[..400_000], 0, false);
-    // The stream ends before the blob does: the answer says how far it got, or that it broke off.
+    // The stream ends before the blob does. The server may answer with the size so far or with an error; both are
+    // fine here.
     let _ = caller.byte_stream().write(crate::sdk::house::in_order(requests)).await;
     let request = QueryWriteStatusRequest { resource_name: name.clone() };
     let status = caller.byte_stream().query_write_status(request.clone()).await.unwrap();
@@ -144,7 +145,7 @@ async fn chunks(caller: &Caller, data: &[u8]) {
     let size: i64 = split.chunk_digests.iter().map(|chunk| chunk.size_bytes).sum();
     assert_eq!(size, data.len() as i64);
 
-    // The same chunks in another order are another blob, which no one has sent.
+    // The same chunks in another order make another blob, which no client has sent.
     let mut chunk_digests = split.chunk_digests;
     chunk_digests.reverse();
     let mut reversed = Vec::new();

@@ -1,5 +1,5 @@
-//! Messages that nobody can read, sent to every method that there is: the client is told that it is its
-//! doing, with a code for which it does not try again.
+//! The test sends messages that nobody can read to every method. The server has to tell the client that the mistake
+//! is the client's, with a code for which the client does not try again.
 
 use axum::http;
 use http_body_util::BodyExt;
@@ -10,10 +10,10 @@ use tower::{Service, ServiceExt};
 
 use crate::sdk::house::{Caller, House};
 
-/// The table from which the server counts its calls; a method that is not in it is not served.
+/// The table from which the server counts its calls. The server serves no method that is not in it.
 const TABLE: &str = include_str!("../../../src/telemetry/requests/methods.rs");
 
-/// Paths of all methods.
+/// Returns the paths of all methods in the table.
 fn methods() -> Vec<String> {
     let (_, table) = TABLE.split_once("METHODS: &[Method] = methods! {").unwrap();
     let (table, _) = table.split_once("\n};").unwrap();
@@ -26,7 +26,7 @@ fn methods() -> Vec<String> {
     paths.collect()
 }
 
-/// The status of a call with this body.
+/// Calls the method at `path` with `body` as raw bytes, and returns the status that the call ends with.
 async fn status(caller: &Caller, path: &str, body: &[u8]) -> Status {
     let body = tonic::body::Body::new(axum::body::Body::from(body.to_vec()));
     let request = http::Request::post(path)
@@ -42,7 +42,7 @@ async fn status(caller: &Caller, path: &str, body: &[u8]) -> Status {
     Status::from_header_map(body.trailers().unwrap()).unwrap()
 }
 
-/// Clients take 8 or 16 KiB of headers, in which a status comes.
+/// A status travels in the headers, of which clients accept only 8 or 16 KiB.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_that_repeats_what_it_was_sent_is_short_enough_to_arrive() {
     let house = House::new().await;
@@ -62,11 +62,11 @@ async fn what_cannot_be_read_is_the_clients_doing_in_every_method() {
     assert!(methods.len() > 30 && methods.iter().all(|path| path.matches('/').count() == 2));
     let mut wrong = Vec::new();
     for path in &methods {
-        // A session of a worker begins with its Hello; whatever else comes is none.
+        // A worker begins a session with its Hello. The server refuses anything else as an argument that is wrong.
         let is_session = path.ends_with("/Session");
         let too_large = if is_session { Code::InvalidArgument } else { Code::OutOfRange };
         for (what, body, expected) in [
-            // A field of a kind that there is none of.
+            // The field has a wire type that does not exist.
             ("rubbish", &[0, 0, 0, 0, 2, 0xff, 0xff][..], Code::InvalidArgument),
             ("a broken off message", &[0, 0, 0, 0, 9, 10][..], Code::InvalidArgument),
             ("a broken off prefix", &[0, 0][..], Code::InvalidArgument),
