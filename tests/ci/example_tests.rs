@@ -1,4 +1,4 @@
-//! `examples/tests/run.sh` in its short form: it shows what it says.
+//! `examples/tests/run.sh` runs in its short form and has to report every one of its findings as good.
 
 #![allow(clippy::panic)]
 
@@ -14,7 +14,8 @@ fn the_example_of_failing_tests_shows_what_it_says() {
         .env("BAZEL", bazel)
         .env("CASES", "12")
         .env("WAIT", "15s")
-        // Others use the machine as well.
+        // The script may find less speed-up than it usually asks for, because other tests use the machine at the same
+        // time.
         .env("FASTER", "120")
         .env("KILN_WORKERS_MEMORY", "1GiB")
         .stdin(Stdio::null())

@@ -20,13 +20,13 @@ use crate::support::server::{Server, command, get_json};
 const SECRET: &str = "it takes a secret to tell a forge";
 const TOKEN: &str = "token-of-a-forge";
 const WITHIN: Duration = Duration::from_secs(60);
-/// Milliseconds between looks.
+/// How long the tests wait between two looks.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What the forge was asked: method, path, and body.
+/// The requests that the forge got: of each the method, the path, and the body.
 type Heard = Arc<Mutex<Vec<(String, String, Value)>>>;
 
-/// Answers as GitHub's API does, and remembers what it was told.
+/// An HTTP server that answers as GitHub's API does and remembers the requests that it got.
 struct Forge {
     url: String,
     heard: Heard,
@@ -51,7 +51,7 @@ impl Forge {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The last state that was told of a commit.
+    /// Returns the body of the last status that the forge was told of a commit, or `None` if there was none.
     fn state(&self, commit: &str) -> Option<Value> {
         let path = format!("/api/v3/repos/owner/app/statuses/{commit}");
         let told = self.heard().into_iter().rev().find(|(_, it, _)| *it == path);
@@ -59,7 +59,8 @@ impl Forge {
     }
 }
 
-/// One request on a connection; nothing where it has ended.
+/// Answers one request on a connection and notes it in `hears`. Returns `None` if the client has closed the
+/// connection.
 fn answered(stream: &TcpStream, hears: &Heard) -> Option<()> {
     let mut source = BufReader::new(stream.try_clone().ok()?);
     let mut first = String::new();
@@ -141,7 +142,7 @@ fn comment(text: &str) -> Value {
     })
 }
 
-/// Delivers as GitHub does.
+/// Sends webhooks to a server as GitHub does.
 struct Deliveries {
     client: Client,
     url: String,
@@ -154,7 +155,7 @@ impl Deliveries {
         Self { client, url: format!("{}/api/v1/forges/hub/events", server.url()) }
     }
 
-    /// The status of the answer, and what it says.
+    /// Delivers the event with a signature made with `secret`. Returns the status code of the answer and its body.
     async fn send(&self, event: &str, id: &str, body: &str, secret: &str) -> (u16, Value) {
         let tag =
             hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body.as_bytes());
@@ -190,7 +191,8 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// A bare repository whose `main` is green, with a branch that is good and one that is not. Answers their heads.
+/// Makes a bare repository whose `main` is green, with one branch that passes the check and one that does not.
+/// Returns the commits at the heads of the two branches.
 fn repository(place: &Path) -> [String; 2] {
     let work = place.join("work");
     std::fs::create_dir(&work).expect("a directory");
@@ -271,7 +273,7 @@ async fn a_labeled_change_lands_a_bad_one_does_not_and_the_forge_is_told() {
     let deliveries = Deliveries::to(&server);
     let body = labeled(pull(7, "feature/good"));
     assert_eq!(deliveries.say("ping", "0", &json!({})).await.0, 200);
-    // Nobody runs the queue yet: the forge may deliver it again.
+    // No runner runs the queue yet, so the server answers 503, after which the forge may deliver the event again.
     assert_eq!(deliveries.say("pull_request", "1", &body).await.0, 503);
     let _runner = Runner::start(&server, place.path());
     let exists = || {
@@ -330,7 +332,7 @@ async fn what_is_forged_late_or_too_large_is_refused_and_what_asks_for_nothing_i
     assert_eq!(status, 403, "{said}");
     assert!(said.to_string().contains("longer than"), "{said}");
 
-    // It is refused by what it says of itself, before it is sent.
+    // The server refuses the request by its Content-Length, before the body is sent.
     let mut stream = TcpStream::connect(&server.address).expect("the server accepts");
     let head = format!(
         "POST /api/v1/forges/hub/events HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
@@ -355,7 +357,7 @@ async fn what_is_forged_late_or_too_large_is_refused_and_what_asks_for_nothing_i
     assert_eq!(status, 400, "{said}");
     assert!(forge.heard().is_empty(), "nobody is told of that");
 
-    // Another secret in the file counts without a restart.
+    // The server takes another secret from the file without a restart.
     std::fs::write(place.path().join("secret"), "the next secret of the forge").expect("a file");
     let start = Instant::now();
     loop {

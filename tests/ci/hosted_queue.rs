@@ -1,5 +1,5 @@
-//! A merge queue at a server: a real repository, runners as processes of their own, and everything else asked of the
-//! server.
+//! A merge queue at a server: the repository is real, the runners are processes of their own, and the tests ask the
+//! server for everything else.
 
 #![allow(clippy::panic)]
 
@@ -15,7 +15,7 @@ use support::server::{Server, get_json, get_text, metric};
 const WITHIN: Duration = Duration::from_secs(40);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A process that ends with its test.
+/// A runner's process, which is killed when the value is dropped.
 pub struct Runner(pub Child);
 
 impl Drop for Runner {
@@ -29,7 +29,7 @@ impl Drop for Runner {
 pub struct Bench {
     pub server: Server,
     pub place: tempfile::TempDir,
-    /// How long something may take that is waited for, and how often it is looked for.
+    /// How long the tests wait for something at most, and how long they pause between two looks.
     pub within: Duration,
     pub look: Duration,
 }
@@ -88,7 +88,7 @@ impl Bench {
         Runner(command.spawn().expect("kiln starts"))
     }
 
-    /// `kiln queue …` at the server: exit code and all that it says.
+    /// Runs `kiln queue` with these arguments at the server. Returns the exit code and all that it printed.
     pub fn queue(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
         command.arg("queue").args(arguments).args([
@@ -120,7 +120,7 @@ impl Bench {
         }
     }
 
-    /// How a branch left the queue, once it has.
+    /// Waits until a branch has left the queue and returns the queue's record of that. Panics after `within`.
     pub fn left(&self, branch: &str) -> Value {
         let is_it = |it: &&Value| it["branch"] == branch;
         let of = |shown: &Value| shown["ended"].as_array()?.iter().find(is_it).cloned();
@@ -161,7 +161,7 @@ fn a_queue_at_a_server_lands_rejects_pauses_and_outlives_its_runner() {
     let (code, said) = bench.queue(&["explain", "--branch", "later"]);
     assert!(code == Some(0) && said.contains("the queue is paused: lunch"), "{said}");
 
-    // The second one stands by, and goes on from what the first one wrote.
+    // The second runner stands by until the first one is killed, and then goes on from what the first one wrote.
     let _second = bench.runner("two");
     drop(first);
     let (code, said) = bench.queue(&["resume"]);

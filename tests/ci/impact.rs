@@ -1,4 +1,4 @@
-//! `kiln impact`: a real repository and a real Bazel, asked which targets a change affects.
+//! `kiln impact` in a real repository, with a real Bazel, is asked which targets a change affects.
 
 use crate::support;
 
@@ -37,7 +37,7 @@ pub fn run(program: &Path, words: &[&str], directory: &Path) -> Said {
 }
 
 impl Repository {
-    /// The example, below the root of a repository.
+    /// Makes a repository that holds the example in a directory below its root.
     fn new(bazel: &Path) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let here = Self { bazel: script(bazel, directory.path()), directory };
@@ -92,7 +92,8 @@ impl Repository {
         said
     }
 
-    /// As a hook of git would ask that was called for a commit in the user's tree.
+    /// Runs `kiln impact` as a hook of git would, with the variables that git sets when it commits in the user's
+    /// tree.
     fn impact_in_a_hook(&self, words: &[&str]) -> Said {
         let git = self.top().join(".git");
         let index = format!("GIT_INDEX_FILE={}", git.join("index").display());
@@ -109,7 +110,7 @@ impl Repository {
 }
 
 impl Drop for Repository {
-    /// Bazel's servers hold the output base.
+    /// Stops Bazel's servers, which hold open the output bases in the directory that is deleted next.
     fn drop(&mut self) {
         let trees = [self.workspace(), self.top().join(".git/kiln/impact/tree/sub/ws")];
         for tree in trees.iter().filter(|tree| tree.exists()) {
@@ -128,12 +129,12 @@ fn a_change_affects_what_is_made_from_it() {
     let here = Repository::new(&bazel);
     let first = here.git(&["rev-parse", "HEAD"]);
 
-    // Nothing changed yet, asked from below the workspace.
+    // At first nothing has changed. The question is asked from a directory below the workspace.
     let said = here.impact_from("greet", &["--base", "HEAD"]);
     assert_eq!((said.code, said.stdout.as_str()), (0, ""), "{}", said.stderr);
     assert!(said.stderr.contains("asking bazel"), "{}", said.stderr);
 
-    // A source file: the binary and its test, not the poem.
+    // A changed source file affects the binary and its test, and not the poem.
     here.append("greet/greet.cc", "// changed\n");
     let said = here.impact(&["--base", "HEAD"]);
     let affected = lines(&said.stdout);
@@ -143,7 +144,7 @@ fn a_change_affects_what_is_made_from_it() {
     assert!(!affected.iter().any(|label| label.starts_with("//text")), "{affected:?}");
     assert!(said.stderr.contains("the base was known"), "{}", said.stderr);
 
-    // The same as a commit, and what is written for Bazel.
+    // The same change is asked for as a commit, with the options that write the tests for Bazel.
     let second = here.commit("greet differently");
     let list = here.directory.path().join("tests.txt");
     let said = here.impact(&[
@@ -170,7 +171,7 @@ fn a_change_affects_what_is_made_from_it() {
         (&true.into(), &"cc_test".into())
     );
 
-    // The code of a rule affects what it makes, and a comment in a BUILD file nothing.
+    // A comment in a BUILD file affects nothing, but the code of a rule affects everything that the rule makes.
     here.append("greet/BUILD", "# a comment\n");
     assert_eq!(here.impact(&["--base", "HEAD"]).stdout, "");
     let rule = fs::read_dir(here.workspace().join("rules")).expect("rules");
@@ -181,7 +182,7 @@ fn a_change_affects_what_is_made_from_it() {
     assert!(lines(&said.stdout).contains(&"//text:words"), "{}", said.stdout);
     assert!(!said.stdout.contains("//greet"), "{}", said.stdout);
 
-    // An old commit with both directions, its tree beside the user's, which stays as it is.
+    // The question goes back to an old commit. Kiln checks that out beside the user's tree, which stays as it is.
     let before = here.git(&["status", "--porcelain"]);
     here.git(&["stash", "-q"]);
     here.git(&["stash", "pop", "-q"]);
@@ -195,7 +196,7 @@ fn where_it_cannot_be_said_everything_is_affected_and_why() {
     let Some(bazel) = client("KILN_BAZEL") else { return };
     let here = Repository::new(&bazel);
 
-    // A file that all depend on, one of those that it imports.
+    // Every target depends on .bazelrc, and so on each file that .bazelrc imports.
     here.write("more.bazelrc", "build --jobs=3\n");
     here.append(".bazelrc", "import %workspace%/more.bazelrc\n");
     let base = here.commit("import");
@@ -209,7 +210,8 @@ fn where_it_cannot_be_said_everything_is_affected_and_why() {
     );
     here.git(&["checkout", "-q", "."]);
 
-    // A base whose packages cannot be loaded. A hook of git, whose surroundings name the user's index and HEAD, may ask.
+    // The packages of the base cannot be loaded. A git hook, whose variables name the user's index and HEAD, may ask
+    // nevertheless.
     here.append("text/BUILD", "no_such_rule()\n");
     let broken = here.commit("break it");
     here.git(&["revert", "--no-edit", &broken]);
@@ -226,7 +228,7 @@ fn where_it_cannot_be_said_everything_is_affected_and_why() {
     );
     assert!(json["affected"].as_array().expect("a list").len() > 20);
 
-    // A change whose own packages cannot be loaded is the user's to mend.
+    // Where the packages of the change itself cannot be loaded, the user has to mend them, so Kiln fails.
     here.append("text/BUILD", "no_such_rule()\n");
     let said = here.impact_from("", &["--base", "HEAD"]);
     assert_eq!((said.code, said.stdout.as_str()), (5, ""));
@@ -236,7 +238,7 @@ fn where_it_cannot_be_said_everything_is_affected_and_why() {
         said.stderr
     );
 
-    // Mistakes of the command line.
+    // Mistakes on the command line end with exit code 2.
     let said = here.impact_from("", &["--base", "no-such-branch"]);
     assert_eq!(said.code, 2);
     assert!(said.stderr.contains("no-such-branch"), "{}", said.stderr);

@@ -1,4 +1,4 @@
-//! `kiln impact` in a workspace of Buck2: a program stands in for it that prints lines as Buck2 prints them, since Buck2
+//! `kiln impact` in a workspace of Buck2. A program stands in for Buck2 and prints lines as Buck2 does, because Buck2
 //! itself cannot be had here.
 
 use std::fs;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::impact::{Said, run};
 
-/// Refuses what is asked in other words than Buck2's.
+/// The program that stands in for Buck2. It refuses every command line but those that Kiln shall use.
 const BUCK2: &str = r#"#!/bin/sh
 [ "$1" = --isolation-dir ] && shift 2
 case "$*" in
@@ -20,7 +20,8 @@ case "$*" in
 esac
 "#;
 
-/// As Buck2 prints a small workspace; `HASH` is what differs.
+/// The lines that Buck2 prints for a small workspace. The tests replace `HASH` by a hash that differs between two
+/// commits.
 const RECORDED: &str = r#"{"buck.package":"root//app","buck.file":"root//app/BUCK","buck.imports":["prelude//prelude.bzl","root//macros.bzl"]}
 {"buck.type":"root//rules/app.bzl:app_library","buck.deps":["toolchains//:cxx"],"buck.inputs":["root//app/lib.cc"],"buck.target_hash":"HASH","buck.package":"root//app","buck.oncall":null,"buck.package_values":{},"name":"lib","labels":[]}
 {"buck.type":"root//rules/app.bzl:app_test","buck.deps":["root//app:lib","toolchains//:cxx"],"buck.inputs":["root//app/lib_test.cc"],"buck.target_hash":"HASH","buck.package":"root//app","buck.package_values":{},"name":"lib_test","labels":{"__type":"selector","entries":{"DEFAULT":[],"config//os:linux":["fast"]}}}
@@ -93,7 +94,7 @@ impl Repository {
         run(env!("CARGO_BIN_EXE_kiln").as_ref(), &words, &workspace)
     }
 
-    /// Labels with their distances; of files as well.
+    /// Returns the affected labels, those of files included, and the distance of each from the change.
     fn affected(&self) -> Vec<(String, Option<u64>)> {
         let said = self.impact(&["--base", "HEAD~1", "--head", "HEAD", "--json"]);
         assert_eq!(said.code, 0, "{}", said.stderr);
@@ -118,7 +119,7 @@ fn hashes_of_buck2_and_the_code_of_rules_say_what_a_change_affects() {
     let said = here.impact(&["--base", "HEAD~1", "--head", "HEAD", "--tests"]);
     assert_eq!((said.code, said.stdout.as_str()), (0, "root//app:lib_test\n"), "{}", said.stderr);
 
-    // No hash of a target differs.
+    // The code of a rule changes, but no target's hash does. Kiln has to find the change by the imports.
     here.write("rules/compile.bzl", "# other code\n");
     here.commit("the code of a rule");
     let expected = [

@@ -1,4 +1,4 @@
-//! Test intelligence, change impact, the merge queue and its forges, pipelines.
+//! Tests of test intelligence, change impact, the merge queue and its forges, and pipelines.
 
 mod example_tests;
 mod forges;

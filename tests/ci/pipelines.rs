@@ -1,5 +1,5 @@
-//! A pipeline on a real server with a real worker: it is killed with -9 in the middle and goes on, fails and is resumed, and
-//! waits for somebody to approve.
+//! A pipeline on a real server with a real worker. The server is killed with -9 in the middle and goes on; the
+//! pipeline fails, is resumed, and waits for somebody to approve it.
 
 use std::path::Path;
 use std::process::Command;
@@ -52,7 +52,7 @@ fn kiln(server: &Server, directory: &Path, words: &[&str]) -> Said {
     said::kiln(Some(server), directory, words)
 }
 
-/// A repository with one commit, whose name is returned.
+/// Makes a repository with one commit on `branch`, and returns the commit's hash.
 fn repository(directory: &Path, branch: &str) -> String {
     let git = |arguments: &[&str]| {
         let mut command = Command::new("git");
@@ -67,7 +67,7 @@ fn repository(directory: &Path, branch: &str) -> String {
     git(&["rev-parse", "HEAD"])
 }
 
-/// Looks until it is so.
+/// Asks for the pipeline's run until `is_so` holds for it, and returns it. Panics after a minute.
 fn until(server: &Server, id: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let path = format!("/api/v1/pipelines/{id}");
     let begun = std::time::Instant::now();
@@ -106,7 +106,7 @@ fn a_pipeline_is_killed_goes_on_fails_is_resumed_and_approved() {
     let commit = repository(&dir.join("sources"), "main");
     std::fs::create_dir(dir.join("other")).expect("a directory");
     repository(&dir.join("other"), "elsewhere");
-    // As a hook of another repository would begin it.
+    // A hook of another repository sets GIT_DIR, which Kiln has to ignore when it begins the run.
     let other = dir.join("other/.git");
     let hook = [("GIT_DIR", other.as_path())];
     let begun = said::kiln_with(Some(&server), dir, &run, &hook).ends_with(0).json();
@@ -118,7 +118,8 @@ fn a_pipeline_is_killed_goes_on_fails_is_resumed_and_approved() {
     assert_eq!(before["stages"][0]["stands"], "passed", "{before:#}");
     server.kill();
 
-    // It fails after all that needs no second attempt; what had passed before is not repeated.
+    // The pipeline fails only after everything that needs no second attempt, and what had passed before the server
+    // was killed does not run again.
     let server = Server::start(&data, &["--workers", "2"]);
     let watched = kiln(&server, dir, &["pipeline", "watch", &id]).ends_with(1).stdout;
     for line in ["build | built hello", "(level=1) | a word of the sources", "(level=2) | tested 2"]

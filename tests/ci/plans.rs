@@ -10,7 +10,7 @@ use std::process::Command;
 
 use support::server::Server;
 
-/// What nothing left is told by.
+/// The exit code by which `kiln tests next` says that nothing is left of the plan.
 const NOTHING_LEFT: i32 = 7;
 const PLAN: &str = "pipeline/17";
 
@@ -31,7 +31,7 @@ impl Bench {
         Self { server, durations, data }
     }
 
-    /// Exit code, stdout and stderr.
+    /// Runs `kiln tests` at the server with these arguments. Returns the exit code, stdout and stderr.
     fn kiln(&self, arguments: &[&str]) -> (i32, String, String) {
         let mut kiln = Command::new(env!("CARGO_BIN_EXE_kiln"));
         kiln.args(["--server", &self.server.url(), "tests"]).args(arguments);
@@ -53,7 +53,7 @@ impl Bench {
         self.kiln(&[&base[..], more].concat())
     }
 
-    /// The pieces that a runner gets until nothing is left for it, at most so many.
+    /// Takes pieces for a runner until nothing is left for it or it has `most` of them. Returns them in order.
     fn all(&self, runner: &str, attempt: &str, most: usize) -> Vec<String> {
         let mut all = Vec::new();
         while all.len() < most {
@@ -124,7 +124,7 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 
-/// The words of a line as names, one a line.
+/// Turns a line of words in quotes into names, one on a line.
 fn unquoted(words: &str) -> String {
     words.trim_end().trim_matches('\'').replace("' '", "\n") + "\n"
 }

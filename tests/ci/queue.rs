@@ -1,4 +1,4 @@
-//! `kiln queue`, by its example: a real repository with branches of all kinds, and only the good ones land.
+//! The example of `kiln queue`, a real repository with branches of all kinds: only the good ones may land.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ const WITHIN: Duration = Duration::from_secs(40);
 #[test]
 fn the_example_lands_exactly_the_good_changes() {
     let directory = tempfile::tempdir().expect("a directory");
-    // A name that shells would take apart.
+    // The directory's name has a space, at which a careless shell script would split it.
     let place = directory.path().join("a queue");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/queue/run.sh");
     let mut command = Command::new("sh");
@@ -40,7 +40,7 @@ fn the_example_lands_exactly_the_good_changes() {
     assert_eq!(code, Some(2), "{shown}");
 }
 
-/// A process that ends with its test.
+/// A process that is killed when the value is dropped.
 struct Running(Child);
 
 impl Drop for Running {
@@ -50,7 +50,7 @@ impl Drop for Running {
     }
 }
 
-/// What has ended and was not asked how does not live.
+/// Returns whether a process runs. A zombie, which has ended without its parent having asked how, does not.
 fn lives(process: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     !stat.is_empty() && !stat.contains(") Z ")
@@ -107,7 +107,7 @@ fn a_queue_that_is_killed_takes_its_check_along() {
 #[test]
 fn a_queue_that_is_killed_takes_a_git_along_that_hangs() {
     let directory = tempfile::tempdir().expect("a directory");
-    // A repository that takes connections, and never says a word.
+    // A server that stands for a repository. It takes connections and never says a word.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     silent.set_nonblocking(true).expect("it is a socket");
     let remote = format!("git://{}/app.git", silent.local_addr().expect("it is bound"));
@@ -126,7 +126,7 @@ fn a_queue_that_is_killed_takes_a_git_along_that_hangs() {
     git.set_nonblocking(false).expect("it is a socket");
     git.set_read_timeout(Some(WITHIN)).expect("it is a socket");
     drop(running);
-    // What it asks, and then the end of it.
+    // The test reads what git asks, and then the end of the connection, which comes when git has ended.
     let mut asked = Vec::new();
     git.read_to_end(&mut asked).expect("it ends with its queue");
 }

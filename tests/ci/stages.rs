@@ -1,5 +1,5 @@
-//! Stages of pipelines at a real server: a release that is promoted, a listed program with a secret, an environment that
-//! goes whatever happens, and a command that is cancelled while it runs.
+//! Stages of pipelines at a real server: a release that is promoted, a listed program with a secret, an environment
+//! that is taken down whatever happens, and a command that is cancelled while it runs.
 
 use std::path::Path;
 use std::time::Instant;
@@ -82,7 +82,8 @@ needs = ["up"]
 script = "echo begun; sleep 600"
 "#;
 
-/// What the operator lists: environments are folders.
+/// Returns the file of secrets and programs that the operator lists. An environment is a folder here, which the
+/// programs make and remove.
 fn parts(dir: &Path) -> String {
     let there = dir.join("there");
     let (there, got) = (there.display(), dir.join("got"));
@@ -130,7 +131,7 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Files below a directory in which some bytes are.
+/// Returns the files below a directory that contain these bytes.
 fn holding(directory: &Path, bytes: &[u8]) -> Vec<std::path::PathBuf> {
     let (mut open, mut found) = (vec![directory.to_owned()], Vec::new());
     while let Some(path) = open.pop() {
@@ -185,7 +186,8 @@ fn secrets_stay_where_they_belong_and_environments_go() {
     assert_eq!(there(dir), 1);
     server.kill();
 
-    // Nobody takes it down any more but whoever comes next, which goes on with the rest as well.
+    // The killed server can no longer take the environment down. The next server does that, and goes on with the
+    // other stages as well.
     let server = start(dir);
     until("it is taken down", || there(dir) == 0);
     until("it hangs again", || hangs(&run(&server)) && !running(&server).is_empty());

@@ -1,4 +1,4 @@
-//! `kiln tests`: files in, plans and reports out. No server runs.
+//! `kiln tests` reads files and writes plans and reports. These tests run no server.
 
 use std::io::Write;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn kiln(directory: &Path, words: &[&str], stdin: &str) -> Said {
         .stderr(Stdio::piped())
         .spawn()
         .expect("kiln starts");
-    // A command that does not read its input may be gone already.
+    // A command that does not read its input may have ended already, so a failed write is no error.
     let _ = child.stdin.take().expect("a pipe").write_all(stdin.as_bytes());
     let output = child.wait_with_output().expect("kiln ends");
     Said {
@@ -77,7 +77,7 @@ fn a_plan_is_printed_as_json() {
     );
     assert!(shards.iter().all(|shard| shard["expected_s"] == 6.0));
     assert_eq!((&plan["makespan_s"], &plan["lower_bound_s"]), (&json!(6.0), &json!(6.0)));
-    // Pairs, as older versions wrote them, and in another order: the same plan.
+    // The same durations as pairs, as older versions wrote them, and in another order, give the same plan.
     let pairs = r#"[["b.py::t5",2],["b.py::t4",2],["a.py::t2",3],["b.py::t3",2],["a.py::t1",3]]"#;
     assert_eq!(Case::new("d n.json", pairs).plan(&["--shards", "2"], "").0, plan);
 }

@@ -1,4 +1,5 @@
-//! A real Bazel tells of its builds: what becomes of that on pages, in the API and on the command line.
+//! A real Bazel sends build events to a server. The tests look at what the server shows of them on pages, in the API
+//! and on the command line.
 
 use crate::support;
 
@@ -18,7 +19,8 @@ fn json(server: &Server, path: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| unreachable!("{path}: {error}: {text}"))
 }
 
-/// Asks until it is so: executions become history a moment after their builds.
+/// Asks for the JSON at `path` until `is_so` holds for it, and returns it. It may take a moment, because executions
+/// become history only after their builds.
 async fn until(server: &Server, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let start = Instant::now();
     loop {

@@ -1,5 +1,5 @@
-//! `kiln queue run --independent` with a real Bazel: a repository of a few packages, a server that executes their tests,
-//! and branches of which Bazel's targets say whether they have anything in common.
+//! `kiln queue run --independent` with a real Bazel: there is a repository of a few packages, a server that executes
+//! their tests, and branches of which Bazel's targets say whether they have anything in common.
 
 use crate::hosted_queue::{Bench, Runner, git};
 use crate::impact::run;
@@ -14,7 +14,7 @@ use support::bazel::script;
 use support::server::{Server, get_json, get_text};
 use support::{client, root};
 
-/// How long something may take that is waited for: on a busy machine Bazel alone takes minutes to start.
+/// How long the tests wait for something at most. On a busy machine Bazel alone takes minutes to start.
 const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -23,19 +23,20 @@ const RIGHT: &str = "//right:right_test";
 const APART: &str = "//apart:apart_test";
 const TESTS: [&str; 3] = [LEFT, RIGHT, APART];
 
-/// Branches whose check waits until their gate is opened.
+/// The branches whose check waits until the test opens their gate.
 const GATED: [&str; 3] = ["slow", "shared", "everything"];
-/// The part of the check that waits at the gate of its branch.
+/// The part of the check's script that waits at the gate of its branch, and leaves a file by which the test sees
+/// that.
 const GATE: &str = r#"while [ -e "$GATES/$KILN_QUEUE_BRANCHES.closed" ]; do
   : >"$GATES/$KILN_QUEUE_BRANCHES.waits"
   sleep 0.1
 done"#;
 
 struct Rig {
-    /// `None`: it has ended.
+    /// The runner of the queue, or `None` once it has ended.
     runner: Option<Runner>,
     bench: Bench,
-    /// The path of a program that is Bazel.
+    /// The path of a script that runs Bazel.
     bazel: PathBuf,
 }
 
@@ -65,7 +66,7 @@ impl Rig {
         self.place().join("app.git")
     }
 
-    /// The directory in which the runner has its clone and its trees.
+    /// Returns the directory in which the runner has its clone and its trees.
     fn state(&self) -> PathBuf {
         self.place().join("state/app")
     }
@@ -74,7 +75,7 @@ impl Rig {
         self.place().join("gates").join(format!("{branch}.{what}"))
     }
 
-    /// The workspace as the first commit of `main`, and a branch of each kind.
+    /// Commits the workspace as the first commit of `main` and pushes a branch of each kind.
     fn begin_repository(&self) {
         git(self.place(), &["init", "--quiet", "--bare", "--initial-branch=main", "app.git"]);
         git(self.place(), &["clone", "--quiet", "app.git", "work"]);
@@ -82,7 +83,8 @@ impl Rig {
         let from = root().join("tests/ci/independent/workspace/.");
         let copied = Command::new("cp").arg("-r").arg(from).arg(&work).status();
         assert!(copied.expect("cp runs").success());
-        // What it names beside itself is where it was.
+        // WORKSPACE names directories of Kiln's sources by relative paths, which have to become absolute ones in the
+        // copy.
         let (path, root) = (work.join("WORKSPACE"), format!("{}/", root().display()));
         let text = std::fs::read_to_string(&path).expect("it is there");
         std::fs::write(&path, text.replace("../../../../", &root)).expect("it is written");
@@ -98,7 +100,8 @@ impl Rig {
         self.branch("everything", ".bazelrc", |it| format!("{it}# changed\n"));
     }
 
-    /// Pushes a branch of one commit on top of the first one of `main`, in which a file is another one.
+    /// Pushes a branch with one commit on top of the first one of `main`. The commit replaces the text of `file` by
+    /// what `edit` makes of it.
     fn branch(&self, name: &str, file: &str, edit: impl Fn(&str) -> String) {
         let work = self.bench.work();
         git(&work, &["checkout", "--quiet", "-B", name, "main"]);
@@ -109,7 +112,7 @@ impl Rig {
         git(&work, &["push", "--quiet", "origin", &format!("HEAD:refs/heads/{name}")]);
     }
 
-    /// A runner whose check is what docs/merge-queue.md shows, but for the gate.
+    /// Starts a runner whose check is the one that docs/merge-queue.md shows, with the gate added.
     fn begin_runner(&self) -> Runner {
         let (kiln, bazel) = (env!("CARGO_BIN_EXE_kiln"), self.bazel.display());
         let impact = format!("'{kiln}' impact --bazel '{bazel}' --base \"$KILN_QUEUE_BASE\"");
@@ -144,7 +147,7 @@ impl Rig {
         assert_eq!(code, Some(0), "{said}");
     }
 
-    /// Waits until the check of a branch waits at its gate.
+    /// Waits until the check of a branch stands at its gate.
     fn waits(&self, branch: &str) {
         let (noted, began) = (self.gate(branch, "waits"), Instant::now());
         while !noted.exists() {
@@ -157,7 +160,7 @@ impl Rig {
         std::fs::remove_file(self.gate(branch, "closed")).expect("its gate was closed");
     }
 
-    /// The commit of `main` that a branch landed in, once it has.
+    /// Waits until a branch has landed, and returns the commit of `main` that it landed in.
     fn landed(&self, branch: &str) -> String {
         let left = self.bench.left(branch);
         assert_eq!(left["landed"], true, "{left:#}");
@@ -171,7 +174,7 @@ impl Rig {
         change["standing"].as_str().expect("a word").to_owned()
     }
 
-    /// Runs of a branch by itself that have ended, oldest first.
+    /// Returns the ended runs in which a branch was checked by itself, oldest first.
     fn ran(&self, branch: &str) -> Vec<Value> {
         let shown = self.bench.shown();
         let all = shown["ran"].as_array().expect("a list");
@@ -181,7 +184,8 @@ impl Rig {
         own
     }
 
-    /// Of each of these runs the commit that it began on, and the tests that were run.
+    /// Returns for each run in which a branch was checked by itself the commit that it began on, and the tests that
+    /// Bazel ran.
     fn tested(&self, branch: &str) -> Vec<(String, Vec<&'static str>)> {
         let tested = |run: &Value| {
             let path = format!("/api/v1/merge-queues/app/runs/{}", run["run"]);
@@ -194,14 +198,15 @@ impl Rig {
         self.ran(branch).iter().map(tested).collect()
     }
 
-    /// The commit that was tested in the last of these runs.
+    /// Returns the commit that was tested in the last run in which a branch was checked by itself.
     fn last_commit(&self, branch: &str) -> String {
         let ran = self.ran(branch);
         let commit = ran.last().and_then(|it| it["commit"].as_str());
         commit.expect("a commit").to_owned()
     }
 
-    /// Runs all tests of each commit, with the server of a tree that nobody uses any more.
+    /// Asserts that all tests pass at each commit. It ends the runner first, so that it can use the Bazel server of a
+    /// tree that nobody uses any more.
     fn all_pass(&mut self, commits: &[&String]) {
         drop(self.runner.take());
         let (tree, executor) = (self.state().join("trees/slot-0"), self.executor());
@@ -212,7 +217,7 @@ impl Rig {
         }
     }
 
-    /// Trees in which a Bazel has served: those of checks, and the one of `kiln impact`.
+    /// Returns the trees in which a Bazel server has run: those of the checks, and the one of `kiln impact`.
     fn trees(&self) -> Vec<PathBuf> {
         let slots = std::fs::read_dir(self.state().join("trees"));
         let slots = slots.into_iter().flatten().flatten().map(|it| it.path());
@@ -222,7 +227,7 @@ impl Rig {
 }
 
 impl Drop for Rig {
-    /// Bazel's servers hold their output bases.
+    /// Stops Bazel's servers, which hold open the output bases in the directory that is deleted next.
     fn drop(&mut self) {
         drop(self.runner.take());
         for tree in self.trees() {
@@ -235,11 +240,12 @@ impl Drop for Rig {
 fn changes_land_independently_where_bazel_names_no_target_that_both_affect() {
     let Some(mut rig) = Rig::start() else { return };
     let begin = git(&rig.app(), &["rev-parse", "main"]);
-    // All tests pass here: the target is known to be green from now on.
+    // The check of the first branch runs all tests. They pass, so the queue knows from now on that the target is
+    // green.
     rig.add("first");
     let first = rig.landed("first");
 
-    // While a slow change is checked a quick one lands, and a bad one is rejected.
+    // While the queue checks a slow change, a quick one lands, and a bad one is rejected.
     rig.add("slow");
     rig.waits("slow");
     rig.add("quick");
@@ -252,7 +258,8 @@ fn changes_land_independently_where_bazel_names_no_target_that_both_affect() {
     assert!(log.contains("apart says wrong"), "{log}");
     assert_eq!(rig.standing("slow"), "checking");
 
-    // One that shares a test with the slow one passes without it, and one that concerns everything without either.
+    // The branch `shared` has a test in common with the slow one and passes without it. The branch `everything`
+    // affects all targets and passes without either.
     rig.add("shared");
     rig.waits("shared");
     rig.open("slow");
@@ -264,7 +271,8 @@ fn changes_land_independently_where_bazel_names_no_target_that_both_affect() {
     rig.open("everything");
     let everything = rig.landed("everything");
 
-    // Each is tested once on what the target was, and again on top of what landed only where they share a test.
+    // The queue tests each branch once on what the target was, and again on top of what has landed only where both
+    // affect the same test.
     let all = TESTS.to_vec();
     assert_eq!(rig.tested("first"), [(begin.clone(), all.clone())]);
     assert_eq!(rig.tested("slow"), [(first.clone(), vec![RIGHT])]);
@@ -275,7 +283,8 @@ fn changes_land_independently_where_bazel_names_no_target_that_both_affect() {
     let again = [(slow.clone(), all.clone()), (shared.clone(), all)];
     assert_eq!(rig.tested("everything"), again);
 
-    // The commits of the target are what was tested, but for one that was put together of what passed.
+    // Each commit of the target is one that was tested, but for the slow branch's: the queue put that one together of
+    // two changes that passed.
     for (branch, commit) in
         [("first", &first), ("quick", &quick), ("shared", &shared), ("everything", &everything)]
     {

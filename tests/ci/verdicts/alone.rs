@@ -1,9 +1,11 @@
-//! A flaky test is found out, quarantined, told of and masked with nobody doing anything.
+//! Kiln finds a flaky test, puts it into quarantine, tells a webhook of that and masks the test's failures, without
+//! anybody doing anything.
 
 use super::webhook::Listener;
 use super::*;
 
-/// Lets the flaky test fail once, with inputs that it has not had yet, at a commit that build events alone know.
+/// Lets the flaky test fail once, with inputs that it has not had yet. The server knows the commit of that build from
+/// build events only.
 fn flip(rig: &Rig, round: u32) -> Run {
     let path = rig.workspace.path().join("flaky_test.sh");
     let text = std::fs::read_to_string(&path).expect("it is there");
@@ -13,7 +15,7 @@ fn flip(rig: &Rig, round: u32) -> Run {
     rig.ci(&[], &[ANEW, &commit, "//:flaky_test"])
 }
 
-/// What `kiln build diff` says of the last two builds.
+/// Returns what `kiln build diff` says of the last two builds, as JSON.
 fn compared(rig: &Rig) -> Value {
     let builds = get_json(&rig.server.address, "/api/v1/invocations?limit=2");
     let id =
@@ -41,7 +43,7 @@ fn a_flaky_test_enters_quarantine_by_itself_and_its_owner_is_told_once() {
     wait_until("the policy has put it into quarantine", || {
         list()["entries"].as_array().is_some_and(|it| !it.is_empty())
     });
-    // Executions know no commit: theirs is that of their build.
+    // An execution does not name a commit. The server takes the one of the build that the execution belongs to.
     let flakes = get_json(&rig.server.address, "/api/v1/tests/flakes");
     assert_eq!(flakes["flakes"][0]["commits"], 2, "{flakes}");
     let compared = compared(&rig);
@@ -59,12 +61,14 @@ fn a_flaky_test_enters_quarantine_by_itself_and_its_owner_is_told_once() {
     assert_eq!(said["event"], "tests.quarantine.entered", "{said}");
     assert_eq!((&said["label"], &said["owner"]), (&entry["label"], &entry["owner"]), "{said}");
 
-    // In quarantine it fails as it did before: masked, since it has passed with the same inputs.
+    // In quarantine the test fails as it did before. Kiln masks the failure, because the test has passed with the
+    // same inputs.
     let masked = flip(&rig, 3);
     assert_eq!(masked.code, 0, "{}", masked.text);
     assert!(masked.text.contains("in quarantine ("), "{}", masked.text);
     assert!(masked.text.contains("(owner: @keepers)"), "{}", masked.text);
-    // Changes are told in turn: once a later one was, nothing more is on its way.
+    // The server tells the webhook of changes one after the other. Once it has told a later one, no earlier one is
+    // still on its way.
     let (code, said) = rig.asked(&["tests", "quarantine", "add", "//:later", "--reason", "later"]);
     assert_eq!(code, 0, "{said}");
     let is_later = |it: &Value| it["label"].as_str().is_some_and(|it| it.ends_with("//:later"));

@@ -1,4 +1,4 @@
-//! A server that dies between the receipt of build events and their acknowledgement.
+//! A server dies after it has received build events and before it has acknowledged them.
 
 use std::process::Stdio;
 
@@ -15,7 +15,7 @@ fn what_was_received_and_not_acknowledged_counts_once() {
     let proxy = Proxy::to(&server.address);
     let written = tempfile::NamedTempFile::new().expect("a temporary file");
     let silence = oracle.silence();
-    // What runs here is known from build events alone.
+    // The test runs locally, so the server knows of it from build events only.
     let arguments = [
         "test".to_owned(),
         format!("--bes_backend=grpc://{}", proxy.address),
@@ -49,7 +49,7 @@ fn what_was_received_and_not_acknowledged_counts_once() {
 
     let told = told(&server.address);
     let lines = std::fs::read_to_string(written.path()).expect("events").lines().count();
-    // The stream ends with an event of its own.
+    // The stream has one event more than Bazel writes into the file: the one that ends it.
     assert_eq!(told["events"], lines as u64 + 1, "{told:#}");
     assert_eq!((&told["is_complete"], &told["exit_code"]), (&true.into(), &0.into()), "{told:#}");
     assert_eq!(runs(&server.address), 1, "{told:#}");

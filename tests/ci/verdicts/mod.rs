@@ -1,4 +1,4 @@
-//! Flaky and broken tests of a real Bazel, told apart by a real server: shadow runs, gates, `kiln ci run` and the
+//! A real server tells flaky tests of a real Bazel from broken ones: with shadow runs, gates, `kiln ci run` and the
 //! quarantine.
 
 #![allow(clippy::panic)]
@@ -21,12 +21,12 @@ use support::client;
 use support::server::{Server, command, get_json};
 use tempfile::TempDir;
 
-/// How long something may take that is waited for: on a busy machine Bazel alone takes minutes to start.
+/// How long the tests wait for something at most. On a busy machine Bazel alone takes minutes to start.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Runs of a test that is known well.
+/// How often a test has to pass before the server knows it well.
 const CLEAN_RUNS: u32 = 20;
-/// Tests that passed run again.
+/// The option with which Bazel runs tests again that have passed.
 const ANEW: &str = "--nocache_test_results";
 
 struct Rig {
@@ -42,7 +42,8 @@ impl Rig {
         Self::start_with(&[])
     }
 
-    /// With these variables for the server.
+    /// Starts the rig's server with these environment variables, as pairs of name and value. Returns `None` if there
+    /// is no Bazel.
     fn start_with(settings: &[(&str, &str)]) -> Option<Self> {
         let binary = client("KILN_BAZEL")?;
         let data = tempfile::tempdir().expect("a temporary directory");
@@ -79,7 +80,7 @@ impl Rig {
         Run::of(self.bazel.command(&all).output().expect("Bazel runs"))
     }
 
-    /// `kiln ci run OPTIONS -- bazel test ARGUMENTS`: its exit code and all that it printed.
+    /// Runs `kiln ci run OPTIONS -- bazel test ARGUMENTS`. Returns the exit code and all that it printed.
     fn ci(&self, options: &[&str], arguments: &[&str]) -> Run {
         let flags = self.flags();
         let mut all = vec!["test"];
@@ -108,7 +109,7 @@ fn said(output: Output) -> (i32, String) {
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// A copy that may be changed.
+/// Makes a copy of the workspace, which a test may change.
 fn workspace() -> TempDir {
     let copy = TempDir::with_prefix("kiln-verdicts-").expect("a temporary directory");
     let from = support::root().join("tests/ci/verdicts/workspace");
@@ -117,7 +118,8 @@ fn workspace() -> TempDir {
         let name = path.file_name().expect("a name");
         std::fs::copy(&path, copy.path().join(name)).expect("it is copied");
     }
-    // What it names beside itself is where it was.
+    // WORKSPACE names directories of Kiln's sources by relative paths, which have to become absolute ones in the
+    // copy.
     let path = copy.path().join("WORKSPACE");
     let text = std::fs::read_to_string(&path).expect("it is there");
     let root = format!("{}/", support::root().display());
@@ -139,7 +141,8 @@ fn finding<'a>(gate: &'a Value, label: &str) -> &'a Value {
 #[test]
 fn flaky_failures_are_masked_and_broken_ones_are_not() {
     let Some(rig) = Rig::start() else { return };
-    // What is known well is judged at once. Other flags would make other configurations of it.
+    // The server judges a test at once if it knows it well. All runs have the same flags, because others would make
+    // another configuration of the test.
     for _ in 0..CLEAN_RUNS {
         let first = rig.test(&[ANEW, "//:broken_test"]);
         assert_eq!(first.code, 0, "{}", first.text);
@@ -147,14 +150,14 @@ fn flaky_failures_are_masked_and_broken_ones_are_not() {
     let first = rig.test(&[ANEW, "//..."]);
     assert_eq!(first.code, 0, "{}", first.text);
 
-    // A flaky failure alone: Bazel says 3, and it may go on.
+    // If a flaky test alone fails, Bazel ends with 3, and Kiln lets the build pass.
     rig.oracle.fail(1);
     let alone = rig.ci(&[], &[ANEW, "//..."]);
     assert_eq!(alone.code, 0, "{}", alone.text);
     assert!(alone.text.contains("green: 1 of 1 failures masked"), "{}", alone.text);
     assert!(alone.text.contains("flaky: passed once with equal inputs since"), "{}", alone.text);
 
-    // The same, but the change edits the test.
+    // If the change edits the flaky test, Kiln does not mask the same failure.
     rig.oracle.fail(1);
     let list = rig.workspace.path().join("changed");
     std::fs::write(&list, "flaky_test.sh\n").expect("it is written");
@@ -163,7 +166,7 @@ fn flaky_failures_are_masked_and_broken_ones_are_not() {
     assert_eq!(edited.code, 3, "{}", edited.text);
     assert!(edited.text.contains("the change edits this test"), "{}", edited.text);
 
-    // A flaky failure beside a broken test.
+    // If a broken test fails beside the flaky one, Kiln masks only the flaky one's failure.
     rig.break_test();
     rig.oracle.fail(1);
     let id = "8a0a8e2c-3f0f-4d0a-9d56-0f3c5ad1c001";
@@ -171,7 +174,7 @@ fn flaky_failures_are_masked_and_broken_ones_are_not() {
     assert_eq!(both.code, 3, "{}", both.text);
     assert!(both.text.contains("red: 1 of 2 failures masked"), "{}", both.text);
 
-    // A gate says the same later, from the build events.
+    // `kiln tests gate` comes to the same verdict later, from the build events.
     let (code, text) = rig.asked(&["tests", "gate", "--invocation", "8a0a8e2c", "--json"]);
     assert_eq!(code, 1, "{text}");
     let gate = json(&text);
@@ -180,7 +183,8 @@ fn flaky_failures_are_masked_and_broken_ones_are_not() {
     assert_eq!(finding(&gate, ":broken_test")["masked"], false, "{gate}");
     assert_eq!(finding(&gate, ":flaky_test")["finding"], "proven", "{gate}");
 
-    // Nothing that ran in the shadow is shown as a build, or was published: the next run fails again.
+    // The server neither lists its shadow runs as builds nor publishes their results, so the next run of the broken
+    // test fails again.
     let builds = get_json(&rig.server.address, "/api/v1/builds").to_string();
     assert!(!builds.contains("shadow"), "{builds}");
     assert!(rig.oracle.asked() >= 7, "the flaky test ran {} times", rig.oracle.asked());
@@ -259,7 +263,7 @@ fn an_entry_ends_while_no_server_runs() {
     };
     assert!(!noted(&server), "nobody has looked yet");
     assert!(server.terminate().success());
-    // It is noted by whoever looks first.
+    // Nobody looked at the quarantine when the entry ended, so the next server notes the end when it looks first.
     let server = Server::start(data.path(), &["--workers", "0"]);
     wait_until("its end was noted", || noted(&server));
     assert_eq!(entries(&server), Some(0));

@@ -1,4 +1,4 @@
-//! Says to each run of a test whether it is to pass.
+//! A server that tells each run of a test whether it shall pass.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Everything passes at first.
+    /// Starts the oracle on a free port. At first it lets every run pass.
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("an address").port();
@@ -27,24 +27,24 @@ impl Oracle {
                 drop(speaks.lock().unwrap_or_else(PoisonError::into_inner));
                 let fewer = |left: usize| left.checked_sub(1);
                 let fails = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok();
-                // Who asked may be gone.
+                // The run that asked may have ended already, so a failed write is no error.
                 let _ = writeln!(stream, "{}", if fails { "fail" } else { "pass" });
             }
         });
         Self { port, failures, asked, silent }
     }
 
-    /// So many more runs fail.
+    /// Lets the next `runs` runs fail. All runs after them pass again.
     pub fn fail(&self, runs: usize) {
         self.failures.store(runs, Ordering::SeqCst);
     }
 
-    /// Whoever asks waits until this is dropped.
+    /// Lets every run that asks wait for its answer until the returned guard is dropped.
     pub fn silence(&self) -> MutexGuard<'_, ()> {
         self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How often it was asked.
+    /// Returns how often runs have asked the oracle.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Stands between a client and a server, and may keep answers to itself.
+//! A proxy between a client and a server, which can keep the server's answers from the client.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -18,7 +18,7 @@ impl Proxy {
         let (server, withheld) = (server.to_owned(), withholds.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                // While nobody is there, whoever connects is turned away.
+                // While no server runs, the proxy closes the client's connection at once.
                 if let Ok(server) = TcpStream::connect(&server) {
                     pass(&client, &server, None);
                     pass(&server, &client, Some(withheld.clone()));
@@ -28,13 +28,13 @@ impl Proxy {
         Self { address, withholds }
     }
 
-    /// Whether what the server answers from now on is lost.
+    /// Sets whether the proxy drops everything that the server answers from now on.
     pub fn withhold(&self, withholds: bool) {
         self.withholds.store(withholds, Ordering::SeqCst);
     }
 }
 
-/// Copies until either end is gone, and ends both then.
+/// Copies bytes in a thread until one of the two ends is closed, and then closes both.
 fn pass(from: &TcpStream, to: &TcpStream, withheld: Option<Arc<AtomicBool>>) {
     let (mut from, mut to) = (from.try_clone().expect("a copy"), to.try_clone().expect("a copy"));
     std::thread::spawn(move || {
@@ -45,7 +45,7 @@ fn pass(from: &TcpStream, to: &TcpStream, withheld: Option<Arc<AtomicBool>>) {
                 break;
             }
         }
-        // Either may be closed already.
+        // Each end may be closed already, so an error here means nothing.
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
     });

@@ -1,4 +1,4 @@
-//! Takes what a server tells a webhook.
+//! An HTTP server that keeps what a Kiln server sends to its webhook.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -32,7 +32,8 @@ impl Listener {
     }
 }
 
-/// Its body, which is answered with a success. Nothing where whoever asks is gone.
+/// Reads a request and answers it with a success. Returns the JSON of its body, or `None` if the client has closed
+/// the connection.
 fn request(stream: TcpStream) -> Option<Value> {
     let mut source = BufReader::new(stream.try_clone().ok()?);
     let mut length = 0;
