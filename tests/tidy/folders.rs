@@ -30,7 +30,7 @@ fn of_folders(files: &Needs) -> Needs {
     folders
 }
 
-/// `None`: the root of the crate.
+/// Returns the folder of a file, or `None` for the root of the crate.
 fn folder_of(file: &str) -> Option<String> {
     module_of(file).first().cloned()
 }

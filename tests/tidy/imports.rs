@@ -25,7 +25,7 @@ fn the_files_of_a_crate_import_in_no_circle() {
     }
 }
 
-/// The folder of each crate, with the text of each of its files by its path below `src`.
+/// Returns the folder of each crate, with the text of each of its files, whose keys are paths below `src`.
 pub fn crates() -> Vec<(String, BTreeMap<String, String>)> {
     let manifest = std::fs::read_to_string(super::root().join("Cargo.toml")).expect("it is there");
     let manifest: toml::Table = manifest.parse().expect("it is TOML");
@@ -39,7 +39,7 @@ pub fn crates() -> Vec<(String, BTreeMap<String, String>)> {
     members.chain(["."]).map(read).collect()
 }
 
-/// The text of each file below `src`, by its path there.
+/// Returns the text of each file below `src`, keyed by the file's path there.
 fn sources(src: &Path) -> BTreeMap<String, String> {
     let files = super::files(".rs").into_iter().filter_map(|path| {
         let name = path.strip_prefix(src).ok()?.to_str()?.to_owned();
@@ -53,7 +53,8 @@ pub fn needs(sources: &BTreeMap<String, String>) -> Needs {
     Crate::read(sources).needs()
 }
 
-/// A circle in each group of files that need each other, with what leads from one to the next.
+/// Finds the groups of files that need each other. Returns for each group one circle, with what leads from each file
+/// to the next.
 pub fn circles(needs: &Needs) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut circles = Vec::new();
@@ -70,7 +71,7 @@ pub fn circles(needs: &Needs) -> Vec<String> {
     circles
 }
 
-/// File -> the files that it needs, with the path by which it names each.
+/// For each file the files that it needs, and for each of these the path by which the file names it.
 pub type Needs = BTreeMap<String, BTreeMap<String, String>>;
 
 /// The shortest way from a file back to it.
@@ -101,18 +102,18 @@ fn shortest(needs: &Needs, start: &String) -> Option<Vec<(String, String)>> {
 }
 
 struct Crate {
-    /// Module -> its file.
+    /// The file of each module.
     files: BTreeMap<Module, String>,
     sources: BTreeMap<String, Source>,
     modules: BTreeSet<Module>,
     imports: BTreeMap<Module, Vec<Import>>,
 }
 
-/// What a path leads to.
+/// What a path in a source file leads to.
 #[derive(Debug, PartialEq, Eq)]
 enum Target {
     Module(Module),
-    /// Something that is defined in this module.
+    /// Something that the module with this path defines.
     Item(Module),
 }
 
@@ -157,7 +158,8 @@ impl Crate {
             for path in written {
                 let target = match self.target(path, HOPS) {
                     Some(Target::Item(module)) => module,
-                    // What is used of the module says more.
+                    // A path to a module alone shows no need: the other paths of the file say what it uses of the
+                    // module.
                     Some(Target::Module(_)) | None => continue,
                 };
                 if let Some(other) = self.file(&target).filter(|other| *other != file) {
@@ -169,7 +171,8 @@ impl Crate {
         needs
     }
 
-    /// A re-export of something beneath counts only where the file uses it, too.
+    /// Returns whether an import counts as a need. A re-export of something beneath counts only where the file also
+    /// uses it.
     fn counts(&self, source: &Source, import: &Import) -> bool {
         let beneath = match self.target(&import.path, HOPS) {
             Some(Target::Item(module) | Target::Module(module)) => {
@@ -198,7 +201,7 @@ impl Crate {
             let Target::Module(module) = &target else { break };
             target = match name.as_str() {
                 "super" => Target::Module(module[..module.len().checked_sub(1)?].to_vec()),
-                // All names of a module: it is needed as a whole.
+                // The star imports all names of a module, so the file needs the module as a whole.
                 "*" => Target::Item(module.clone()),
                 name => {
                     self.member(module, name, hops).unwrap_or_else(|| Target::Item(module.clone()))
@@ -219,7 +222,7 @@ impl Crate {
             return Some(Target::Item(module.clone()));
         }
         let imports = self.imports.get(module).map_or(&[][..], Vec::as_slice);
-        // `use name::…` of another crate means no import of that name.
+        // `use name::…` of another crate imports the crate itself, so it does not say what `name` is here.
         let named = imports
             .iter()
             .filter(|import| import.name == name && import.path.segments != [name.to_owned()])
@@ -263,7 +266,7 @@ mod tests {
         circles(&needs(&sources.collect()))
     }
 
-    /// `a` uses `b` as `text` says, and `b` uses `a`.
+    /// Returns the circles of a crate in which `a` uses `b` as `text` says, and `b` uses `a`.
     fn circular(text: &str) -> Vec<String> {
         found(&[
             ("lib.rs", "mod a; mod b; pub use b::{B, helper};"),

@@ -1,9 +1,11 @@
-//! Names of types say of what. Where a dozen files have a type called `State`, a reader, a search and a
-//! message of the compiler tell nothing by it, and a file that needs two of them renames one.
+//! The name of a type has to say what the type is of. Where a dozen files have a type called `State`, the name tells
+//! nothing to a reader, in a search or in a message of the compiler, and a file that needs two of them has to rename
+//! one.
 
 use super::source;
 
-/// What a type may not be called alone. Variants and associated functions may, behind their type's name.
+/// The words that may not be the whole name of a type. Variants and associated functions may have them, because the
+/// name of their type stands before them.
 const BARE: [&str; 3] = ["Answer", "Entry", "State"];
 
 #[test]
@@ -18,7 +20,7 @@ fn the_name_of_a_type_says_of_what() {
     assert!(files > 1000, "only {files} files");
 }
 
-/// The names of that kind that a text defines, for tests as well.
+/// Returns the bare names among the types that a text defines, those for tests included.
 fn bare(text: &str) -> Vec<String> {
     let mut types = source::types(text);
     types.retain(|name| BARE.contains(&name.as_str()));

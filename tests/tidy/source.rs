@@ -19,30 +19,30 @@ pub struct Written {
 #[derive(Debug, Clone)]
 pub struct Import {
     pub path: Written,
-    /// What it is called there; `*` for all names of a module.
+    /// The name that the import has in its module, or `*` for all names of the imported module.
     pub name: String,
     pub public: bool,
 }
 
 #[derive(Debug, Default)]
 pub struct Source {
-    /// Modules that are declared here, in files of their own or not.
+    /// Modules that the file declares, whether in files of their own or not.
     pub modules: BTreeSet<Module>,
-    /// Of these, the ones that only tests have.
+    /// Those of `modules` that only tests have.
     pub tests: BTreeSet<Module>,
     pub imports: Vec<Import>,
-    /// Paths of two names or more outside of `use`.
+    /// Paths of at least two names that stand outside of `use`.
     pub paths: Vec<Written>,
-    /// Module and name of everything that is defined here.
+    /// The module and the name of everything that the file defines.
     pub defined: HashSet<(Module, String)>,
-    /// Every word outside of `use`.
+    /// Every word that stands outside of `use`.
     pub words: HashSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     Word(String),
-    /// `::`
+    /// The sign `::`.
     Of,
     Sign(char),
 }
@@ -50,7 +50,7 @@ enum Token {
 const DEFINES: [&str; 9] =
     ["fn", "struct", "enum", "trait", "type", "const", "static", "union", "macro_rules"];
 const DEFINES_TYPES: [&str; 5] = ["struct", "enum", "union", "type", "trait"];
-/// Words that begin an item, which ends with a semicolon or a block; a field ends with a comma.
+/// Words that begin an item. An item ends with a semicolon or a block, while a field ends with a comma.
 const BEGINS: [&str; 14] = [
     "fn",
     "struct",
@@ -68,7 +68,7 @@ const BEGINS: [&str; 14] = [
     "async",
 ];
 
-/// Reads the file of `module`.
+/// Reads `text` as the file of `module`.
 pub fn read(module: &Module, text: &str) -> Source {
     let mut reader = Reader { tokens: tokens(text), at: 0, blocks: Vec::new(), root: module };
     let mut source = Source::default();
@@ -93,7 +93,7 @@ pub fn types(text: &str) -> Vec<String> {
 struct Reader<'a> {
     tokens: Vec<Token>,
     at: usize,
-    /// Open blocks, with the names of those that are modules.
+    /// For each open block its name if it is a module, otherwise `None`.
     blocks: Vec<Option<String>>,
     root: &'a Module,
 }
@@ -134,7 +134,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Attributes name nothing; what is for tests alone is passed over.
+    /// Passes over an attribute, which names nothing, and over the item behind it if that is for tests only.
     fn attribute(&mut self, source: &mut Source) {
         let end = self.closing(self.at + 1 + usize::from(self.is(self.at + 1, '!')));
         let words: Vec<_> = (self.at..end).filter_map(|at| self.word(at)).collect();
@@ -146,7 +146,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Where the bracket that opens at `at` is closed.
+    /// Returns the index of the token that closes the bracket at `at`.
     fn closing(&self, mut at: usize) -> usize {
         let mut open = 0;
         while let Some(token) = self.tokens.get(at) {
@@ -239,7 +239,7 @@ impl Reader<'_> {
         }));
     }
 
-    /// One branch of a `use`.
+    /// Reads one branch of a `use`. Adds each path in it to `found`, with the name that it brings in.
     fn tree(&mut self, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, String)>) {
         let length = path.len();
         while let Some(token) = self.tokens.get(self.at).cloned() {
@@ -359,7 +359,8 @@ fn quoted(rest: &mut Peekable<Chars<'_>>) {
     }
 }
 
-/// A character, or the quote of a lifetime, whose name is a word that means nothing here.
+/// Passes over a character in quotes, or over the quote of a lifetime, whose name is then read as a word that means
+/// nothing here.
 fn character(rest: &mut Peekable<Chars<'_>>) {
     let mut ahead = rest.clone();
     match (ahead.next(), ahead.next()) {
@@ -373,7 +374,7 @@ fn character(rest: &mut Peekable<Chars<'_>>) {
     }
 }
 
-/// Passes over a raw string after its `r`. `false`: there is none.
+/// Passes over a raw string after its `r`. Returns `false` if what follows is no raw string.
 fn raw(rest: &mut Peekable<Chars<'_>>) -> bool {
     let mut ahead = rest.clone();
     let mut fence = 0;
