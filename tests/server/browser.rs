@@ -1,4 +1,4 @@
-//! Web pages of others in a real Chromium, which try to use a Kiln that only this machine reaches.
+//! Pages of other sites in a real Chromium try to use a Kiln that only this machine reaches.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -22,7 +22,7 @@ use support::server::Server;
 const WITHIN: Duration = Duration::from_secs(60);
 const UPLOAD: &str = "/build.bazel.remote.execution.v2.ContentAddressableStorage/BatchUpdateBlobs";
 
-/// A gRPC call that stores `data`, as it is sent.
+/// Returns the body of a gRPC call that stores `data`, in the framing in which gRPC sends it.
 fn upload(data: &[u8]) -> Vec<u8> {
     let request = reapi::BatchUpdateBlobsRequest {
         instance_name: "e2e/tests".into(),
@@ -40,7 +40,8 @@ fn upload(data: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// Status and body of an answer to HTTP/1.1.
+/// Sends a request by HTTP/1.1, whose `head` lacks only its last lines. Returns the status and the body of the
+/// answer.
 fn send(address: &str, head: &str, body: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
@@ -58,7 +59,8 @@ async fn is_stored(client: &Client, data: &[u8]) -> bool {
     client.missing(&[DigestFunction::Sha256.digest(data).to_wire()]).await.is_empty()
 }
 
-/// The headers that a browser sends, one attack a line.
+/// Each line holds the headers that a browser sends in one attack, and the status with which the server has to refuse
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_other_pages_send_store_nothing() {
     let data = tempfile::tempdir().unwrap();
@@ -106,7 +108,7 @@ async fn requests_that_other_pages_send_store_nothing() {
     assert!(text.contains("server.hosts") && !text.contains("Kiln</"), "{text}");
 }
 
-/// A page that tries everything, and reports when it has.
+/// Returns a page that tries every attack on the server at `kiln` and reports each result.
 fn page(kiln: &str, call: &[u8]) -> String {
     let hash = DigestFunction::Sha256.digest(b"from a page").hex();
     let body = STANDARD.encode(call);
@@ -137,7 +139,7 @@ fn page(kiln: &str, call: &[u8]) -> String {
     )
 }
 
-/// Serves `page` on a port of its own; what the page reports comes over the channel.
+/// Serves `page` on a port of its own. Returns the port, and a channel with the reports of the page.
 fn site(page: String) -> (u16, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -188,7 +190,8 @@ async fn a_page_in_a_browser_neither_writes_nor_reads_and_a_foreign_name_shows_n
     let client = Client::connect(&server.url()).await;
     let (kiln, call) = (server.url(), upload(b"from a page"));
     let (port, reports) = site(page(&kiln, &call));
-    // Another site, and another port of this machine, which browsers take for the same site.
+    // The page comes once from another site, and once from another port of this machine, which browsers take for the
+    // same site.
     for (number, host) in ["evil.example", "127.0.0.1"].into_iter().enumerate() {
         let profile = data.path().join(format!("profile-{number}"));
         let mut browser = chromium(&program, &profile)

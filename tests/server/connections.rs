@@ -1,5 +1,5 @@
-//! Connections that say nothing, one peer with too many of them, clients that wait for acknowledgements,
-//! and what is known of whoever connects.
+//! Connections that say nothing, a peer that opens too many of them, clients that wait for acknowledgements, and what
+//! the server knows of a caller.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -20,7 +20,7 @@ use support::server::{Server, command, get_status};
 use tonic::Code;
 use tonic::transport::Channel;
 
-/// Far longer than the limits of these tests, on a machine that is busy.
+/// Far longer than the limits that these tests set, even on a busy machine.
 const SURELY: Duration = Duration::from_secs(30);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -37,7 +37,8 @@ fn connect(server: &Server, first: &[u8]) -> TcpStream {
     stream
 }
 
-/// Reads until the server ends the connection: what it said.
+/// Reads until the server ends the connection, and returns the bytes that it sent. Panics, naming `what`, if the
+/// server keeps the connection.
 fn until_ended(stream: &mut TcpStream, what: &str) -> Vec<u8> {
     let mut said = Vec::new();
     match stream.read_to_end(&mut said) {
@@ -67,7 +68,7 @@ fn who_says_nothing_is_given_up_wherever_it_stops() {
     ] {
         until_ended(&mut connect(&server, first), what);
     }
-    // HTTP/2 shows by pings that a client is there: it may be silent for longer than that.
+    // An HTTP/2 client answers pings, which shows that it is there, so it may be silent for longer.
     let mut alive = connect(&server, PREFACE);
     alive.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
     alive.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -96,7 +97,7 @@ fn one_peer_cannot_lock_others_out() {
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&other.stdout), "ok\n", "{other:?}");
-    // What is given back can be had again.
+    // When the peer closes a connection, it may open another one.
     drop(silent.pop());
     let begun = Instant::now();
     loop {
@@ -109,7 +110,8 @@ fn one_peer_cannot_lock_others_out() {
     }
 }
 
-/// Each request takes two writes, and the kernel sends the second when the first is acknowledged.
+/// The client sends each request in two writes. Without TCP_NODELAY its kernel holds the second one back until the
+/// server's acknowledges the first.
 #[test]
 fn a_client_without_nodelay_waits_for_no_acknowledgement() {
     const REQUESTS: u32 = 200;
@@ -133,7 +135,8 @@ fn a_client_without_nodelay_waits_for_no_acknowledgement() {
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
         quick += u32::from(begun.elapsed() < Duration::from_millis(20));
     }
-    // The kernel would wait for 40 ms, but for some at the start; a busy machine makes others wait as well.
+    // If the server did not help, the kernel would hold most requests back for 40 ms, except some at the start. Other
+    // requests may be slow because the machine is busy, so not all have to be quick.
     assert!(quick > REQUESTS / 3, "{quick} requests took less than 20 ms");
 }
 

@@ -1,4 +1,4 @@
-//! What the example of a fleet says is what the program takes.
+//! Every flag and setting in the example of a fleet is one that the program accepts.
 
 #![allow(clippy::panic)]
 
@@ -28,7 +28,7 @@ fn the_configuration_is_accepted() {
     assert!(text.contains("s3://my-bucket/kiln"), "{text}");
 }
 
-/// Flags in lists of arguments, as `--name=value`.
+/// The example's files list flags as arguments of the form `--name=value`.
 #[test]
 fn commands_have_the_flags_that_containers_give_them() {
     let helps = ["serve", "worker", "health"].map(|command| kiln(&[command, "--help"]).1);
@@ -38,7 +38,7 @@ fn commands_have_the_flags_that_containers_give_them() {
         let words = text.split(|c: char| c.is_whitespace() || "\"[],".contains(c));
         for flag in words.filter(|word| word.starts_with("--") && *word != "--" && *word != "---") {
             let name = flag.split('=').next().unwrap_or(flag);
-            // Of `docker compose` and Bazel, in comments.
+            // These flags belong to `docker compose` and Bazel, which the files mention in comments.
             if ["--build", "--scale", "--remote_executor", "--tls_certificate", "--remote_header"]
                 .contains(&name)
             {
@@ -104,7 +104,7 @@ fn the_filter_for_workers_lets_the_sandbox_be_made() {
     }
 }
 
-/// Seconds of the last `90s`, `15m` or `90` behind `name`.
+/// Returns the seconds of the last duration behind `name`, which is written as `90s`, `15m` or `90`.
 fn seconds(file: &str, name: &str) -> u64 {
     let text = read(file);
     let (_, rest) = text.rsplit_once(name).unwrap_or_else(|| panic!("{name} is not in {file}"));
@@ -114,7 +114,7 @@ fn seconds(file: &str, name: &str) -> u64 {
     if value[end..].starts_with('m') { 60 * number } else { number }
 }
 
-/// Who is killed while it drains gives nothing back.
+/// A worker that is killed while it drains gives nothing back, so it needs longer than its own drain.
 #[test]
 fn what_drains_is_given_the_time_for_it() {
     for (file, drain, grace) in [

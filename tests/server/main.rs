@@ -1,4 +1,4 @@
-//! The server and the command line: access, connections, start, telemetry, pages, packages.
+//! Tests of the server and the command line: access, connections, start, telemetry, pages and packages.
 
 mod auth;
 mod browser;

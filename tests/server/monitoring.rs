@@ -1,5 +1,4 @@
-//! The alert rules and the dashboard in examples/monitoring, held against a real Prometheus that
-//! scrapes a real Kiln.
+//! A real Prometheus that scrapes a real Kiln tries the alert rules and the dashboard in examples/monitoring.
 
 #![allow(clippy::panic)]
 
@@ -36,14 +35,15 @@ fn the_alert_rules_fire_when_they_should() {
     promtool(&tool, &["test", "rules"], "alerts_test.yml");
 }
 
-/// A Prometheus on a free port, ended with this value.
+/// A Prometheus on a free port, which ends when the value is dropped.
 struct Prometheus {
     process: Process,
     address: String,
 }
 
 impl Prometheus {
-    /// Starts with examples/monitoring/prometheus.yml, but for Kiln's port and the pace.
+    /// Starts Prometheus with examples/monitoring/prometheus.yml, in which Kiln's address and the intervals are
+    /// replaced.
     fn start(program: &Path, kiln: &str, dir: &Path) -> Self {
         let configuration = std::fs::read_to_string(example("prometheus.yml"))
             .expect("the example is there")
@@ -54,7 +54,7 @@ impl Prometheus {
         std::fs::write(&file, configuration).expect("the configuration is written");
         let address = format!("127.0.0.1:{}", free_port());
         let process = Process::spawn(
-            // It logs to stderr.
+            // Prometheus logs to stderr, but `Process` waits for words on stdout.
             Command::new("sh")
                 .args(["-c", "exec \"$@\" 2>&1", "sh"])
                 .arg(program)
@@ -66,7 +66,7 @@ impl Prometheus {
         Self { process, address }
     }
 
-    /// `GET path` as JSON, by HTTP/1.0: in one piece.
+    /// Sends `GET path` and returns the JSON of the answer. By HTTP/1.0 the answer comes in one piece.
     fn get(&self, path: &str) -> Value {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect(&self.address).expect("it accepts");
@@ -77,7 +77,7 @@ impl Prometheus {
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
 
-    /// The result of an instant query. Panics where Prometheus refuses it.
+    /// Returns the result of an instant query. Panics if Prometheus refuses the query.
     fn query(&self, query: &str) -> Vec<Value> {
         let mut encoded = String::new();
         for byte in query.bytes() {
@@ -88,7 +88,7 @@ impl Prometheus {
         answer["data"]["result"].as_array().cloned().unwrap_or_default()
     }
 
-    /// Waits until this query has a result.
+    /// Waits until the query has a result.
     fn wait_for(&self, query: &str) {
         let start = Instant::now();
         while self.query(query).is_empty() {
@@ -109,7 +109,7 @@ fn expressions(panels: &[Value]) -> Vec<(String, String)> {
     found
 }
 
-/// Panels that stay empty until something went wrong, or was evicted, or a test ran.
+/// The titles of panels that are empty until something goes wrong, or is evicted, or a test runs.
 const QUIET: [&str; 4] = [
     "gRPC codes other than OK",
     "Waiting by platform properties",
@@ -122,7 +122,7 @@ fn every_panel_and_rule_finds_what_it_asks_for() {
     let Some(tool) = client("KILN_PROMTOOL") else { return };
     let program = tool.with_file_name("prometheus");
     let dir = tempfile::tempdir().expect("a temporary directory");
-    // With an environment, so that deployments to it are there to be counted.
+    // The server has an environment, so that there are deployments to count.
     let policy = dir.path().join("environments.toml");
     std::fs::write(&policy, "[environments.prod]\n").expect("the policy is written");
     let data = dir.path().join("data");
@@ -132,7 +132,7 @@ fn every_panel_and_rule_finds_what_it_asks_for() {
     let prometheus = Prometheus::start(&program, &server.address, dir.path());
     prometheus.wait_for("kiln_build_info");
 
-    // A rate needs two samples that differ: it runs, is asked for and runs again, with scrapes between.
+    // A rate needs two samples that differ. So an action runs and is looked up twice, with scrapes in between.
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     for round in 0..2 {
         runtime.block_on(async {
@@ -162,7 +162,8 @@ fn every_panel_and_rule_finds_what_it_asks_for() {
     let unexpected: Vec<_> = empty.iter().filter(|title| !QUIET.contains(title)).collect();
     assert!(unexpected.is_empty(), "these panels show nothing: {unexpected:?}");
 
-    // What rules ask for that an embedded server does not have is a fleet's.
+    // A rule may ask for metrics that only a fleet has; the server of this test lacks those, so such a rule need not
+    // have a result.
     let rules = prometheus.get("/api/v1/rules");
     for rule in rules["data"]["groups"][0]["rules"].as_array().expect("rules") {
         assert_ne!(rule["health"], "err", "{rule}");
@@ -172,7 +173,7 @@ fn every_panel_and_rule_finds_what_it_asks_for() {
     documented(&example("grafana-dashboard.json"));
 }
 
-/// Every metric that the file names is in docs/metrics.md.
+/// Asserts that docs/metrics.md has every metric that the file names.
 fn documented(file: &Path) {
     let text = std::fs::read_to_string(file).expect("the example is there");
     let docs = std::fs::read_to_string(root().join("docs/metrics.md")).expect("the docs are there");

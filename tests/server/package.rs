@@ -1,4 +1,4 @@
-//! The Debian package: made, installed, run and purged, in a view of this machine that nothing leaks out of.
+//! The Debian package is made, installed, run and purged, in a view of this machine that nothing leaks out of.
 
 #![allow(clippy::panic)]
 
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use support::{client, root};
 
-/// Makes the package of the binary under test.
+/// Makes the package of the binary under test and returns its path.
 fn package() -> PathBuf {
     let output = Command::new(root().join("scripts/package.sh"))
         .args(["--fast", "--binary", env!("CARGO_BIN_EXE_kiln")])
@@ -21,7 +21,7 @@ fn package() -> PathBuf {
     root().join(path.trim())
 }
 
-/// What runs in the view, as root: `$1` is the package.
+/// The script that root runs in the view. `$1` is the path of the package.
 const LIFE: &str = r#"
 set -eu
 step() { echo "== $*" >&2; }
@@ -60,7 +60,8 @@ test ! -e /etc/kiln && test ! -e /var/lib/kiln
 step done
 "#;
 
-/// Runs [`LIFE`] over an overlay of `/`, in a mount namespace of its own.
+/// Runs [`LIFE`] over an overlay of `/`, in a mount namespace of its own. Returns whether the script succeeded, and
+/// what it printed.
 fn live(package: &Path) -> (bool, String) {
     let view = r#"
 set -eu

@@ -24,14 +24,14 @@ use tonic_health::pb::health_client::HealthClient;
 use tower::ServiceExt;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two looks at figures that follow a request by some milliseconds.
+/// The pause between two looks at figures, which follow a request by some milliseconds.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const ENDPOINT: &str = "KILN_TELEMETRY_OTLP_ENDPOINT";
 const INVOCATION: &str = "0af76519-16cd-43dd-8448-eb211c80319c";
 
 const ACTION_CACHE: &str = "build.bazel.remote.execution.v2.ActionCache";
 
-/// `GET path`: the head and the body of the answer.
+/// Sends `GET path`. Returns the head and the body of the answer.
 fn get(address: &str, path: &str, accept: &str) -> (String, String) {
     let mut stream = std::net::TcpStream::connect(address).expect("the server accepts");
     write!(
@@ -53,7 +53,7 @@ fn scrape(server: &Server) -> Scrape {
     Scrape::parse(&body)
 }
 
-/// The first scrape that satisfies `condition`.
+/// Scrapes until `condition` holds, and returns that scrape.
 async fn scrape_until(server: &Server, condition: impl Fn(&Scrape) -> bool) -> Scrape {
     let start = Instant::now();
     loop {
@@ -116,7 +116,8 @@ async fn requests_and_actions_are_counted() {
     assert_eq!(now.value("kiln_workers", &[("state", "active")]), 1.0);
     assert_eq!(now.value("kiln_slots_wanted", &[]), 0.0);
     assert_eq!(now.value("kiln_action_cache_entries", &[]), 1.0);
-    // The command, the action, the output; the input root is empty.
+    // The store has the command, the action and the output. The input root is the empty blob, which the store does
+    // not count.
     assert_eq!(now.value("kiln_storage_blobs", &[]), 3.0);
     let used = now.value("kiln_storage_used_bytes", &[]);
     assert!(used > 0.0 && used <= now.value("kiln_storage_max_bytes", &[]));
@@ -226,7 +227,7 @@ async fn an_executed_action_is_a_trace() {
     let sent = |now: &Scrape| now.value("kiln_trace_spans_exported_total", &[]) == 5.0;
     scrape_until(&server, sent).await;
 
-    // The span of the build comes when the server ends.
+    // The server sends the span of the build when it ends.
     let ended = tokio::task::spawn_blocking(move || server.terminate()).await.expect("it ends");
     assert!(ended.success(), "{ended}");
     let build = collector.span("build").await;
@@ -263,7 +264,7 @@ async fn a_collector_behind_tls_is_trusted_when_its_authority_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_collector_a_build_goes_on_and_spans_are_counted_as_dropped() {
-    // Taken and given back: nobody listens there.
+    // The test takes a port and gives it back, so nobody listens there.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
     drop(listener);
@@ -326,7 +327,7 @@ async fn a_server_that_drains_says_so_and_finishes_what_runs() {
     assert!(!running.is_finished(), "the state was known while the action ran");
     let response = running.await.expect("the call ends").expect("an answer");
     assert_eq!(response.status.unwrap_or_default().code, 0);
-    // Long before the drain time is over.
+    // The server ends the watch long before the drain time is over.
     let end = tokio::time::timeout(PATIENCE, states.message()).await.expect("the watch ends");
     assert_eq!(end.expect("it ends in order"), None);
 }

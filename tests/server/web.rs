@@ -9,7 +9,7 @@ use kiln_protos::reapi;
 use support::reapi::{Client, Spec};
 use support::server::Server;
 
-/// The page's document after Chromium has laid it out.
+/// Returns the document of the page at `url` after Chromium has laid it out.
 fn open(chromium: &Path, url: &str, profile: &Path) -> String {
     let output = Command::new(chromium)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
@@ -49,7 +49,8 @@ async fn the_pages_show_an_action_that_ran() {
     }
 }
 
-/// Shows a page in frames of several widths, and says which of them it runs out of.
+/// Shows a page in frames of several widths. Returns which of them it runs out of, as `WIDTH shows WIDTH` in pixels,
+/// or `all fit`.
 fn too_wide(chromium: &Path, page: &str, style: &str, dir: &Path) -> String {
     let link = page.find("<link rel=\"stylesheet\"").expect("a style sheet");
     let end = link + page[link..].find('>').expect("an end") + 1;

@@ -1,10 +1,11 @@
-//! Bazel with static tokens.
+//! Real Bazel logs in with static tokens.
 
 use crate::auth::roles::guarded_plainly;
 use crate::support::bazel::Bazel;
 use crate::support::client;
 
-/// Debian's Bazel 4 has no TLS for gRPC, and Bazel 2 sends no header when it asks for capabilities.
+/// The server has no TLS here, because Debian's Bazel 4 has none for gRPC. Bazel 2 is left out, because it sends no
+/// header when it asks for capabilities.
 #[test]
 fn bazel_builds_with_a_laptop_s_token_and_poisons_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -31,7 +32,7 @@ fn bazel_builds_with_a_laptop_s_token_and_poisons_nothing() {
     assert!(nobody.text.contains("the token is not known"), "{}", nobody.text);
 }
 
-/// The HTTP cache with the token as a password: CI fills it, laptops read it.
+/// Bazel's HTTP cache sends the token as the password: CI may fill the cache, and laptops may only read it.
 #[test]
 fn bazel_s_http_cache_takes_a_token_as_the_password() {
     let Some(binary) = client("KILN_BAZEL") else { return };

@@ -1,4 +1,4 @@
-//! Client certificates as identities.
+//! Client certificates name the caller.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -31,7 +31,7 @@ instances = [\"main\"]
 name = \"extra\"
 sha256 = \"";
 
-/// The server's own authority is that of its clients as well.
+/// Starts a server that accepts client certificates of the authority that also signed its own certificate.
 fn house(arguments: &[&str]) -> House {
     House::configured(|dir, command| {
         let hash = kiln_cas::DigestFunction::Sha256.digest(b"tok-extra").hex();
@@ -95,7 +95,8 @@ async fn certificates_of_others_and_ended_ones_are_not_let_in() {
     {
         let channel = connect(&house.url(), &house.authority.file, Some(&pair)).await;
         let Ok(channel) = channel else { continue };
-        // In TLS 1.3 the client may hear of it with its first request only.
+        // In TLS 1.3 the handshake ends before the server has checked the certificate, so the client may learn of the
+        // refusal only with its first request.
         let client = Client::as_caller(channel, Authorization(None));
         let (refused, said) = code(capabilities(&client).await);
         assert!(refused != Code::PermissionDenied && refused != Code::Unauthenticated, "{said}");
@@ -141,7 +142,7 @@ async fn a_worker_joins_with_its_certificate() {
     worker.wait().unwrap();
 }
 
-/// buildbox-casd, whose gRPC and TLS are not ours, with a certificate and with a token.
+/// buildbox-casd, whose gRPC and TLS are independent of Kiln's. It logs in with a certificate or with a token.
 struct Casd {
     child: Child,
     address: String,

@@ -1,4 +1,4 @@
-//! Who may tell of builds.
+//! Which callers may send build events.
 
 use futures_util::stream::iter;
 use kiln_protos::bes::publish_build_event_client::PublishBuildEventClient;
@@ -14,7 +14,8 @@ fn stream_id(invocation: &str) -> Option<StreamId> {
     Some(StreamId { build_id: "b".into(), invocation_id: invocation.into(), component: 3 })
 }
 
-/// Sends the first event of a stream, which is about the instance `main`.
+/// Sends the first event of a stream in the instance `main`. Returns the sequence number that the server
+/// acknowledges, or the server's error.
 async fn publish(client: &Client, invocation: &str) -> Result<i64, Status> {
     let stream_id = stream_id(invocation);
     let event = OrderedBuildEvent { stream_id, sequence_number: 1, event: None };
@@ -55,7 +56,7 @@ async fn who_only_reads_writes_no_history() {
         assert_eq!(publish(&client, token).await.unwrap(), 1, "{token}");
         announce(&client).await.unwrap();
     }
-    // A stream is its beginner's alone.
+    // Only the caller who began a stream may send its events.
     let other = house.caller(bearer("tok-ci")).await;
     let refused = publish(&other, "tok-laptop").await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);

@@ -1,4 +1,4 @@
-//! A server that asks who calls, and its callers.
+//! A server that asks who calls, and the callers of it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -19,19 +19,21 @@ pub struct House {
 }
 
 impl House {
-    /// With TLS, and what else the arguments say.
+    /// Starts a server with TLS and these arguments.
     pub fn new(arguments: &[&str]) -> Self {
         Self::with(|_| arguments.iter().map(|word| (*word).to_owned()).collect())
     }
 
-    /// `arguments` may write files into the directory that it is given.
+    /// Starts a server with TLS and the arguments that `arguments` returns. The function may write files into the
+    /// directory that it gets.
     pub fn with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
         Self::configured(|dir, command| {
             command.args(arguments(dir));
         })
     }
 
-    /// `configure` changes the command that starts the server.
+    /// Starts a server with TLS by a command that `configure` may change. The function also gets the directory of the
+    /// test's files. Panics if the server does not start.
     pub fn configured(configure: impl FnOnce(&Path, &mut Command)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new(dir.path(), "authority");
@@ -42,23 +44,24 @@ impl House {
         Self { dir, authority, pair, server }
     }
 
-    /// `https://127.0.0.1:PORT`
+    /// Returns the server's URL, `https://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("https://{}", self.server.address)
     }
 
-    /// `grpcs://localhost:PORT`
+    /// Returns the URL `grpcs://localhost:PORT`, as Bazel writes it.
     pub fn grpcs(&self) -> String {
         let (_, port) = self.server.address.rsplit_once(':').unwrap();
         format!("grpcs://localhost:{port}")
     }
 
-    /// A connection that trusts the server's authority, and shows `identity`.
+    /// Connects with trust in the server's authority, and with the certificate `identity` if there is one. Panics if
+    /// the connection fails.
     pub async fn channel(&self, identity: Option<&Pair>) -> Channel {
         connect(&self.url(), &self.authority.file, identity).await.unwrap()
     }
 
-    /// `kiln` with these words, for this server.
+    /// Makes the command `kiln` with these arguments, which calls this server and trusts its authority.
     pub fn kiln(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
         command
@@ -70,7 +73,7 @@ impl House {
     }
 }
 
-/// `kiln serve` with TLS on a free port, not started.
+/// Makes the command `kiln serve` with TLS on a free port, without starting it.
 pub fn tls_command(dir: &Path, pair: &Pair) -> Command {
     let mut command = command("127.0.0.1:0", &dir.join("data"), &[]);
     command.env("KILN_WORKERS_COUNT", "1");
@@ -90,7 +93,7 @@ pub async fn connect(
     endpoint.connect_with_connector(connector(tls)).await
 }
 
-/// Exit code and everything that was said.
+/// Returns the exit code of a program, or -1 after a signal, and its stdout followed by its stderr.
 pub fn said(output: &Output) -> (i32, String) {
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));

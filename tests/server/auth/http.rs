@@ -1,4 +1,4 @@
-//! What plain HTTP clients see: pages, metrics, the cache protocol.
+//! What plain HTTP clients get from a server that asks who calls: pages, metrics and the cache protocol.
 
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -7,7 +7,7 @@ use crate::auth::roles::{access_file, bearer, guarded_plainly, lines_with, updat
 use crate::support::reapi::Client;
 use crate::support::server::{Server, command};
 
-/// What a scraper sees, which needs no credentials by default, as health checks do not.
+/// A scraper of metrics needs no credentials by default, and neither do health checks.
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_are_counted_by_reason() {
     let dir = tempfile::tempdir().unwrap();
@@ -32,7 +32,7 @@ async fn failures_are_counted_by_reason() {
     }
 }
 
-/// Browsers ask for a password, scripts read JSON, and both are told what to do.
+/// The server makes browsers ask for a password and answers scripts in JSON. It tells both what to do.
 #[test]
 fn http_clients_get_401_with_a_challenge_and_403() {
     let dir = tempfile::tempdir().unwrap();
@@ -78,7 +78,7 @@ fn pages_can_be_opened_and_metrics_closed() {
     assert!(head.starts_with("HTTP/1.1 401"), "the cache is no page: {head}");
 }
 
-/// Until the files are looked at again.
+/// Waits until `is_so` holds, because the server looks at its files only from time to time. Panics after 30 s.
 fn until(mut is_so: impl FnMut() -> bool) {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while !is_so() {
@@ -138,7 +138,7 @@ fn who_may_not_store_is_told_that_first() {
     assert!(text.starts_with("error: token reader may not store blobs"), "{text}");
 }
 
-/// Head and body of the answer to a plain GET.
+/// Sends a plain GET with these header lines. Returns the head and the body of the answer.
 fn get(address: &str, path: &str, headers: &str) -> (String, String) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).unwrap();

@@ -1,4 +1,4 @@
-//! Who may join as a worker, and under which name.
+//! Which callers may join as workers, and under which names.
 
 use kiln_protos::worker;
 use tonic::{Code, Request};
@@ -22,7 +22,7 @@ async fn only_a_worker_may_join() {
         Code::PermissionDenied,
         &["token ci", "the role worker is missing"],
     );
-    // Let in, and then told that its first message makes no sense.
+    // The server lets the worker in and then tells it that its first message makes no sense.
     refused(join("tok-worker").await, Code::InvalidArgument, &[]);
 }
 
@@ -54,14 +54,14 @@ async fn an_id_of_a_worker_belongs_to_its_credential() {
     let mut both = ids();
     both.sort();
     assert_eq!(both, ["w-1 (token other-worker)", "w-1 (token worker)"]);
-    // The same credential's next session takes the place of the one before.
+    // A new session of the same credential replaces the earlier one.
     let mut again = join("tok-worker").await;
     again.message().await.unwrap().expect("a welcome");
     assert!(owner.message().await.unwrap_or_default().is_none(), "the earlier session ends");
     assert_eq!(ids().len(), 2);
 }
 
-/// `kiln worker` with and without the role, and a token that only its file and memory hold.
+/// `kiln worker` runs once without the role and once with it. Its token is only in a file and in its memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_runs_actions_with_the_role_and_never_shows_its_token() {
     let house = guarded(&["--workers", "0"]);

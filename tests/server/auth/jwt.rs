@@ -1,4 +1,4 @@
-//! JWTs of an identity provider.
+//! JWTs of an identity provider name the caller.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -114,7 +114,7 @@ async fn claims_of_a_valid_token_give_roles() {
     ] {
         let (refused, message) = code(ask(&house, &token).await);
         assert_eq!(refused, Code::Unauthenticated, "{message}");
-        // The clock goes on between the two.
+        // The number of seconds may differ, because time passes between the making of the token and the answer.
         let said = if said.contains("60 s") { "claim exp" } else { said };
         assert!(message.contains(said), "{said:?} is not in {message:?}");
     }
@@ -126,7 +126,7 @@ fn unsigned(claims: &Value) -> String {
     format!("{message}.")
 }
 
-/// An identity provider that publishes what it is told to; nothing: it fails.
+/// An identity provider that publishes the keys that a test gives it, and fails its requests until it has some.
 struct Provider {
     url: String,
     published: Arc<Mutex<Option<String>>>,
@@ -169,13 +169,13 @@ async fn keys_come_from_the_provider_and_follow_it() {
     let (refused, said) = code(ask(&house, &token).await);
     assert_eq!(refused, Code::Unavailable, "{said}");
 
-    // A server that could not fetch at its start does so when it can.
+    // A server that could not fetch the keys at its start fetches them as soon as it can.
     provider.publish(&[first.jwk("one"), Signer::hs256(SECRET.as_bytes()).jwk("leak")]);
     until_taken(&house, &token).await;
     let leaked = Signer::hs256(SECRET.as_bytes()).sign(Some("leak"), &developer());
     assert_eq!(code(ask(&house, &leaked).await).0, Code::Unauthenticated);
 
-    // A new key is fetched when a token names it; the old one is not taken any more.
+    // The server fetches a new key when a token names it, and no longer accepts the old key.
     provider.publish(&[second.jwk("two")]);
     until_taken(&house, &next).await;
     assert_eq!(code(ask(&house, &token).await).0, Code::Unauthenticated);
@@ -238,7 +238,7 @@ fn settings_that_would_let_strangers_in_are_refused() {
     }
 }
 
-/// Debian's Bazel has no TLS for gRPC.
+/// Debian's Bazel has no TLS for gRPC, so the server has none here.
 #[test]
 fn bazel_builds_with_a_jwt() {
     let Some(binary) = client("KILN_BAZEL") else { return };
@@ -262,7 +262,7 @@ fn bazel_builds_with_a_jwt() {
     assert!(expired.text.contains("get a new one"), "{}", expired.text);
 }
 
-/// A token is checked once, and then known: `Client` sends it with every call.
+/// The server checks a token once and then remembers it, although `Client` sends the token with every call.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_token_is_no_burden() {
     let signer = Signer::rs256();

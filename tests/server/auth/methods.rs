@@ -1,4 +1,4 @@
-//! Every method that names an instance, asked by somebody whose roles are in another one.
+//! A caller whose roles are in another instance calls every method that names an instance.
 
 use futures_util::stream::iter;
 use kiln_protos::asset::fetch_client::FetchClient;
@@ -20,7 +20,7 @@ use crate::support::reapi::{Client, Spec};
 
 type Asked = Vec<(&'static str, Result<(), Status>)>;
 
-/// Asks and notes what came of it.
+/// Makes each of the calls, and notes its method's name and its result in `$asked`.
 macro_rules! ask {
     ($asked:ident, $client:expr, $($service:ident.$method:ident($request:expr);)*) => {
         $(
@@ -108,7 +108,8 @@ async fn streams(client: &Client, asked: &mut Asked) {
         LogStreamServiceClient.create_log_stream(logstream::CreateLogStreamRequest {
             parent: main()
         });
-        // Streams of events are in events.rs: they are refused where their first event is read.
+        // The streams of build events are tested in events.rs, because the server refuses them only where it reads
+        // their first event.
         PublishBuildEventClient.publish_lifecycle_event(bes::PublishLifecycleEventRequest {
             project_id: main(), ..Default::default()
         });
@@ -147,7 +148,7 @@ async fn operations(client: &Client, name: String, asked: &mut Asked) {
     );
 }
 
-/// Runs an action in `main` and returns its operation's name.
+/// Runs an action in the instance `main` and returns the name of its operation.
 async fn operation_in_main(boss: &Client) -> String {
     let action = boss.prepare(&Spec::shell("true", &[])).await;
     let request = reapi::ExecuteRequest {

@@ -1,4 +1,4 @@
-//! Static tokens and roles.
+//! Static tokens, and the roles that they give.
 
 use kiln_protos::reapi::action_cache_client::ActionCacheClient;
 use kiln_protos::reapi::capabilities_client::CapabilitiesClient;
@@ -12,7 +12,7 @@ use crate::support::pki::Authority;
 use crate::support::reapi::{Authorization, Client, Spec};
 use crate::support::server::{Server, command, program};
 
-/// Name, token, roles, instances.
+/// Of each caller the name, the token, the roles, and the instances in which the roles apply.
 const CALLERS: [(&str, &str, &str, &str); 8] = [
     ("reader", "tok-reader", r#""read-cache""#, r#""*""#),
     ("laptop", "tok-laptop", r#""read-cache", "execute""#, r#""main", "team/*""#),
@@ -35,7 +35,7 @@ pub fn access_file() -> String {
     entries.concat()
 }
 
-/// With TLS and the callers.
+/// Starts a server with TLS at which these callers have their roles.
 pub fn guarded(arguments: &[&str]) -> House {
     House::with(|dir| {
         let file = dir.join("access.toml");
@@ -46,7 +46,7 @@ pub fn guarded(arguments: &[&str]) -> House {
     })
 }
 
-/// Without TLS, on loopback: for clients that have none.
+/// Starts the same server without TLS, on loopback, for clients that have no TLS.
 pub fn guarded_plainly(dir: &std::path::Path) -> Server {
     let file = dir.join("access.toml");
     std::fs::write(&file, access_file()).unwrap();
@@ -60,7 +60,7 @@ pub fn bearer(token: &str) -> Authorization {
 }
 
 impl House {
-    /// In the instance `main`.
+    /// Connects as a caller in the instance `main`.
     pub async fn caller(&self, authorization: Authorization) -> Client {
         let mut client = Client::as_caller(self.channel(None).await, authorization);
         client.instance = "main".into();
@@ -221,7 +221,7 @@ pub async fn wait_for(file: &std::path::Path, what: &str) {
     }
 }
 
-/// The server's log at its most talkative, with tokens of every kind of client.
+/// The server logs as much as it can, while clients of every kind send their tokens.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_logs_no_token() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The one port with TLS.
+//! The server's one port with TLS.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ fn who_does_not_trust_the_server_is_told_why() {
     let (code, text) = said(&output);
     assert_eq!(code, 3, "{text}");
     assert!(text.contains("write https:// in --server"), "{text}");
-    // Something is there: nobody has to start it.
+    // A server does answer at that port, so Kiln must not advise to start one.
     assert!(!text.contains("kiln serve"), "{text}");
 }
 
@@ -79,8 +79,8 @@ fn files_that_cannot_be_used_are_named_at_the_start() {
     assert!(text.contains("holds no certificate"), "{text}");
 }
 
-/// New connections get the new certificate, earlier ones stay, and what cannot be used changes
-/// nothing.
+/// After a renewal, new connections get the new certificate, and earlier connections stay. Files that cannot be used
+/// change nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewed_certificate_is_taken_over() {
     let house = House::new(&[]);
@@ -91,7 +91,7 @@ async fn a_renewed_certificate_is_taken_over() {
     let url = house.url();
     assert!(connect(&url, &next.file, None).await.is_err());
 
-    // Between the two copies they do not fit each other.
+    // Between these two copies the key does not fit the certificate, which the server has to survive.
     std::fs::copy(&renewed.key, &house.pair.key).unwrap();
     std::fs::copy(&renewed.certificate, &house.pair.certificate).unwrap();
     let start = Instant::now();
@@ -115,7 +115,8 @@ async fn a_client_that_never_greets_is_dropped_and_hurts_nobody() {
     assert_eq!(ended.unwrap_or(0), 0);
 }
 
-/// Debian's Bazel 4 has no TLS for gRPC ("JDK provider does not support ALPN protocol").
+/// The test uses Bazel 2, because Debian's Bazel 4 has no TLS for gRPC ("JDK provider does not support ALPN
+/// protocol").
 #[test]
 fn bazel_builds_over_tls() {
     let Some(binary) = client("KILN_BAZEL_2") else { return };

@@ -1,4 +1,4 @@
-//! What `kiln worker` says when it cannot join: in one line, what is wrong and what to do.
+//! A `kiln worker` that cannot join says in one line what is wrong and what to do.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use crate::auth::roles::{guarded, wait_for};
 use crate::support::pki::Authority;
 use crate::support::server::Server;
 
-/// Longer than several attempts take.
+/// Longer than several of the worker's attempts to join take.
 const SEVERAL_ATTEMPTS: Duration = Duration::from_secs(9);
 
 struct Worker(Child);
@@ -32,7 +32,8 @@ fn start(dir: &Path, url: &str, configure: impl FnOnce(&mut Command)) -> Worker 
     Worker(command.spawn().unwrap())
 }
 
-/// What the worker says of its sessions, after several attempts: one line, with these words.
+/// Asserts that the worker, after several attempts, has logged only one line about its sessions, which holds all
+/// these words.
 async fn expect_line(url: &str, words: &[&str], configure: impl FnOnce(&mut Command)) {
     let dir = tempfile::tempdir().unwrap();
     let _worker = start(dir.path(), url, configure);
@@ -122,7 +123,7 @@ async fn only_an_administrator_drains_workers() {
     }
     let (code, said) = drain("tok-wrong");
     assert!(code == Some(4) && said.contains("--token-file"), "{code:?} {said}");
-    // Who may is told which workers there are.
+    // The server tells a caller who has the role which workers there are.
     let (code, said) = drain("tok-boss");
     assert!(code == Some(1) && said.contains("no worker is called \"nobody\""), "{code:?} {said}");
 }

@@ -1,4 +1,4 @@
-//! `kiln cas`.
+//! The command `kiln cas` against a real server.
 
 use super::*;
 

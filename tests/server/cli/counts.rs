@@ -1,4 +1,4 @@
-//! What is counted in builds, and what is said of actions that never ran or lacked something.
+//! What Kiln counts in builds, and what it says of actions that never ran or lacked something.
 
 use kiln_protos::reapi::action_cache_client::ActionCacheClient;
 use prost::Message;
@@ -26,7 +26,8 @@ async fn what_clients_run_themselves_counts_as_missed() {
         ActionCacheClient::new(client.channel.clone()).get_action_result(request).await.is_ok()
     };
 
-    // As a build with --remote_cache alone: listed from its first look-up, which finds nothing.
+    // This caller behaves as a build with --remote_cache alone. Kiln lists the build from its first look-up, which
+    // finds nothing.
     assert!(!look_up(&never, "build-cold").await);
     let cold = until(kiln, "build-cold", |build| build["ran_at_client"] == 1);
     assert_eq!((&cold["executed"], &cold["cache_hits"]), (&0.into(), &0.into()));
@@ -37,7 +38,7 @@ async fn what_clients_run_themselves_counts_as_missed() {
         "{shown}"
     );
 
-    // As a build with --remote_executor: what it looks up in vain, it has run here.
+    // This caller behaves as a build with --remote_executor: Kiln executes what the look-up did not find.
     assert!(!look_up(&ran, "build-remote").await);
     client
         .execute_with(ran.clone(), &metadata("//app:gen", "build-remote"))
@@ -55,7 +56,8 @@ async fn what_clients_run_themselves_counts_as_missed() {
     assert!(shown.contains("1 from the cache (50.0 %)"), "{shown}");
 }
 
-/// The build, once it is as expected: the journal writes behind the answers.
+/// Asks for a build until `is_so` holds for it, and returns it. The journal writes only after the server has
+/// answered.
 fn until(kiln: &Kiln, build: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     loop {
         let said = kiln.run(&["build", "show", build, "--json"]);
@@ -90,7 +92,7 @@ async fn what_no_worker_ran_was_refused_after_it_waited() {
     assert_eq!((&run["origin"], &run["exit_code"]), (&"refused".into(), &Value::Null), "{run}");
     let shown = kiln.says(&["build", "show", "build-gpu"]);
     assert!(shown.contains("0 executed") && shown.contains("1 refused"), "{shown}");
-    // Nobody waits for the property any more.
+    // After the refusal no action waits for the property any more.
     let metric = support::server::get_text(&server.address, "/metrics");
     let unserved: Vec<_> =
         metric.lines().filter(|line| line.starts_with("kiln_property_set_unserved{")).collect();

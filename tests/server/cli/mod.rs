@@ -44,7 +44,7 @@ impl Kiln {
         }
     }
 
-    /// What succeeds prints to stdout.
+    /// Runs a command that has to succeed, and returns what it printed to stdout.
     fn says(&self, arguments: &[&str]) -> String {
         let said = self.run(arguments);
         assert_eq!(said.code, 0, "{arguments:?}: {}{}", said.stdout, said.stderr);
@@ -89,7 +89,7 @@ fn metadata(target: &str, invocation: &str) -> reapi::RequestMetadata {
     }
 }
 
-/// A command that prints, with one input and one environment variable.
+/// Makes an action that prints and copies its one input. It has one variable and one further argument.
 fn spec(client_input: &reapi::Digest, variable: &str, argument: &str) -> Spec {
     let mut spec = Spec::shell("echo said; cat input.txt > out.txt", &["out.txt"]);
     spec.command.arguments.push(argument.to_owned());
@@ -114,7 +114,7 @@ async fn actions_and_builds_are_shown_and_compared() {
     let second = client.prepare(&spec(&two, "release", "-b")).await;
     client.execute_with(second.clone(), &metadata("//app:gen", "build-2")).await.expect("it runs");
 
-    // The journal writes behind the answers: its counts are awaited, not slept for.
+    // The journal writes only after the server has answered, so the test waits for its counts.
     while kiln.json(&["status"])["journal"]["executions"].as_u64() < Some(2) {
         kiln_test_servers::pause();
     }
@@ -149,7 +149,7 @@ async fn actions_and_builds_are_shown_and_compared() {
     assert_eq!(value["result"]["output_files"][0]["path"], "out.txt");
     assert_eq!(value["is_cached"], true);
 
-    // Why the second was not cached, and the same when both are named.
+    // Kiln says why the second action did not hit the first one's result, and says the same when both are named.
     for arguments in [vec!["action", "diff"], vec!["action", "diff", "FIRST"]] {
         let (first, second) = (text(&first), text(&second));
         let mut arguments: Vec<&str> =
@@ -206,11 +206,11 @@ async fn failures_are_shown_with_the_end_of_their_logs_by_whatever_name() {
         assert!(shown.contains("exit code 7") && shown.contains("kiln cas get"), "{shown}");
         assert!(shown.contains("wrong\n") && !shown.contains("line 1 of"), "{name}: {shown}");
     }
-    // The digest of the log leads to all of it.
+    // The page shows only a part of the log, but the digest leads to all of it.
     let digest = &action["stdout"]["digest"];
     let digest = format!("{}/{}", digest["hash"].as_str().expect("a hash"), digest["size_bytes"]);
     assert!(kiln.says(&["cas", "get", &digest]).starts_with("line 1 of a long log\n"));
-    // Times are RFC 3339 in UTC.
+    // Times in JSON are RFC 3339 in UTC.
     let build = kiln.json(&["build", "show", &format!("{}/builds/build-1", kiln.server)]);
     for at in [&build["first_at"], &build["executions"][0]["timeline"]["run_start"]] {
         let at = at.as_str().expect("text");
@@ -232,7 +232,7 @@ async fn failures_are_shown_with_the_end_of_their_logs_by_whatever_name() {
     }
 }
 
-/// Ends a child that would go on.
+/// A child process that is killed when the value is dropped, because it would not end by itself.
 struct Ended(std::process::Child);
 
 impl Drop for Ended {
@@ -289,7 +289,7 @@ async fn what_fails_says_what_where_and_what_to_do() {
     }
     assert!(!Path::new(&output).exists());
 
-    // Not a Directory, nor any other message.
+    // The bytes of this file are neither a Directory nor any other message.
     let file = directory.path().join("text");
     std::fs::write(&file, "no message at all").expect("a file");
     let digest = kiln.says(&["cas", "put", &file.to_string_lossy()]);

@@ -1,8 +1,9 @@
-//! Builds that have not ended.
+//! What the commands show of builds that have not ended.
 
 use super::*;
 
-/// Asks until the answer holds `part`: the journal and the queue are behind by moments.
+/// Runs a command until its stdout holds `part`, and returns the stdout. The journal and the queue show a change only
+/// moments later.
 pub fn says_soon(kiln: &Kiln, arguments: &[&str], part: &str) -> String {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
@@ -49,7 +50,7 @@ async fn a_build_is_shown_from_its_first_request_to_whatever_end() {
     let page = support::server::get_text(&server.address, "/builds/build-cancelled");
     assert!(page.contains("<span class=\"c1\">begun</span>"), "{page}");
 
-    // Nobody can take it: which is named at once, and not when it is given up.
+    // No worker can take this action. Kiln says so at once, and not only when it gives the action up.
     let mut unservable = Spec::shell("true", &[]);
     unservable.command.platform = Some(reapi::Platform {
         properties: vec![reapi::platform::Property { name: "gpu".into(), value: "1".into() }],
@@ -60,7 +61,7 @@ async fn a_build_is_shown_from_its_first_request_to_whatever_end() {
     assert!(shown.contains("no worker offers gpu=1"), "{shown}");
     assert!(kiln.says(&["status"]).contains("no worker can take 1 waiting action"));
 
-    // Both are cancelled, by the name of the operation.
+    // The test cancels both actions by the names of their operations.
     let gpu = kiln.json(&["build", "show", "build-gpu"]);
     let gpu = gpu["operations"][0]["name"].as_str().expect("a name");
     let mut operations =
@@ -79,7 +80,7 @@ async fn a_build_is_shown_from_its_first_request_to_whatever_end() {
     let shown = kiln.says(&["action", "show", &text(&unservable)]);
     assert!(shown.contains("//app:gpu Genrule: cancelled"), "{shown}");
 
-    // A server that is killed takes its queue with it.
+    // The queue of a server is lost when the server is killed.
     let lost = execute(&endless, "//app:endless", "build-lost");
     says_soon(&kiln, &["build", "show", "build-lost"], "| begun");
     says_soon(&kiln, &["status", "--json"], "\"builds\": 3");

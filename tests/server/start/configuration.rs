@@ -1,4 +1,4 @@
-//! What settings and files are refused at the start, and in which words.
+//! Which settings and files a server refuses at the start, and in which words.
 
 use std::path::Path;
 use std::process::Command;
@@ -76,7 +76,8 @@ fn make_pipe(place: &Path) {
     assert!(made.unwrap().success());
 }
 
-/// A pipe that nobody writes into would be waited for, and a device read until memory is full.
+/// Without a check Kiln would wait forever for a pipe that nobody writes into, and read a device until the memory is
+/// full.
 #[test]
 fn files_that_never_end_are_refused() {
     let dir = tempfile::tempdir().unwrap();

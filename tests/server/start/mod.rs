@@ -1,5 +1,5 @@
-//! Kiln as strangers start it: relative paths, odd names, `localhost`, and configuration that could
-//! serve nothing, which is refused at the start.
+//! Kiln as strangers start it: with relative paths, odd names, `localhost`, and configuration with which it could
+//! serve nothing, and which it has to refuse at the start.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ fn kiln(here: &Path, words: &[&str]) -> Command {
     command
 }
 
-/// Runs an action that reads an input and makes an output.
+/// Runs an action at the server that reads an input and makes an output. Panics unless the output is right.
 async fn expect_action(url: &str) {
     let client = Client::connect(url).await;
     let input = client.put(b"an input\n").await;
@@ -86,7 +86,7 @@ async fn localhost_serves_at_all_its_addresses_and_a_worker_may_be_relative_too(
     }
 }
 
-/// Exit code and what was said to stderr.
+/// Runs a command. Returns its exit code, or -1 after a signal, and what it printed to stderr.
 fn said(mut command: Command) -> (i32, String) {
     let output = command.output().unwrap();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
@@ -204,7 +204,7 @@ fn a_full_stdout_is_an_error_and_no_panic() {
     }
 }
 
-/// As [`said`], of a command whose stdout goes elsewhere.
+/// Runs a command whose stdout goes elsewhere. Returns the same as [`said`].
 fn said_to_stderr(mut command: Command) -> (i32, String) {
     let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())

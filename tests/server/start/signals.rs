@@ -1,4 +1,4 @@
-//! What ends a server, and what does not.
+//! Which signals end a server, and which do not.
 
 use std::process::Command;
 
@@ -6,7 +6,8 @@ use super::{expect_action, kiln};
 use crate::support::reapi::{Client, Spec};
 use crate::support::server::{Server, metric};
 
-/// A shell's limit on the size of files is raised, and SIGHUP ends nobody who has no terminal.
+/// Kiln raises the limit on the size of files that a shell may have set. A SIGHUP does not end a server, which has no
+/// terminal.
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_and_hangups_of_whoever_starts_a_server_do_not_end_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -26,7 +27,7 @@ async fn limits_and_hangups_of_whoever_starts_a_server_do_not_end_it() {
     assert_eq!(server.terminate().code(), Some(0));
 }
 
-/// Whoever read what a server says may be gone by the time that it ends.
+/// The process that reads the server's stderr may have ended before the server does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_nobody_listens_to_drains_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
@@ -49,7 +50,7 @@ async fn a_server_that_nobody_listens_to_drains_all_the_same() {
     assert_eq!(ended.await.unwrap().code(), Some(0));
 }
 
-/// Starts the program of its arguments with signals as no shell leaves them.
+/// Starts the program that its arguments name, with some signals ignored and blocked as no shell leaves them.
 const DEAF: &str = r"
 import os, signal, sys
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -63,7 +64,8 @@ fn tell(server: &Server, signals: &[&str]) {
     assert!(done.unwrap().success());
 }
 
-/// Exit codes of its children, the end of its sandboxes and its own end: all of it comes by signals.
+/// The server learns by signals of its children's exit codes, of the end of its sandboxes, and that it shall end
+/// itself. So it has to work with signals that its parent ignored or blocked.
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_mean_the_same_whoever_starts_the_server() {
     let dir = tempfile::tempdir().unwrap();
@@ -75,7 +77,7 @@ async fn signals_mean_the_same_whoever_starts_the_server() {
     let server = Server::spawn_logged(command, dir.path());
     tell(&server, &["USR1", "USR2", "ALRM", "PROF", "IO"]);
     expect_action(&server.url()).await;
-    // Told twice at once: the same wish.
+    // Signals that come together are one wish to end, and not a second one that ends at once.
     tell(&server, &["TERM", "INT", "TERM"]);
     let status = server.ended();
     let said = std::fs::read_to_string(&log).unwrap();

@@ -30,7 +30,7 @@ pub struct Collector {
     pub address: SocketAddr,
     requests: mpsc::UnboundedReceiver<ExportTraceServiceRequest>,
     pub spans: Vec<Span>,
-    /// Attributes of the sender.
+    /// The attributes that the sender, which is the server, gives of itself.
     pub resource: BTreeMap<String, String>,
 }
 
@@ -68,7 +68,7 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// The same behind TLS with this certificate: its address.
+    /// Opens a second port of the collector with TLS and this certificate. Returns its address.
     pub async fn behind_tls(&self, pair: &Pair) -> SocketAddr {
         let key = certified_key(&pair.certificate, &pair.key).expect("a pair");
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -92,7 +92,7 @@ impl Collector {
         address
     }
 
-    /// Waits until a span of this name has come.
+    /// Waits until a span of this name has come, and returns it. Panics, listing the spans, if none comes in time.
     pub async fn span(&mut self, name: &str) -> Span {
         loop {
             if let Some(span) = self.spans.iter().find(|span| span.name == name) {
@@ -110,7 +110,7 @@ impl Collector {
     }
 }
 
-/// All attributes as text.
+/// Returns the attributes by their keys, with each value as text.
 pub fn attributes(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     attributes
         .iter()

@@ -13,7 +13,7 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// What one scrape said.
+/// The samples of one scrape.
 pub struct Scrape {
     samples: Vec<Sample>,
 }
@@ -25,7 +25,7 @@ struct Family {
 }
 
 impl Scrape {
-    /// Panics where the text is not what a strict parser takes.
+    /// Reads the text of a scrape. Panics where a strict parser would refuse it.
     pub fn parse(text: &str) -> Self {
         assert!(text.ends_with('\n'), "the last line is whole");
         let families = families(text);
@@ -35,12 +35,12 @@ impl Scrape {
         Self { samples: families.into_iter().flat_map(|family| family.samples).collect() }
     }
 
-    /// The sum of all samples of this name that carry these labels; 0 where there is none.
+    /// Returns the sum of all samples of this name that carry these labels, or 0 if there are none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.matching(name, labels).map(|sample| sample.value).sum()
     }
 
-    /// The one sample of this name with these labels.
+    /// Returns the value of the only sample of this name with these labels. Panics if there are none or several.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let found: Vec<_> = self.matching(name, labels).collect();
         assert_eq!(found.len(), 1, "{name} {labels:?}: {found:?}");
@@ -61,7 +61,7 @@ impl Scrape {
     }
 }
 
-/// HELP, TYPE, samples; HELP, TYPE, samples; and so on.
+/// Reads the families of a text, each of which consists of HELP, TYPE and samples, in this order.
 fn families(text: &str) -> Vec<Family> {
     let mut families: Vec<Family> = Vec::new();
     let mut help = None;
@@ -105,7 +105,8 @@ impl Family {
         }
     }
 
-    /// Bounds rise, counts never fall, the last bucket holds all.
+    /// Asserts that the bounds of the buckets rise, that their counts never fall, and that the last bucket holds all
+    /// observations.
     fn check_histogram(&self) {
         let mut buckets: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
         let (mut counts, mut sums) = (BTreeMap::new(), BTreeMap::new());
@@ -143,7 +144,7 @@ fn sample(line: &str) -> Sample {
     Sample { name: name.to_owned(), labels, value: number(value) }
 }
 
-/// The labels, and what follows the brace that closes them.
+/// Reads labels. Returns them, and the text behind the brace that closes them.
 fn labels(mut rest: &str) -> (Labels, &str) {
     let mut labels = Labels::new();
     loop {
@@ -158,7 +159,7 @@ fn labels(mut rest: &str) -> (Labels, &str) {
     }
 }
 
-/// Up to the closing quote, and what follows it.
+/// Reads a value up to its closing quote. Returns the value, and the text behind the quote.
 fn quoted(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut characters = text.char_indices();
