@@ -1,4 +1,5 @@
-//! Real agents of a real server: releases are told, verified, run, taken back, and everything survives kill -9.
+//! Real agents of a real server: the server tells them releases, and they verify, run and take back what they are
+//! told. All of that survives kill -9.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -16,7 +17,7 @@ use serde_json::Value;
 use support::server::{Server, command};
 
 const RUNS: &str = "#!/bin/sh\nexec sleep 1000 # ";
-/// Name, token, what the entry says besides.
+/// Of each caller the name, the token, and the further lines of the caller's entry in the access file.
 const CALLERS: [(&str, &str, &str); 9] = [
     ("boss", "tok-boss", "roles = [\"admin\"]"),
     ("web-1", "tok-web-1", "roles = [\"agent\"]\nservices = [\"api/prod\"]"),
@@ -31,7 +32,7 @@ const CALLERS: [(&str, &str, &str); 9] = [
 
 pub struct House {
     directory: tempfile::TempDir,
-    /// Signs releases; the server has it as well.
+    /// The key that signs releases. The server has it as well.
     key: SigningKey,
     server: Option<Server>,
     pub address: String,
@@ -60,7 +61,7 @@ impl House {
         self.directory.path()
     }
 
-    /// Starts the server, again where it was.
+    /// Starts the server, at its earlier address if it ran before.
     fn start(&mut self) {
         let data = self.dir().join("data");
         let mut command = command(&self.address, &data, &["--workers", "0"]);
@@ -79,7 +80,8 @@ impl House {
         self.asking(Command::new(env!("CARGO_BIN_EXE_kiln")), who, words)
     }
 
-    /// `kiln` as an ordinary user who lets nobody read what he makes, whatever user runs the tests.
+    /// Makes the command `kiln` for an ordinary user who lets nobody else read the files that he makes. That user is
+    /// nobody if root runs the tests, otherwise the tests' own.
     fn as_nobody(&self) -> Command {
         let kiln = self.dir().join("kiln");
         std::fs::copy(env!("CARGO_BIN_EXE_kiln"), &kiln).unwrap();
@@ -104,7 +106,8 @@ impl House {
         command
     }
 
-    /// Exit code, and what was printed to stdout or to stderr.
+    /// Runs `kiln` as the caller `who`. Returns the exit code, or -1 after a signal, and the stdout followed by the
+    /// stderr.
     fn kiln(&self, who: &str, words: &[&str]) -> (i32, String) {
         let output = self.command(who, words).output().unwrap();
         let text = [output.stdout.as_slice(), &output.stderr].concat();
@@ -124,7 +127,8 @@ impl House {
         list["agents"].as_array().cloned().unwrap_or_default()
     }
 
-    /// Waits until that many agents are so.
+    /// Waits until `holds` is true for exactly `count` agents, and returns the list of all agents. Panics after a
+    /// minute, naming `what`.
     pub fn until(&self, what: &str, count: usize, holds: impl Fn(&Value) -> bool) -> Vec<Value> {
         let begun = Instant::now();
         loop {
@@ -149,7 +153,7 @@ impl House {
         digest.to_string()
     }
 
-    /// What the server answers to a report of web-1 by somebody else.
+    /// Sends a report about the host web-1 with the token of `who`, and returns the server's whole answer.
     fn report(&self, who: &str) -> String {
         use std::io::{Read as _, Write as _};
         let token = std::fs::read_to_string(self.dir().join(who)).unwrap();
@@ -178,7 +182,7 @@ impl House {
         self.done(&["agent", "tell", "api", "prod", name, release, "--reason", "to see it run"]);
     }
 
-    /// Bytes of releases that the server gave to agents.
+    /// Returns how many bytes of releases the server has given to agents so far.
     pub fn given(&self) -> u64 {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(&self.address).unwrap();
@@ -204,7 +208,7 @@ impl House {
     }
 
     fn agent_by(&self, kiln: Command, name: &str, who: &str, options: &[&str]) -> Agent {
-        // The directory is relative, and has a space.
+        // The directory is a relative path with a space in it, which the agent has to bear.
         let dir = format!("{name} here");
         let words = ["agent", "--service", "api", "--name", name, "--dir", &dir, "--key"];
         let everybody = Permissions::from_mode(0o777);
@@ -223,12 +227,12 @@ impl House {
 pub struct Agent {
     child: Child,
     dir: PathBuf,
-    /// What it has said.
+    /// The path of the file with the agent's stderr.
     said: PathBuf,
 }
 
 impl Agent {
-    /// Where other agents reach it.
+    /// Returns the address at which other agents reach this one, as the agent has printed it.
     pub fn peers(&self) -> String {
         let said = std::fs::read_to_string(&self.said).unwrap();
         let address = said.split("other agents reach this one at ").nth(1);
@@ -244,7 +248,7 @@ impl Agent {
         self.child.wait().unwrap();
     }
 
-    /// The process that it has started.
+    /// Returns the id of the process that the agent has started.
     fn process(&self) -> u64 {
         let note = std::fs::read_to_string(self.dir.join("process.json")).unwrap();
         serde_json::from_str::<Value>(&note).unwrap()["pid"].as_u64().unwrap()
@@ -277,7 +281,8 @@ fn agents_run_what_they_are_told_and_survive_what_happens() {
     let first = house.agent("web-1", "web-1");
     let second = house.agent_by(house.as_nobody(), "web-2", "web-2", &[]);
     house.until("they register", 2, |it| it["condition"] == "unassigned");
-    // Nobody speaks for the hosts of a service but who may, and nobody for a name of somebody else.
+    // Only a caller with the role for a service may report for its hosts, and nobody may report for a host whose name
+    // belongs to somebody else.
     for (who, said) in
         [("other", "of the service api/prod"), ("reader", "role agent"), ("web-2", "somebody else")]
     {
@@ -296,13 +301,13 @@ fn agents_run_what_they_are_told_and_survive_what_happens() {
     assert_eq!(agents[0]["releases"], serde_json::json!(["team/app:1"]), "{agents:#?}");
     assert!(first.app().contains("team/app:1") && second.app().contains("team/app:1"));
 
-    // What is not of the repository that the host takes is refused, and what runs goes on.
+    // The host accepts one repository. It refuses a release of another one, and what runs goes on.
     tell("web-2", "team/strange:1");
     let failed = |it: &Value| it["condition"] == "failed" && it["told"]["version"] == *strange;
     let agents = house.until("it is refused", 1, failed);
     assert_eq!(agents[1]["running"], *one, "{agents:#?}");
 
-    // kill -9 of agent and server while something new is told.
+    // Both the agent and the server are killed with -9 while the server tells something new.
     let left = first.process();
     tell("web-1", "team/app:2");
     first.kill();

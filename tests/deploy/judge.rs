@@ -1,11 +1,12 @@
-//! `kiln judge` and `kiln rollout plan`, `signals` and `traffic`: files in, verdicts, plans and what was found out. No server runs.
+//! `kiln judge` and `kiln rollout plan`, `signals` and `traffic` read files and print verdicts, plans and what they
+//! found out. No server runs.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-/// Exit code, stdout, stderr.
+/// Runs `kiln` with `input` as its stdin. Returns the exit code, or -1 after a signal, the stdout and the stderr.
 fn kiln(words: &[&str], input: &[u8]) -> (i32, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_kiln"))
         .args(words)
@@ -15,7 +16,7 @@ fn kiln(words: &[&str], input: &[u8]) -> (i32, String, String) {
         .stderr(Stdio::piped())
         .spawn()
         .expect("kiln runs");
-    // It may refuse before it has read all.
+    // Kiln may refuse before it has read all of the input, so a failed write is no error.
     let _ = child.stdin.take().expect("a pipe").write_all(input);
     let output = child.wait_with_output().expect("kiln ends");
     let text = |data: Vec<u8>| String::from_utf8(data).expect("text");
@@ -94,7 +95,7 @@ fn sources_and_balancers_are_tried_by_hand() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let at = dir.path().display();
     let measure = "grep -q api && echo '{\"canary\":[1,3],\"baseline\":[null,4]}'";
-    // It remembers what it was told without the place.
+    // The program that stands in for a balancer stores the split that it is told, without the place.
     let split = format!(
         "read -r told || :; case $told in *observe*) cat {at}/split 2>/dev/null || echo null;; \
          *) echo \"$told\" | sed 's/\"do\":\"set\",\"place\":{{[^}}]*}},//' >{at}/split; \

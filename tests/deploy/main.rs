@@ -1,4 +1,4 @@
-//! Releases, the registry, promotion, rollouts and agents.
+//! Tests of releases, the registry, promotion, rollouts and agents.
 
 mod agents;
 mod judge;

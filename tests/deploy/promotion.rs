@@ -1,4 +1,5 @@
-//! Environments of a real server: what Bazel built is released, promoted, rolled back, and found again after a crash.
+//! Environments of a real server: what Bazel built is released, promoted and rolled back, and the server finds all of
+//! that again after a crash.
 
 use crate::support;
 
@@ -70,7 +71,7 @@ async fn a_release_is_promoted_rolled_back_and_found_again() {
         kiln(Some(&server), dir, &words).ends_with(0);
     }
 
-    // What stands in the way is said at once, and changes nothing.
+    // A dry run names at once what stands in the way of a promotion, and changes nothing.
     let dry = ["promote", "team/app:1", "--to", "prod", "--dry-run", "--json"];
     let said = kiln(Some(&server), dir, &dry).ends_with(6).json();
     for (gate, expected) in [
@@ -98,7 +99,7 @@ async fn a_release_is_promoted_rolled_back_and_found_again() {
     let none = ["env", "summary", "prod", "--generation", "9"];
     kiln(Some(&server), dir, &none).ends_with(1);
 
-    // A rollback asks nobody, and what it replaced stays away.
+    // A rollback needs no approval, and automation may not bring back the release that it replaced.
     let hold = ["freeze", "hold", "prod", "--reason", "nothing moves"];
     kiln(Some(&server), dir, &hold).ends_with(0);
     let back = ["rollback", "--env", "prod", "--reason", "it crashes", "--json"];
@@ -111,7 +112,7 @@ async fn a_release_is_promoted_rolled_back_and_found_again() {
 
     pulled(&server, dir);
 
-    // kill -9, and all of it is there.
+    // The server is killed with -9, and the next one still knows all of it.
     server.kill();
     let server = start(dir);
     let digest = digest(&server, dir, "team/app:1");
@@ -124,12 +125,13 @@ async fn a_release_is_promoted_rolled_back_and_found_again() {
     for part in ["prod", "team/app:1", "rolled back", "nothing moves"] {
         assert!(page.contains(part), "{part}: {page}");
     }
-    // What is rejected comes back by nothing.
+    // Nothing brings a rejected release back.
     let reject = ["release", "reject", "team/app:1", "--reason", "it leaks"];
     kiln(Some(&server), dir, &reject).ends_with(0);
     let said = kiln(Some(&server), dir, &["promote", "team/app:1", "--to", "dev", "--json"]);
     assert_eq!(standing(&said.ends_with(1).json()["reasons"], "rejected"), "refused");
-    // Its version has no tag any more. Where it stands it may be pulled until it is rolled back.
+    // The tag of the rejected version is gone. Hosts of the environment where the release stands may pull it until it
+    // is rolled back.
     let status = |reference: &str| {
         get_status(&server.address, &format!("/v2/team/app/manifests/{reference}"))
     };
@@ -139,7 +141,8 @@ async fn a_release_is_promoted_rolled_back_and_found_again() {
     let said = said.json();
     assert_eq!((&said["removed"], &said["frees"]), (&false.into(), &0.into()), "{said:#}");
     assert_eq!(said["releases"][0]["stays"][0], "it stands in prod", "{said:#}");
-    // What stands nowhere goes, and its name stands for nothing else.
+    // `release gc` removes a release that stands in no environment, and no release with other content may have its
+    // name later.
     let of = |target: &'static str| {
         ["release", "create", "team/other:1", "--invocation", BUILD, "--target", target]
     };
@@ -163,13 +166,13 @@ fn digest(server: &Server, dir: &Path, name: &str) -> String {
     shown["digest"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Of what a tag of `team/app` names.
+/// Returns the digest of the manifest that a tag of `team/app` names.
 fn digest_of_tag(server: &Server, tag: &str) -> String {
     let manifest = get_text(&server.address, &format!("/v2/team/app/manifests/{tag}"));
     ContentDigest::of(manifest.as_bytes()).to_string()
 }
 
-/// The same, as clients of registries see it: version 1 stands in prod, version 2 in dev.
+/// Asserts what clients of registries see: version 1 stands in prod, and version 2 in dev.
 fn pulled(server: &Server, dir: &Path) {
     let (one, two) = (digest(server, dir, "team/app:1"), digest(server, dir, "team/app:2"));
     for (tag, expected) in [("1", &one), ("prod", &one), ("2", &two), ("dev", &two)] {
@@ -183,7 +186,8 @@ fn pulled(server: &Server, dir: &Path) {
     let about = about["manifests"].as_array().cloned().unwrap_or_default();
     let kind = |it: &Value| it["annotations"]["dev.sigstore.bundle.predicateType"].clone();
     let summaries: Vec<_> = about.iter().filter(|it| kind(it) == VSA_PREDICATE).collect();
-    // The list of the closure, four that were signed when it was made, one for each promotion.
+    // There are seven referrers: the list of the closure, four that were signed when the release was made, and one
+    // for each of two promotions.
     assert_eq!((about.len(), summaries.len()), (7, 2), "{about:#?}");
     let key = std::fs::read_to_string(dir.join("server.pub")).expect("a file");
     let keys = KeyRing::single("server", PublicKey::from_pem(&key).expect("PEM"));
@@ -205,7 +209,7 @@ fn pulled(server: &Server, dir: &Path) {
     let at = |reference: &str| format!("docker://{}/team/app{reference}", server.address);
     let layout = |name: &str| format!("oci:{}:copy", dir.join(name).display());
     for (reference, name) in [(":prod".to_owned(), "by-tag"), (format!("@{one}"), "by-digest")] {
-        // Else it compresses the layers, and has another manifest.
+        // Without this flag skopeo compresses the layers, which makes another manifest.
         let (same, from) = ("--preserve-digests", at(&reference));
         let copy = ["copy", same, "--src-tls-verify=false", &from, &layout(name)];
         let (done, error) = run(&copy);

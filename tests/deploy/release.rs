@@ -1,4 +1,4 @@
-//! `kiln release verify`: a directory and a key in, a verdict out. No server runs, and no network is there.
+//! `kiln release verify` reads a directory and a key and prints a verdict. No server runs, and there is no network.
 
 use crate::support::release;
 
@@ -9,7 +9,8 @@ use kiln_deploy::oci::ContentDigest;
 use kiln_deploy::signing::{Scheme, Signer as _, SigningKey};
 use serde_json::Value;
 
-/// A release of one file in `directory/release`, and its key in `directory/key.pub`. Returns the digest of its manifest.
+/// Writes a release of one file to `directory/release`, and the public key to `directory/key.pub`. Returns the digest
+/// of the release's manifest.
 fn make(directory: &Path) -> ContentDigest {
     let (key, _) = SigningKey::generate(Scheme::EcdsaP256).expect("a key");
     let public = key.public_key().to_pem().expect("PEM");
@@ -78,7 +79,7 @@ fn without_a_key_nothing_is_verified() {
     std::fs::remove_file(directory.path().join("key.pub")).expect("it was there");
     let (code, text) = verify(directory.path(), &[]);
     assert_eq!(code, 2, "{text}");
-    // Another key than the one that signed.
+    // The file gets the public key of somebody who has not signed the release.
     let (other, _) = SigningKey::generate(Scheme::EcdsaP256).expect("a key");
     let other = other.public_key().to_pem().expect("PEM");
     std::fs::write(directory.path().join("key.pub"), other).expect("a file");

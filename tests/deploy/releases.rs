@@ -1,4 +1,5 @@
-//! Releases of what a real Bazel built: made by the command, exported, verified, found again after a crash.
+//! Releases of what a real Bazel built: the command makes, exports and verifies them, and the server finds them again
+//! after a crash.
 
 use crate::support;
 
@@ -13,12 +14,12 @@ use support::server::{Server, get_json, get_text};
 
 const FIRST: &str = "3b1d5a52-70ab-4e1c-9d0f-6c86a5a2e001";
 const SECOND: &str = "3b1d5a52-70ab-4e1c-9d0f-6c86a5a2e002";
-/// A hash of nothing that is there.
+/// A well-formed hash that no blob has.
 const NOTHING: &str = "abababababababababababababababababababababababababababababababab";
 const SOURCE: &str = "git+https://git.example/app@1234567890123456789012345678901234567890";
 const COMMIT: &str = "--build_metadata=COMMIT_SHA=1234567";
 
-/// A private key and its public one.
+/// Makes a key pair and writes it to `NAME.pem` and `NAME.pub`. Returns the private key.
 fn keys(directory: &Path, name: &str) -> SigningKey {
     let (key, pem) = SigningKey::generate(Scheme::EcdsaP256).expect("a key");
     std::fs::write(directory.join(format!("{name}.pem")), pem).expect("a file");
@@ -27,7 +28,8 @@ fn keys(directory: &Path, name: &str) -> SigningKey {
     key
 }
 
-/// A program that has the key, as a key management service has.
+/// Writes a description of a program that signs with the key of this name, as a key management service does. Returns
+/// the path of the description.
 fn signing_program(directory: &Path, name: &str) -> PathBuf {
     let key = directory.join(format!("{name}.pem"));
     let sign = format!("openssl dgst -sha256 -sign '{}' | base64", key.display());
@@ -59,7 +61,7 @@ fn create<'a>(name: &'a str, invocation: &'a str) -> Vec<&'a str> {
     words.into_iter().chain(["--source", SOURCE, "--json"]).collect()
 }
 
-/// Words of a command, with more behind them.
+/// Returns the words of a command followed by more words.
 fn and<'a>(words: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [words, more].concat()
 }
@@ -91,13 +93,14 @@ async fn what_bazel_built_is_released_exported_and_verified() {
     let secret = kiln(Some(&server), dir, &words.collect::<Vec<_>>());
     assert!(secret.code == 2 && !secret.stderr.contains("TOKEN"), "{}", secret.stderr);
     assert_eq!(made["public_key"], key.public_key().to_pem().expect("PEM"));
-    // Nine compilations and a link at least; a client wrote nothing, and nothing is gone.
+    // The release needed at least nine compilations and a link. No client wrote any of it, and nothing of it is
+    // missing.
     let closure = &made["closure"];
     assert!(closure["actions"].as_u64().is_some_and(|it| it >= 10), "{made:#}");
     assert_eq!((&closure["written"], &closure["missing"]), (&0.into(), &0.into()));
     assert!(made["build_level"].as_u64().is_some_and(|it| it >= 2), "{made:#}");
 
-    // A build that is answered from the cache leads to the same executions, and is the same content.
+    // A build that is answered from the cache leads to the same executions, so its release has the same content.
     bazel.clean();
     build(&bazel, &server, SECOND, false);
     let hits = kiln(Some(&server), dir, &create("team/app:1.1", SECOND)).ends_with(0).json();
@@ -129,14 +132,14 @@ async fn what_bazel_built_is_released_exported_and_verified() {
     let provenance = kiln(Some(&server), dir, &["release", "provenance", "team/app:1.0"]);
     assert!(provenance.stdout.contains("source    cpp/main.cc"), "{}", provenance.stdout);
 
-    // The key stays here; the server gets signatures.
+    // The private key stays at the client, and the server gets only signatures.
     let elsewhere = and(&create("mine/app:1", FIRST), &["--key", "mine.pem"]);
     let mine = kiln(Some(&server), dir, &elsewhere).ends_with(0).json();
     assert_eq!((&mine["digest"], &mine["build_level"]), (&made["digest"], &1.into()));
     let mine = kiln(Some(&server), dir, &["release", "verify", "mine/app:1", "--key", "mine.pub"]);
     assert_eq!(mine.code, 0, "{}{}", mine.stdout, mine.stderr);
 
-    // What was signed elsewhere is in the registry in both forms, too.
+    // The registry also has both forms of the signatures that the client made.
     let tags = get_json(&server.address, "/v2/mine/app/tags/list");
     let older = made["digest"].as_str().expect("a digest").replace(':', "-");
     let expected = ["1", &older, &format!("{older}.att"), &format!("{older}.sig")];
@@ -148,7 +151,7 @@ async fn what_bazel_built_is_released_exported_and_verified() {
     }
     assert!(get_text(&server.address, "/releases").contains("/releases/mine/app%3A1"));
 
-    // kill -9, and all of it is there.
+    // The server is killed with -9, and the next one still knows all of it.
     server.kill();
     let server = start(&data, &dir.join("server.pem"));
     let list = kiln(Some(&server), dir, &["release", "list", "--json"]).ends_with(0).json();
@@ -169,7 +172,8 @@ async fn what_bazel_built_is_released_exported_and_verified() {
         (3, 1)
     );
 
-    // Another machine, at another time, by another key: the same manifest. And one that takes in the export.
+    // Another machine builds the same at another time and signs with another key. It gets the same manifest, and it
+    // can import the export of the first one.
     let other_data = dir.join("other");
     keys(dir, "other");
     let other = start(&other_data, &signing_program(dir, "other"));

@@ -1,5 +1,5 @@
-//! Rollouts of a real server: releases are promoted, rolled out to targets that a program drives, and reverted when they
-//! are not well; a server that is killed in the middle goes on. Real agents are in `agents.rs`.
+//! Rollouts of a real server: releases are promoted, rolled out to targets that a program drives, and reverted when
+//! the targets are not well. A server that is killed in the middle goes on. Real agents are in `agents.rs`.
 
 use crate::support;
 use crate::support::release;
@@ -39,7 +39,8 @@ pub fn start(directory: &Path) -> Server {
     Server::spawn(command, &data)
 }
 
-/// Returns the key that releases are signed with.
+/// Writes the files that a server of rollouts needs, and a directory for each of the targets a to d. Returns the key
+/// with which releases are signed.
 pub fn prepared(directory: &Path) -> SigningKey {
     let (key, _) = SigningKey::generate(Scheme::EcdsaP256).expect("a key");
     let public = key.public_key().to_pem().expect("PEM");
@@ -58,7 +59,7 @@ pub fn prepared(directory: &Path) -> SigningKey {
     key
 }
 
-/// Brings a release of one program to the server.
+/// Makes a release of one program and imports it into the server.
 pub fn release(server: &Server, directory: &Path, name: &str, program: &str, key: &SigningKey) {
     let export = name.replace([':', '/'], "-");
     release::export_program(name, program, key, &directory.join(&export));
@@ -66,7 +67,7 @@ pub fn release(server: &Server, directory: &Path, name: &str, program: &str, key
     kiln(server, directory, &words).ends_with(0);
 }
 
-/// The versions that targets run.
+/// Returns the version that each of the targets a to d runs, or an empty text for a target that runs none.
 pub fn runs(directory: &Path) -> Vec<String> {
     let version = |name: &str| {
         let path = directory.join("targets").join(name).join("order.json");
@@ -87,7 +88,8 @@ fn roll_out<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&words[..], &["--reason", "June"], more].concat()
 }
 
-/// Runs `kiln` on a terminal of 80 columns where somebody types; says how it ended and what came to the terminal.
+/// Runs `kiln` on a terminal of 80 columns on which somebody types `typed`. Returns the exit code and what was
+/// written to the terminal.
 fn on_a_terminal(server: &Server, words: &[&str], typed: &str) -> (Option<i32>, String) {
     let program = env!("CARGO_BIN_EXE_kiln");
     let run = format!(
@@ -116,7 +118,7 @@ fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
         release(&server, dir, name, &format!("#!/bin/sh\n# {name}\n"), &key);
     }
 
-    // Only what stands in the environment is rolled out.
+    // Kiln rolls out only a release that stands in the environment.
     let refused = kiln(&server, dir, &roll_out("team/app:1", &[])).ends_with(4);
     assert!(refused.stderr.contains("promote it first"), "{}", refused.stderr);
     promote(&server, dir, "team/app:1");
@@ -125,7 +127,8 @@ fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
     let good = runs(dir);
     assert!(good[0].starts_with("sha256:") && good.iter().all(|it| *it == good[0]), "{good:?}");
 
-    // The canary is not well: it alone is changed, and gets back what ran before. The server is killed meanwhile.
+    // The canary is not well. So Kiln changes only the canary and gives it back what ran before, although the server
+    // is killed meanwhile.
     promote(&server, dir, "team/app:2");
     std::fs::write(dir.join("targets/a/ill"), "").expect("a file");
     let started = kiln(&server, dir, &roll_out("team/app:2", &["--json"])).ends_with(0).json();
@@ -144,7 +147,7 @@ fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
         assert!(page.contains(part), "{part}: {page}");
     }
 
-    // What was reverted is gone from the environment, and is not tried again by itself.
+    // The environment no longer has the reverted release, and Kiln does not try it again by itself.
     let env = kiln(&server, dir, &["env", "show", "prod", "--json"]).ends_with(0).json();
     assert_eq!(env["current"]["release"], "team/app:1", "{env:#}");
     let log = kiln(&server, dir, &["audit", "log", "--json"]).ends_with(0).stdout;
@@ -153,7 +156,7 @@ fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
     }
     std::fs::remove_file(dir.join("targets/a/ill")).expect("it was there");
 
-    // A lock holds up the next one until it is given back.
+    // The next rollout waits for a lock until somebody gives the lock back.
     let lock = ["rollout", "lock", "api", "--env", "prod", "--for", "1h", "--reason", "a move"];
     kiln(&server, dir, &lock).ends_with(0);
     let misspelt = lock.map(|word| if word == "prod" { "prd" } else { word });
@@ -164,7 +167,8 @@ fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
     kiln(&server, dir, &roll_out("team/app:2", &[])).ends_with(4);
     let waits = kiln(&server, dir, &roll_out("team/app:2", &["--again", "--json"])).ends_with(0);
     let id = waits.json()["id"].as_str().expect("an id").to_owned();
-    // On a terminal it is followed on a screen, and whoever leaves that has his terminal back.
+    // On a terminal Kiln shows the rollout on a screen of its own. A user who leaves that gets the terminal back as
+    // it was.
     let (code, screen) = on_a_terminal(&server, &["rollout", "watch", &id], "q");
     let came = screen.find("\u{1b}[?1049h").expect("another screen");
     let shown = screen.find("team/app:2 for api in prod").expect("the rollout");
@@ -176,7 +180,7 @@ fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
     kiln(&server, dir, &["rollout", "watch", &id]).ends_with(0);
     kiln(&server, dir, &["rollout", "show", &id]).ends_with(0);
 
-    // A drill proves that a bad canary would be reverted in time.
+    // A drill proves that Kiln would revert a bad canary in time.
     let good = runs(dir);
     let words = ["rollout", "drill", "rollout.toml", "--release", "team/app:3", "--env", "prod"];
     let drill = kiln(&server, dir, &[&words[..], &["--reason", "monthly"]].concat()).ends_with(0);

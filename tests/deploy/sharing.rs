@@ -1,4 +1,4 @@
-//! Real agents that give each other the pieces of releases, one that lies among them, and a stranger at the door.
+//! Real agents give each other the pieces of releases. One agent among them lies, and a stranger knocks.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -19,13 +19,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::agents::{House, runs};
 
-/// Bytes of a release.
+/// The size of a release in bytes.
 const SIZE: usize = 10 << 20;
 const HOSTS: [&str; 5] = ["web-1", "web-2", "web-3", "web-4", "web-5"];
 
-/// A program that does what the others do, with so many bytes that nobody reads.
+/// Returns a shell script that sleeps like every other one, with some `SIZE` bytes of comment into which `insert` is
+/// put.
 fn program(insert: &str) -> String {
-    // Xorshift: the same each time, and no part like another.
+    // Xorshift makes the same bytes each time, and no part of them is like another.
     let mut state = 88_172_645_463_325_252_u64;
     let bytes = std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -39,7 +40,7 @@ fn program(insert: &str) -> String {
     format!("#!/bin/sh\nexec sleep 1000\n# {start}{insert}{end}\n")
 }
 
-/// What the server answers to one agent.
+/// Sends `body` as the agent `who`. Returns the body of the server's answer, and panics unless its status is 200.
 fn post(house: &House, who: &str, path: &str, body: &Value) -> Vec<u8> {
     let token = std::fs::read_to_string(house.dir().join(who)).unwrap();
     let body = body.to_string();
@@ -60,7 +61,7 @@ fn post(house: &House, who: &str, path: &str, body: &Value) -> Vec<u8> {
     answer.split_off(end + 4)
 }
 
-/// An agent of the service that says that it has all, and gives other bytes.
+/// An agent of the service that claims to have all pieces and gives wrong bytes.
 struct Liar {
     asked: Arc<AtomicUsize>,
 }
@@ -112,7 +113,7 @@ impl Liar {
     }
 }
 
-/// Answers until the other side has had enough.
+/// Answers requests for pieces with wrong bytes until the other side closes the connection.
 fn lie(stream: TcpStream, config: Arc<ServerConfig>, pieces: usize, asked: &AtomicUsize) {
     let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
     let mut question = Vec::new();
@@ -137,7 +138,8 @@ fn lie(stream: TcpStream, config: Arc<ServerConfig>, pieces: usize, asked: &Atom
     }
 }
 
-/// What somebody is told who is no agent of the service.
+/// Asks an agent as a caller who is no agent of the service. Returns the status code that curl prints, which is 000
+/// if there was no answer.
 fn stranger(house: &House, address: &str, has_certificate: bool) -> String {
     let mut curl = Command::new("curl");
     curl.args(["-sk", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}"]);
@@ -181,7 +183,7 @@ fn agents_give_each_other_pieces_and_the_server_little_more_than_one_release() {
     assert_eq!(stranger(&house, &address, true), "403", "no pass");
     assert_eq!(stranger(&house, &address, false), "000", "no certificate, no answer");
 
-    // What is in the next version as well does not come again.
+    // Pieces that the earlier version had as well are not sent again for the next version.
     let version = house.release_of("team/app:2", &program("something new"));
     HOSTS.iter().for_each(|name| house.tell(name, "team/app:2"));
     house.until("they run it as well", 5, runs(&version));

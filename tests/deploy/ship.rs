@@ -1,5 +1,5 @@
-//! `examples/ship/run.sh` with few hosts and short looks: a good change comes from a push to all hosts, a bad one is taken
-//! back, and nothing is left of either when it ends, nor where it is interrupted.
+//! `examples/ship/run.sh` runs with few hosts and short pauses. It brings a good change from a push to all hosts and
+//! takes a bad one back. Nothing of it is left when it ends or is interrupted.
 
 #![allow(clippy::panic)]
 
@@ -12,7 +12,8 @@ use nix::unistd::Pid;
 
 use crate::support;
 
-/// The script, called by a path that shells would take apart; what it makes is below `directory`.
+/// Makes the command that runs the script. Its path has a space, at which a careless script would split it, and its
+/// files are below `directory`. Returns `None` if a client is missing.
 fn script(directory: &Path) -> Option<Command> {
     let bazel = support::client("KILN_BAZEL")?;
     let nginx = support::client("KILN_NGINX")?;
@@ -35,7 +36,7 @@ fn script(directory: &Path) -> Option<Command> {
     Some(command)
 }
 
-/// Files and processes that the script has left.
+/// Returns the files and the processes that the script has left.
 fn left(directory: &Path) -> Vec<PathBuf> {
     let made = directory.join("made").canonicalize().expect("it is there");
     let below = |path: &Path| std::fs::read_link(path).is_ok_and(|it| it.starts_with(&made));
@@ -78,7 +79,7 @@ fn an_interrupted_example_leaves_nothing() {
     let mut child = script.stdout(Stdio::piped()).spawn().expect("it starts");
     let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
     let mut lines = stdout.lines().map_while(Result::ok);
-    // Everything is up, and the first change is being tested.
+    // At this line all servers run, and the first change is being tested.
     assert!(lines.any(|it| it.contains("first is queued")), "it ended too soon");
     assert!(!left(directory.path()).is_empty());
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).expect("it runs");

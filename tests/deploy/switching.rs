@@ -1,5 +1,5 @@
-//! Blue-green at a real server, behind a real nginx (`KILN_NGINX`) whose users are asked who answered: all requests are
-//! switched to the new version, and back when it is not well, and none is lost.
+//! Blue-green at a real server, behind a real nginx (`KILN_NGINX`). Users ask it which target answers: all requests
+//! are switched to the new version, and back when that is not well, and none is lost.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -31,7 +31,7 @@ watch = \"1s\"
 lock_retry = \"1s\"
 ";
 
-/// A target that answers every request with its name, for as long as the test lives.
+/// Starts a target that answers every request with its name for as long as the test lives.
 fn target(directory: &Path, name: &'static str, slot: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -52,7 +52,7 @@ fn target(directory: &Path, name: &'static str, slot: &str) {
     });
 }
 
-/// Who answers one request; `Err`: what went wrong.
+/// Sends one request. Returns the name of the target that answered, or what went wrong.
 fn ask(address: &str) -> Result<char, String> {
     let talk = || {
         let mut stream = TcpStream::connect(address)?;
@@ -67,7 +67,7 @@ fn ask(address: &str) -> Result<char, String> {
     body.and_then(|(_, body)| body.chars().next()).ok_or(answer)
 }
 
-/// Waits until all of twenty requests in a row are answered by these.
+/// Waits until twenty requests in a row are all answered by targets in `names`.
 fn until(address: &str, names: &str) {
     let begun = Instant::now();
     loop {
@@ -80,7 +80,8 @@ fn until(address: &str, names: &str) {
     }
 }
 
-/// A user who asks all the time; what was lost is said at the end.
+/// Starts a user who sends one request after the other. Returns the flag that stops the user, and a thread that ends
+/// with the number of answers and the errors.
 fn user(address: &str) -> (Arc<AtomicBool>, JoinHandle<(usize, Vec<String>)>) {
     let (stop, address) = (Arc::new(AtomicBool::new(false)), address.to_owned());
     let stopped = stop.clone();
@@ -97,7 +98,7 @@ fn user(address: &str) -> (Arc<AtomicBool>, JoinHandle<(usize, Vec<String>)>) {
     (stop, asking)
 }
 
-/// Starts nginx and declares it as the balancer `edge`; returns its address.
+/// Starts nginx and declares it as the balancer `edge`. Returns its process and its address.
 fn nginx(program: &Path, directory: &Path) -> (Process, String) {
     let at = directory.join("nginx");
     std::fs::create_dir_all(at.join("kiln")).expect("a directory");
@@ -151,7 +152,7 @@ fn all_requests_are_switched_to_the_idle_set_and_back_and_none_is_lost() {
         release(&server, dir, name, &format!("#!/bin/sh\n# {name}\n"), &key);
     }
 
-    // Nobody has split anything yet: blue is what is said to serve.
+    // Nobody has split the requests yet, so by the declaration blue serves and green gets the release.
     promote(&server, dir, "team/app:1");
     let of = |file| ["rollout", "start", file, "--env", "prod", "--reason", "June", "--release"];
     let first = [&of("quick.toml")[..], &["team/app:1", "--wait"]].concat();
@@ -162,7 +163,7 @@ fn all_requests_are_switched_to_the_idle_set_and_back_and_none_is_lost() {
     let plan = plan.ends_with(0).stdout;
     assert!(plan.contains("green serves, with 2 targets; blue gets the release"), "{plan}");
 
-    // The next one goes to blue; there it is not well, and all requests go back.
+    // The next release goes to blue. It is not well there, so all requests go back to green.
     let (stop, asking) = user(&address);
     promote(&server, dir, "team/app:2");
     let next = [&of("watched.toml")[..], &["team/app:2", "--json"]].concat();

@@ -1,4 +1,4 @@
-//! Pushes of whole blobs, by both hashes.
+//! Clients push whole blobs by both hashes.
 
 use kiln_deploy::oci::{Algorithm, ContentDigest};
 
@@ -51,7 +51,7 @@ fn blob_post_put() {
     }
 }
 
-/// Escaped as some clients do.
+/// Some clients escape the colon of the digest.
 #[test]
 fn blob_digest_escaped() {
     let registry = Registry::start();
@@ -91,20 +91,20 @@ fn blob_bad_digest() {
         registry.send("POST", &post, &[], &data).refused(400, "DIGEST_INVALID");
         let put = with(&registry.begin(REPOSITORY), &parameter);
         registry.send("PUT", &put, &[], &data).refused(400, "DIGEST_INVALID");
-        // In parts.
+        // The client pushes the bytes in one part and names the wrong digest at the end.
         let location = registry.begin(REPOSITORY);
         let range = [("content-range", "0-4095")];
         let location = registry.send("PATCH", &location, &range, &data).expect(202).location();
         let put = with(&location, &parameter);
         registry.send("PUT", &put, &[], &[]).refused(400, "DIGEST_INVALID");
-        // With the last part.
+        // The client pushes the last part together with the wrong digest.
         let location = registry.begin(REPOSITORY);
         let range = [("content-range", "0-2047")];
         let location =
             registry.send("PATCH", &location, &range, &data[..2048]).expect(202).location();
         let (put, range) = (with(&location, &parameter), [("content-range", "2048-4095")]);
         registry.send("PUT", &put, &range, &data[2048..]).refused(400, "DIGEST_INVALID");
-        // As a stream.
+        // The client pushes the bytes as a stream of unknown length.
         let location = registry.begin(REPOSITORY);
         let location = registry.stream("PATCH", &location, &[&data]).expect(202).location();
         let put = with(&location, &parameter);
@@ -130,7 +130,8 @@ fn blob_delete_is_atomic() {
     }
 }
 
-/// Whoever names a blob that the store has for others, without having it, gets nothing of it.
+/// A caller who names a blob that the store has for another repository, but does not have the bytes, gets nothing of
+/// it.
 #[test]
 fn blob_of_another_repository_is_not_had_by_its_digest() {
     let registry = Registry::start();

@@ -1,4 +1,4 @@
-//! What strangers cannot have too much of.
+//! Limits on what a stranger can take from the registry.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ fn a_manifest_that_says_it_is_too_large_is_refused_before_it_is_read() {
     let mut stream = registry.open("PUT", &path, &headers);
     stream.flush().unwrap();
     let began = Instant::now();
-    // Nothing of it is sent.
+    // The client sends only the head, so the server has to refuse the manifest by the length that the head names.
     read_answer(&mut stream, "PUT").refused(413, "MANIFEST_INVALID");
     assert!(began.elapsed() < Duration::from_secs(10));
 }
@@ -39,7 +39,7 @@ fn uploads_are_bounded_in_number_and_end_by_themselves() {
     registry.begin("other/app");
     registry.begin(REPOSITORY);
     registry.send("POST", &path, &[], &[]).refused(429, "TOOMANYREQUESTS");
-    // Whole blobs need none.
+    // A blob that is pushed in one request needs no open upload.
     registry.push(REPOSITORY, b"whole");
     let until = Instant::now() + Duration::from_secs(20);
     while registry.send("POST", &path, &[], &[]).status != 202 {
@@ -62,7 +62,7 @@ fn uploads_are_bounded_in_bytes() {
     let path = format!("/v2/{REPOSITORY}/blobs/uploads/");
     registry.send("POST", &path, &[], &[]).refused(429, "TOOMANYREQUESTS");
     let put = with(&location, &format!("digest={}", Algorithm::Sha256.digest(data)));
-    // What is there can be ended, which makes room.
+    // A client may end an upload although there is no room for a new one, and that makes room.
     registry.send("PUT", &put, &[], &[]).expect(201);
     registry.begin(REPOSITORY);
 }
@@ -81,7 +81,7 @@ fn a_blob_over_the_limit_is_refused_however_it_comes() {
     registry.stream("PATCH", &location, &[&data]).refused(413, "SIZE_INVALID");
 }
 
-/// Other sites' pages cannot push, and what is stored never acts as a page.
+/// Pages of other sites cannot push, and browsers never show a stored blob as a page.
 #[test]
 fn pages_of_others_are_kept_out() {
     let registry = Registry::start();

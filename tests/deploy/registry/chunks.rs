@@ -1,4 +1,4 @@
-//! Pushes in parts.
+//! Clients push blobs in parts.
 
 use kiln_deploy::oci::Algorithm;
 
@@ -70,7 +70,7 @@ fn blob_chunked_multi_and_put_chunk() {
     }
 }
 
-/// Bad parts are refused, and the upload goes on as if they had not come.
+/// The server refuses bad parts, and the upload goes on as if they had not come.
 #[test]
 fn blob_chunked_out_of_order() {
     let registry = Registry::start();
@@ -121,7 +121,7 @@ fn blob_stream() {
     }
 }
 
-/// A last part, or all of it, without a length.
+/// The client sends the last part, or the whole blob, without saying its length.
 #[test]
 fn blob_put_stream() {
     let registry = Registry::start();
@@ -170,7 +170,7 @@ fn blob_part_of_another_length_than_it_says() {
     assert_eq!(registry.get(&location).expect(204).header("range"), Some("0-0"));
 }
 
-/// An upload belongs to the repository in which it began.
+/// An upload belongs to the repository in which it began, and no other repository shows it.
 #[test]
 fn blob_upload_of_another_repository() {
     let registry = Registry::start();

@@ -1,4 +1,4 @@
-//! A client of a registry that sends exactly what a test says.
+//! A client of a registry that sends exactly the bytes that a test wants.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ pub const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 pub struct Registry {
     pub server: Server,
     pub dir: TempDir,
-    /// The value of an `authorization` header.
+    /// The value of the `authorization` header that every request carries, if any.
     pub authorization: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl RegistryResponse {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The answer, if it has this status.
+    /// Returns the answer. Panics unless it has this status and names the version of the API.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.text());
@@ -53,7 +53,7 @@ impl RegistryResponse {
         self
     }
 
-    /// An error with this status and code.
+    /// Asserts that the answer is an error with this status, this code and some message.
     #[track_caller]
     pub fn refused(self, status: u16, code: &str) {
         let document = self.expect(status).json();
@@ -67,7 +67,8 @@ impl Registry {
         Self::configured(|_, _| {})
     }
 
-    /// `configure` changes the command that starts the server; it is given a directory.
+    /// Starts a registry by a command that `configure` may change. The function also gets the directory of the test's
+    /// files.
     pub fn configured(configure: impl FnOnce(&std::path::Path, &mut Command)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
@@ -94,7 +95,7 @@ impl Registry {
         self.exchange(method, path, &all, body)
     }
 
-    /// Sends a body without saying how long it is.
+    /// Sends `chunks` as one body without saying how long it is.
     pub fn stream(&self, method: &str, path: &str, chunks: &[&[u8]]) -> RegistryResponse {
         let mut body = Vec::new();
         for chunk in chunks {
@@ -114,12 +115,14 @@ impl Registry {
         body: &[u8],
     ) -> RegistryResponse {
         let mut stream = self.open(method, path, headers);
-        // A server that refuses early may not take all.
+        // A server that refuses early may close the connection before it has read everything, so a failed write is no
+        // error.
         let _ = stream.write_all(body);
         read_answer(&mut stream, method)
     }
 
-    /// Sends the head of a request.
+    /// Opens a connection and sends the head of a request. Returns the connection, on which the body and the answer
+    /// follow.
     pub fn open(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> TcpStream {
         let mut stream = TcpStream::connect(&self.server.address).expect("the server accepts");
         let mut head = format!(
@@ -137,7 +140,7 @@ impl Registry {
         stream
     }
 
-    /// Pushes a blob in one request.
+    /// Pushes a blob in one request and returns its SHA-256 digest. Panics unless the server takes it.
     #[track_caller]
     pub fn push(&self, repository: &str, data: &[u8]) -> ContentDigest {
         self.push_as(Algorithm::Sha256, repository, data)
@@ -168,7 +171,7 @@ impl Registry {
         self.send("PUT", &path, &[("content-type", kind)], data)
     }
 
-    /// Pushes an image of one layer, and gives the digest of its manifest.
+    /// Pushes an image of one layer under `reference`, and returns the digest of its manifest.
     #[track_caller]
     pub fn push_image(&self, repository: &str, reference: &str, layer: &[u8]) -> ContentDigest {
         let data = self.image(repository, layer);
@@ -176,7 +179,7 @@ impl Registry {
         ContentDigest::of(&data)
     }
 
-    /// The manifest of an image whose blobs are pushed.
+    /// Pushes the blobs of an image of one layer, and returns the bytes of its manifest.
     #[track_caller]
     pub fn image(&self, repository: &str, layer: &[u8]) -> Vec<u8> {
         let config =
@@ -188,7 +191,8 @@ impl Registry {
         Manifest::image(config, vec![layer]).write().unwrap()
     }
 
-    /// What is pushed is there: by HEAD, and byte for byte by GET.
+    /// Asserts that the registry has a blob: it answers HEAD with the blob's size and digest, and GET with all of its
+    /// bytes.
     #[track_caller]
     pub fn has_blob(&self, repository: &str, digest: &ContentDigest, data: &[u8]) {
         let path = format!("/v2/{repository}/blobs/{digest}");
@@ -220,7 +224,7 @@ impl Registry {
 
 pub fn read_answer(stream: &mut TcpStream, method: &str) -> RegistryResponse {
     let mut data = Vec::new();
-    // What came before an end that was not clean is looked at all the same.
+    // If the connection breaks, the test still reads the bytes that came before.
     let _ = stream.read_to_end(&mut data);
     let end = data.windows(4).position(|it| it == b"\r\n\r\n").expect("an answer");
     let head = String::from_utf8_lossy(&data[..end]).into_owned();
@@ -253,7 +257,7 @@ fn joined(mut data: &[u8]) -> Vec<u8> {
     all
 }
 
-/// Bytes that are no others'.
+/// Returns `size` bytes that differ from those of every other seed.
 pub fn bytes(seed: u64, size: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -265,7 +269,7 @@ pub fn bytes(seed: u64, size: usize) -> Vec<u8> {
     (0..size).map(|_| next()).collect()
 }
 
-/// An address with one more parameter.
+/// Returns an address with one more query parameter.
 pub fn with(location: &str, parameter: &str) -> String {
     let sign = if location.contains('?') { '&' } else { '?' };
     format!("{location}{sign}{parameter}")

@@ -1,4 +1,4 @@
-//! What may be deleted, and what goes with it.
+//! What a client may delete, and what is deleted with it.
 
 use kiln_deploy::oci::ContentDigest;
 
@@ -13,7 +13,7 @@ fn a_blob_that_a_manifest_needs_is_not_deleted() {
     registry.send("DELETE", &blob, &[], &[]).refused(409, "DENIED");
     let manifest = format!("/v2/{REPOSITORY}/manifests/{image}");
     registry.send("DELETE", &manifest, &[], &[]).expect(202);
-    // The tag went with what it named.
+    // The tag is deleted with the manifest that it names.
     registry.get(&format!("/v2/{REPOSITORY}/manifests/v1")).refused(404, "MANIFEST_UNKNOWN");
     registry.send("DELETE", &blob, &[], &[]).expect(202);
     registry.send("DELETE", &manifest, &[], &[]).refused(404, "MANIFEST_UNKNOWN");

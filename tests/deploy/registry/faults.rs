@@ -1,4 +1,4 @@
-//! What crashes and full stores leave behind.
+//! What the registry still has after crashes and in a full store.
 
 use std::io::Write;
 
@@ -16,7 +16,7 @@ fn restarted(registry: Registry) -> Registry {
     Registry { server: Server::spawn(command, &data), dir, authorization }
 }
 
-/// What was acknowledged is there after kill -9, and what was not is nowhere half.
+/// After kill -9 the registry has everything that it acknowledged, and half of nothing that it did not.
 #[test]
 fn a_killed_server_shows_all_of_a_push_or_nothing() {
     let registry = Registry::start();
@@ -25,7 +25,7 @@ fn a_killed_server_shows_all_of_a_push_or_nothing() {
     let location = registry.begin(REPOSITORY);
     let half = bytes(2, 2 << 20);
     registry.send("PATCH", &location, &[], &half[..1 << 20]).expect(202);
-    // A part that is on its way when the server dies.
+    // This part is under way when the server dies.
     let size = (1 << 20).to_string();
     let headers = [("content-length", size.as_str()), ("content-range", "1048576-2097151")];
     let mut open = registry.open("PATCH", &location, &headers);
@@ -37,7 +37,7 @@ fn a_killed_server_shows_all_of_a_push_or_nothing() {
     registry.get(&format!("/v2/{REPOSITORY}/manifests/v1")).expect(200);
     let digest = Algorithm::Sha256.digest(&half);
     registry.get(&format!("/v2/{REPOSITORY}/blobs/{digest}")).refused(404, "BLOB_UNKNOWN");
-    // The upload has the part that was acknowledged, and goes on.
+    // The upload still has the part that the first server acknowledged, and goes on from there.
     let status = registry.get(&location).expect(204);
     assert_eq!(status.header("range"), Some("0-1048575"));
     registry.send("PATCH", &location, &headers[1..], &half[1 << 20..]).expect(202);
@@ -46,7 +46,7 @@ fn a_killed_server_shows_all_of_a_push_or_nothing() {
     registry.has_blob(REPOSITORY, &digest, &half);
 }
 
-/// A part that breaks off counts for nothing.
+/// A part whose connection breaks off counts for nothing.
 #[test]
 fn a_part_that_breaks_off_is_sent_again() {
     let registry = Registry::start();
@@ -62,7 +62,7 @@ fn a_part_that_breaks_off_is_sent_again() {
     registry.send("PUT", &put, &[], &[]).expect(201);
 }
 
-/// In a store that is full of what is promised to nobody that runs, tagged images stay whole.
+/// A store may be full of blobs that no tag and no caller needs. It evicts those, and tagged images stay whole.
 #[test]
 fn what_a_tag_needs_outlives_what_nobody_needs() {
     let registry = Registry::configured(|_, command| {
@@ -81,7 +81,8 @@ fn what_a_tag_needs_outlives_what_nobody_needs() {
     let mut seed = 100;
     while registry.send("HEAD", &path, &[], &[]).status == 200 {
         assert!(std::time::Instant::now() < until, "nothing is ever evicted");
-        // Each look promises it anew: it has to be left alone for its lease.
+        // Each HEAD makes the store promise the blob anew, so the test leaves it alone for longer than that promise
+        // lasts.
         let alone = std::time::Instant::now();
         while alone.elapsed() < std::time::Duration::from_secs(3) {
             seed += 1;

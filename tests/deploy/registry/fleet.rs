@@ -1,4 +1,4 @@
-//! Frontends of a fleet are one registry: records over Redis, blobs in S3.
+//! The frontends of a fleet are one registry: they share records over Redis and blobs in S3.
 
 use kiln_deploy::oci::{ContentDigest, Descriptor, MANIFEST_TYPE, Manifest};
 
@@ -22,7 +22,7 @@ fn an_upload_goes_on_at_another_frontend_and_everybody_pulls() {
     assert_eq!(status.header("range"), Some("0-2097151"));
     let range = [("content-range", "2097152-5242879")];
     two.send("PATCH", &location, &range, &layer[2 << 20..]).expect(202);
-    // The frontend at which it began is gone.
+    // The frontend at which the upload began is killed, and another one ends the upload.
     one.server.kill();
     let put = with(&location, &format!("digest={digest}"));
     two.send("PUT", &put, &[], &[]).expect(201);
@@ -31,7 +31,7 @@ fn an_upload_goes_on_at_another_frontend_and_everybody_pulls() {
     three.has_blob(REPOSITORY, &digest, &layer);
     let found = three.get(&format!("/v2/{REPOSITORY}/manifests/v1")).expect(200);
     assert_eq!(found.header("docker-content-digest"), Some(image.to_string().as_str()));
-    // Signatures that come in at both at once.
+    // Several signatures reach both frontends at once, and none may be lost.
     two.push(REPOSITORY, b"{}");
     std::thread::scope(|scope| {
         for number in 0..6 {

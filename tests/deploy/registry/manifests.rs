@@ -1,4 +1,4 @@
-//! Manifests that are there, that are not, and that are none.
+//! Manifests that exist, manifests that do not, and bodies that are no manifest.
 
 use kiln_deploy::oci::{Algorithm, ContentDigest, Descriptor, INDEX_TYPE, MANIFEST_TYPE, Manifest};
 

@@ -1,4 +1,4 @@
-//! Blobs that come from another repository.
+//! Clients mount blobs from another repository.
 
 use crate::registry::client::{ALGORITHMS, REPOSITORY, Registry, bytes, with};
 

@@ -1,4 +1,4 @@
-//! Parts of blobs, read one by one and side by side.
+//! Clients read parts of blobs one by one and at the same time.
 
 use crate::registry::client::{ALGORITHMS, REPOSITORY, Registry, bytes};
 

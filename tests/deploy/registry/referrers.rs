@@ -1,4 +1,4 @@
-//! What is about a manifest.
+//! The registry lists the manifests that refer to another manifest.
 
 use kiln_deploy::oci::{ContentDigest, Descriptor, INDEX_TYPE, MANIFEST_TYPE, Manifest};
 
@@ -45,13 +45,13 @@ fn referrers_that_are_written_at_once_all_stay() {
     assert_eq!(index["manifests"].as_array().unwrap().len(), 8);
 }
 
-/// Large annotations come in pages that one can hold in memory, and none gets lost.
+/// The registry lists referrers with large annotations in pages that a client can hold in memory, and loses none.
 #[test]
 fn referrers_come_in_pages() {
     let registry = Registry::start();
     let subject = ContentDigest::of(b"subject");
     for number in 0..6 {
-        // One of them is more than a record holds.
+        // The annotation of this one is larger than a record may be.
         let size = if number == 3 { 2 << 20 } else { 200 << 10 };
         let data = artifact(&registry, &subject, number, &"x".repeat(size));
         let reference = ContentDigest::of(&data).to_string();

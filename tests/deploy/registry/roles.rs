@@ -1,4 +1,4 @@
-//! Who may pull, push and delete, and how clients log in.
+//! Which callers may pull, push and delete, and how clients log in.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +15,8 @@ const PEOPLE: [(&str, &str, &str); 6] = [
     ("boss", "admin", "*"),
 ];
 
-/// Names of tokens, roles and instances; `more`: what else stands in the access file.
+/// Starts a registry whose access file has `more` and a token for each of the people. `environment` holds further
+/// variables of the server.
 pub fn guarded(more: &str, environment: &[(&str, &str)]) -> Registry {
     let mut file = more.to_owned();
     for (name, role, instances) in PEOPLE {
@@ -35,7 +36,7 @@ pub fn token(name: &str) -> String {
     format!("tok-{name}")
 }
 
-/// As this person from now on; with nobody's name without credentials.
+/// Makes the registry's client send the password of the person called `name`, or no credentials if `name` is empty.
 fn as_one(registry: &mut Registry, name: &str) {
     let pair = STANDARD.encode(format!("anything:{}", token(name)));
     registry.authorization = (!name.is_empty()).then(|| format!("Basic {pair}"));
@@ -49,7 +50,7 @@ fn a_client_changes_its_password_for_a_token() {
     refused.refused(401, "UNAUTHORIZED");
     let realm = format!("Bearer realm=\"{}/v2/token\"", registry.server.url());
     assert!(challenge.starts_with(&realm), "{challenge}");
-    // A form, which is not understood: clients fall back to what follows.
+    // Kiln does not understand the login by a form. Clients then fall back to the GET that follows.
     let form = b"grant_type=password&service=kiln&username=ci&password=tok-ci";
     registry.send("POST", "/v2/token", &[], form).refused(405, "UNSUPPORTED");
     as_one(&mut registry, "ci");
@@ -114,7 +115,7 @@ fn roles_say_who_pushes_what() {
     registry.send("DELETE", "/v2/team/app/manifests/v1", &[], &[]).expect(202);
 }
 
-/// A mount is a read of the source.
+/// To mount a blob, the caller has to be allowed to read it in the repository that it comes from.
 #[test]
 fn a_blob_is_mounted_from_where_the_caller_may_read_alone() {
     let mut registry = guarded("", &[]);
@@ -131,7 +132,8 @@ fn a_blob_is_mounted_from_where_the_caller_may_read_alone() {
     registry.send("POST", &path, &[], &[]).expect(201);
 }
 
-/// Clients look at the root whether to ask for a token: those who have none get one that stands for nobody.
+/// Clients ask the root of the API whether they need a token. Those without a password get one that stands for
+/// anybody.
 #[test]
 fn whoever_grants_reading_to_everybody_lets_clients_pull_without_a_password() {
     let anybody = "[[grant]]\nanonymous = true\nroles = [\"read-cache\"]\ninstances = [\"team\"]\n";

@@ -1,4 +1,4 @@
-//! The suite's sets of data: each is pushed, listed, pulled and deleted.
+//! The data sets of the conformance suite: each is pushed, listed, pulled and deleted.
 
 use kiln_deploy::oci::{Algorithm, ContentDigest, INDEX_TYPE, MANIFEST_TYPE};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// A set of data on its way.
+/// A data set, with what has been pushed of it so far.
 struct Set<'a> {
     registry: &'a Registry,
     algorithm: Algorithm,
@@ -30,7 +30,7 @@ impl<'a> Set<'a> {
         json!({ "mediaType": kind, "digest": digest, "size": data.len() })
     }
 
-    /// Pushes a manifest by its digest.
+    /// Pushes a manifest by its digest, pulls it again, and returns its descriptor.
     fn manifest(&mut self, kind: &'static str, document: &Value) -> Value {
         let data = serde_json::to_vec(document).unwrap();
         let digest = self.algorithm.digest(&data);
@@ -59,7 +59,7 @@ impl<'a> Set<'a> {
         json!({ "schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": config, "layers": layers })
     }
 
-    /// Tags what was pushed last.
+    /// Gives the tag to the manifest that was pushed last.
     fn tag(&mut self, tag: &str) {
         let place = self.manifests.len() - 1;
         let (_, kind, data) = &self.manifests[place];
@@ -67,7 +67,8 @@ impl<'a> Set<'a> {
         self.tags.push((tag.to_owned(), place));
     }
 
-    /// Lists, pulls, and deletes all of it from the top, each gone at once.
+    /// Lists and pulls the whole set, and deletes it: tags first, then manifests, then blobs. After each deletion the
+    /// thing has to be gone at once.
     fn finish(self) {
         let registry = self.registry;
         self.listed();
@@ -113,7 +114,8 @@ impl<'a> Set<'a> {
         assert_eq!(behind, expected[middle + 1..]);
     }
 
-    /// Every one of them is listed as a referrer of `subject`, by its type as well.
+    /// Asserts that the registry lists exactly the expected manifests as referrers of `subject`, in the list of all
+    /// and in that of their type.
     fn refer(&self, subject: &Value, expected: &[(&Value, &str)]) {
         let digest = subject["digest"].as_str().unwrap();
         let path = format!("/v2/{REPOSITORY}/referrers/{digest}");

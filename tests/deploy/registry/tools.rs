@@ -1,4 +1,4 @@
-//! Clients that others wrote.
+//! Clients that others wrote use the registry.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -31,7 +31,7 @@ impl Skopeo {
     }
 }
 
-/// skopeo, and an image that umoci made, as `oci:DIR:tag`.
+/// Returns skopeo, and an image that umoci made, in the form `oci:DIR:tag`. Returns `None` if a program is missing.
 fn tools(dir: &Path) -> Option<(Skopeo, String)> {
     let program = client("KILN_SKOPEO")?;
     let umoci = client("KILN_UMOCI")?;
@@ -108,7 +108,7 @@ fn skopeo_logs_in_with_a_token_and_a_stranger_does_not() {
     assert!(!skopeo.run(&copy).status.success(), "the token is for team alone");
 }
 
-/// skopeo 1.9 copies no referrers; a client that does follows what the registry lists.
+/// skopeo 1.9 copies no referrers. So the test copies the image as a client does that follows the registry's list.
 #[test]
 fn an_image_is_copied_with_what_is_said_about_it() {
     let registry = Registry::start();
@@ -129,7 +129,8 @@ fn an_image_is_copied_with_what_is_said_about_it() {
     assert_eq!(referrers("copy/app")["manifests"].as_array().unwrap().len(), 1);
 }
 
-/// A manifest, its blobs by mounts, and then what refers to it.
+/// Copies a manifest of `team/app` to `copy/app`: first its blobs by mounts, then the manifest, and then everything
+/// that refers to it.
 fn copy(registry: &Registry, digest: &str) {
     let manifest = registry.get(&format!("/v2/team/app/manifests/{digest}")).expect(200);
     let document = manifest.json();
