@@ -1,4 +1,4 @@
-//! Workers that lose their way to the fleet while they run something.
+//! Workers lose their connection to the fleet while they run something.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn a_worker_that_was_cut_off_answers_too_late_and_serves_again() {
     let near = Worker::start(&frontend.url(), &shared.dir.path().join("near"), "near", &[NETWORK]);
     await_counter(&shared.redis, "c.workers_joined", 2);
     detour.proxy.cut(Way::Refused);
-    // Its lease is over: the action runs anew.
+    // The first worker's lease has ended, so the action runs anew on the other worker.
     let second = asked.next_run();
     answer(first, "too late");
     detour.proxy.set(Way::Through);
@@ -60,7 +60,7 @@ fn a_worker_that_was_cut_off_answers_too_late_and_serves_again() {
     assert_eq!(counter(&shared.redis, "c.dispatched"), 2);
     drop(near);
     await_status(&frontend.address, "one worker", |status| count(status, "/workers") == 1);
-    // Another port, another action.
+    // The new server has another port, which makes this another action.
     let asked = Asked::start();
     let build = asked.build(&bazel, &frontend.address);
     answer(asked.next_run(), "served again");

@@ -1,4 +1,4 @@
-//! Builds through a fleet in which all is well.
+//! Builds through a fleet in which nothing fails.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::support::server::{Server, get_json, get_text};
 
 const ID: &str = "8a0a8e2c-3f0f-4d0a-9d56-0f3c5ad1c0f1";
 
-/// Requests that the build is known to have made.
+/// Returns how many requests of the build this frontend knows of.
 fn requests_of_the_build(frontend: &Server) -> u64 {
     let builds = get_json(&frontend.address, "/api/v1/builds");
     let builds = builds["builds"].as_array().unwrap();
@@ -43,7 +43,7 @@ fn a_build_is_run_by_the_fleet_and_whole_and_all_hits_at_any_frontend() {
         let arguments = [&["build"], options, &["//cpp/...", "//links/...", "//paths/..."]];
         bazel.remote(address, &arguments.concat()).expect_success()
     };
-    // Through the balancer, its requests come to both.
+    // The balancer spreads the build's requests over both frontends.
     let first = build(&fleet.balancer.address, &[&id]);
     let actions = first.processes("remote") as u64;
     assert!(actions > 5, "{}", first.text);
@@ -59,7 +59,7 @@ fn a_build_is_run_by_the_fleet_and_whole_and_all_hits_at_any_frontend() {
     }
     let stats = fleet.shared.redis.command(&["HGET", "{kiln:queue}:m", "c.retries"]);
     assert_ne!(stats, "1", "something had to be tried again");
-    // Nothing of it was kept by the one that goes.
+    // The frontend that is killed has kept nothing of the build for itself.
     fleet.frontends.remove(0).kill();
     expect_whole(&fleet.frontends[0], actions);
 }
@@ -68,7 +68,7 @@ fn a_build_is_run_by_the_fleet_and_whole_and_all_hits_at_any_frontend() {
 async fn what_runs_is_shown_at_every_frontend_with_what_it_prints() {
     let Some(shared) = Shared::start() else { return };
     let (one, two) = (shared.frontend("one"), shared.frontend("two"));
-    // Its output comes to the one frontend, its client to the other.
+    // The worker sends the action's output to one frontend, and the client is connected to the other.
     let _worker = shared.worker("w", &one.url());
     let client = Client::connect(&two.url()).await;
     let action = client.prepare(&Spec::shell("echo begun; sleep 50", &[])).await;

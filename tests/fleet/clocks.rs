@@ -1,5 +1,4 @@
-//! Machines whose clocks differ: each process is told another time by what stands between it and
-//! the kernel.
+//! Machines whose clocks differ: a library between each process and the kernel tells the process another time.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +9,7 @@ use crate::support::bazel::Bazel;
 use crate::support::client;
 use crate::support::reapi::Client;
 
-/// Adds `CLOCK_AHEAD` seconds to the clock of the process.
+/// The source of a library that adds `CLOCK_AHEAD` seconds to the clock of a process.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -78,8 +77,8 @@ fn a_build_does_not_depend_on_the_clocks_of_machines() {
     }
 }
 
-/// S3 refuses requests that are signed a quarter of an hour from its own time; its answer says that time, and
-/// the client goes by it from then on.
+/// S3 refuses a request whose time differs from its own by a quarter of an hour. Its answer names its own time, and
+/// the client uses that from then on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_s3_does_not_accept_is_corrected() {
     let Some(shared) = Shared::start() else { return };
@@ -93,7 +92,7 @@ async fn a_clock_that_s3_does_not_accept_is_corrected() {
         let digest = client.put(&data).await;
         assert_eq!(client.read(&digest).await, data);
     }
-    // What one of them has stored is in S3, not on its disk alone.
+    // Another frontend, with an empty disk, reads what the first one has stored, so that is in S3.
     let data: Vec<u8> = "early".bytes().cycle().take(200_000).collect();
     let other = shared.frontend("two");
     let client = Client::connect(&other.url()).await;

@@ -26,7 +26,7 @@ fn a_build_survives_the_loss_of_the_master_that_holds_the_queue() {
     assert!(again.processes("remote") <= 2, "what was cached is kept: {}", again.text);
 }
 
-/// A node says of keys that it does not hold where they are.
+/// Returns whether a node holds the queue's key. A node that does not hold a key answers which other one does.
 fn holds(cluster: &RedisCluster, number: usize) -> bool {
     let answer = cluster.masters[number].command(&["HGET", "{kiln:queue}:m", "beat"]);
     !answer.starts_with("-MOVED")

@@ -1,11 +1,11 @@
-//! Copies on the disk of a frontend that turn out to be damaged.
+//! A frontend's disk holds copies of blobs that turn out to be damaged.
 
 use std::path::{Path, PathBuf};
 
 use crate::rig::{Shared, metric};
 use crate::support::reapi::Client;
 
-/// Bytes that appear nowhere else.
+/// Returns bytes that appear nowhere else.
 fn content(size: usize) -> Vec<u8> {
     let mut state = size as u64 | 1;
     let mut next = || {
@@ -17,7 +17,7 @@ fn content(size: usize) -> Vec<u8> {
     (0..size).map(|_| next()).collect()
 }
 
-/// Every place below `directory` at which these bytes stand.
+/// Returns every file below `directory` that contains these bytes, with the offset of the first occurrence.
 fn find(directory: &Path, needle: &[u8]) -> Vec<(PathBuf, usize)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
@@ -31,7 +31,7 @@ fn find(directory: &Path, needle: &[u8]) -> Vec<(PathBuf, usize)> {
     found
 }
 
-/// Flips a bit of the file where it lies.
+/// Flips one bit of the byte at the offset `at`, without replacing the file.
 fn flip(file: &Path, at: usize) {
     use std::os::unix::fs::FileExt;
     let file = std::fs::File::options().read(true).write(true).open(file).unwrap();

@@ -1,4 +1,4 @@
-//! Workers that are told to end while they run something.
+//! Workers are told to end while they run something.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -41,7 +41,8 @@ fn expect_counters(redis: &RedisServer, expected: &[(&str, u64)]) {
 fn a_worker_that_is_told_to_end_finishes_what_it_runs() {
     let (Some(binary), Some(shared)) = (client("KILN_BAZEL"), Shared::start()) else { return };
     let frontend = shared.frontend("one");
-    // What a server and its own workers have is not what this one has.
+    // KILN_SERVER_DRAIN is for a server and the workers inside it. It must not shorten the drain of a worker of its
+    // own.
     let environment = [NETWORK, ("KILN_SERVER_DRAIN", "1s")];
     let start = |name: &str| {
         Worker::start(&frontend.url(), &shared.dir.path().join(name), name, &environment)
@@ -115,7 +116,7 @@ fn an_action_that_meets_more_drains_than_retries_ends_well() {
         let next = start(number);
         assert_eq!(current.leases(&shared.redis), 1);
         current.signal("TERM");
-        // At once: nothing is waited for.
+        // The action runs again as soon as the worker has given its lease back, without a pause before the retry.
         run = asked.next_run();
         assert_eq!(current.ended(), Some(0));
         current = next;
@@ -162,7 +163,7 @@ fn a_second_signal_ends_a_worker_at_once() {
     worker.signal("TERM");
     await_draining(&frontend.address);
     let begun = Instant::now();
-    // Within 200 ms of the first it is the same signal told twice.
+    // The worker takes signals within 200 ms of the first one for the same wish, so the test goes on sending them.
     while worker.is_running() {
         worker.signal("TERM");
     }
@@ -172,7 +173,7 @@ fn a_second_signal_ends_a_worker_at_once() {
     for words in ["draining; a second signal ends at once", "ended before the drain was over"] {
         assert!(said.contains(words), "{said}");
     }
-    // Nothing of it is left, and it was lost as a worker that is killed.
+    // The worker has left no process behind, and the fleet counts it as lost, like a worker that is killed.
     expect_closed(first);
     let _next = Worker::start(&frontend.url(), &shared.dir.path().join("n"), "n", &[NETWORK]);
     answer(asked.next_run(), "after all");
@@ -180,7 +181,7 @@ fn a_second_signal_ends_a_worker_at_once() {
     expect_counters(&shared.redis, &[("c.retries", 1), ("c.workers_lost", 1), ("c.returned", 0)]);
 }
 
-/// The action at the other end is gone.
+/// Asserts that the action at the other end of the connection has ended.
 fn expect_closed(mut run: TcpStream) {
     run.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     match run.read(&mut [0; 64]) {

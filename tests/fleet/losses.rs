@@ -1,4 +1,4 @@
-//! Builds that lose a process, or what one of them knew.
+//! Builds that lose a process of the fleet, or what such a process knew.
 
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -13,11 +13,11 @@ use crate::support::balancer::Balancer;
 use crate::support::bazel::{Bazel, Run};
 use crate::support::client;
 
-/// Until a process that was stopped cannot have said anything more.
+/// How long it takes at most until everything that a process sent before it was stopped has arrived.
 const SETTLED: Duration = Duration::from_millis(500);
 
-/// Waits until one of `workers` holds a lease that it cannot give back, because `process` of it
-/// is stopped; returns which.
+/// Tries one worker after the other until one holds a lease that it cannot give back, because the process that
+/// `process` names is stopped. Returns the index of that worker.
 fn stop_a_busy_one(
     redis: &RedisServer,
     workers: &[Worker],
@@ -42,7 +42,7 @@ fn stop_a_busy_one(
     }
 }
 
-/// What `//cpp:all` was built to is a program that finds all of its parts.
+/// Waits for the build to succeed, and asserts that `//cpp:all` is a program that finds all of its parts.
 fn expect_whole(bazel: &Bazel, build: Child) {
     Run::of(build.wait_with_output().expect("Bazel ends")).expect_success();
     let bin = bazel.bin();
@@ -59,7 +59,7 @@ fn a_build_survives_the_loss_of_a_frontend() {
     let (Some(binary), Some(shared)) = (client("KILN_BAZEL"), Shared::start()) else { return };
     let [one, two] = ["one", "two"].map(|name| shared.frontend(name));
     let balancer = Balancer::start(vec![one.address.clone(), two.address.clone()]);
-    // The first worker's session is at the frontend that is lost.
+    // The first worker's session is at the frontend that the test kills.
     let worker = |name, servers: [String; 2]| {
         Worker::start(&servers.join(","), &shared.dir.path().join(name), name, &[])
     };
@@ -109,13 +109,13 @@ fn a_build_survives_a_restart_of_redis() {
     assert!(again.processes("remote") <= 2, "what was cached is kept: {}", again.text);
 }
 
-/// Calls by which clients upload blobs, so far.
+/// Returns how many calls have uploaded blobs to this server so far.
 fn uploads(address: &str) -> f64 {
     let calls = |method| metric(address, "kiln_grpc_requests_total", &[("method", method)]);
     calls("Write") + calls("BatchUpdateBlobs")
 }
 
-/// Requests to S3 of this method, so far.
+/// Returns how many requests with this method the server has sent to S3 so far.
 fn s3(address: &str, method: &str) -> f64 {
     metric(address, "kiln_s3_requests_total", &[("method", method)])
 }
@@ -129,7 +129,7 @@ fn an_index_that_was_lost_is_rebuilt_from_s3() {
     bazel.remote(&server.address, &build).expect_success();
     assert!(uploads(&server.address) > 0.0);
     let written = s3(&server.address, "PUT");
-    // What is written behind is in S3 when the server has ended.
+    // The server writes to S3 in the background and has finished that when it ends.
     assert!(server.terminate().success());
     shared.redis.command(&["FLUSHALL"]);
     let index = |what: &str| {
@@ -157,8 +157,8 @@ fn an_index_that_was_lost_is_rebuilt_from_s3() {
     assert_eq!((code, &shown["complete"]), (Some(0), &Value::Bool(true)));
     assert_eq!(shown["blobs"], rebuilt["blobs"]);
     assert_eq!(shown["pending"], 0);
-    // Results are lost, inputs are not: nothing is uploaded twice, and the build runs again, on a
-    // server that has nothing but what the rebuilt index leads to.
+    // The results are lost, but the inputs are not. So the client uploads nothing again, and the build runs anew, on
+    // a server that has only what the rebuilt index leads to.
     let server = shared.serve("empty", &[]);
     bazel.clean();
     let again = bazel.remote(&server.address, &build).expect_success();
@@ -166,7 +166,7 @@ fn an_index_that_was_lost_is_rebuilt_from_s3() {
     assert_eq!(uploads(&server.address), 0.0, "the client uploads again what the index knows");
     assert!(s3(&server.address, "GET") > 5.0, "inputs are read where the index says");
     assert_eq!(metric(&server.address, "kiln_shared_healed_blobs_total", &[]), 0.0);
-    // Outputs of what ran again, at most.
+    // The server writes to S3 at most the outputs of the actions that ran again.
     let rewritten = s3(&server.address, "PUT");
     assert!(rewritten < written, "{rewritten} objects after {written}");
 }

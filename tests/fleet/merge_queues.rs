@@ -1,4 +1,5 @@
-//! A merge queue of a fleet: asked at one frontend, run through another, and through the next when that is gone.
+//! A merge queue of a fleet is asked at one frontend, run through another, and run through the next one when that is
+//! gone.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +13,7 @@ use crate::support::server::{Server, get_json};
 
 const WITHIN: Duration = Duration::from_secs(40);
 
-/// A process that ends with its test.
+/// A runner's process, which is killed when the value is dropped.
 struct Runner(Child);
 
 impl Drop for Runner {
@@ -32,7 +33,7 @@ fn git(place: &Path, script: &str) {
     assert!(command.status().unwrap().success(), "{script}");
 }
 
-/// A repository with a target and two branches.
+/// The script that makes a repository with a target and two branches.
 const REPOSITORY: &str = "
 git init --quiet --bare --initial-branch=main app.git
 git clone --quiet app.git work 2>/dev/null

@@ -1,4 +1,4 @@
-//! What `kiln worker` tells about itself on its port.
+//! What `kiln worker` tells of itself on its own port.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -38,7 +38,7 @@ impl Probed {
         Self { child, address: address.expect("it says where it listens") }
     }
 
-    /// Status and body.
+    /// Sends `GET path` to the worker. Returns the status and the body of the answer.
     fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).expect("the worker accepts");
         let host = &self.address;
@@ -99,7 +99,7 @@ fn a_worker_is_ready_while_it_has_a_scheduler_and_tells_what_it_ran() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let client = Client::connect(&url).await;
-        // Too large to come with its lease.
+        // This command is too large to come to the worker together with its lease.
         let large = format!("exit 3 # {}", "x".repeat(20_000));
         for script in ["echo made > out", &large] {
             client.execute(&Spec::shell(script, &["out"])).await.expect("an answer");
@@ -119,7 +119,8 @@ fn a_worker_is_ready_while_it_has_a_scheduler_and_tells_what_it_ran() {
         ("kiln_worker_draining", 0.0),
         ("kiln_worker_sessions_total", 1.0),
         ("kiln_worker_session_failures_total", 0.0),
-        // The large command with its action: of such a pair none comes with the lease. One output.
+        // The worker has fetched the large command and its action, because a lease carries either both of them or
+        // none. It has uploaded one output.
         ("kiln_worker_fetched_blobs_total", 2.0),
         ("kiln_worker_uploaded_blobs_total", 1.0),
         ("kiln_worker_uploaded_bytes_total", 5.0),
@@ -129,7 +130,7 @@ fn a_worker_is_ready_while_it_has_a_scheduler_and_tells_what_it_ran() {
     assert!(now.value("kiln_worker_fetched_bytes_total", &[]) > 20_000.0);
     assert!(now.value("process_resident_memory_bytes", &[]) > 1e6);
 
-    // Nothing of a server is here.
+    // The worker's port has none of a server's pages.
     for path in ["/", "/api/v1/status", "/cas/", "/blobs/sha256/00/1"] {
         assert_eq!(worker.get(path).0, 404, "{path}");
     }
@@ -178,7 +179,7 @@ fn a_worker_that_drains_says_so_until_it_has_ended() {
     assert!(TcpStream::connect(&worker.address).is_err(), "nobody listens any more");
 }
 
-/// What `kiln worker` says when it refuses to start.
+/// Runs a `kiln worker` that refuses to start. Returns its exit code and what it printed to stderr.
 fn refusal(mut command: Command) -> (Option<i32>, String) {
     let output = command.stderr(Stdio::piped()).output().expect("kiln worker runs");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())

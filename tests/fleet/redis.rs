@@ -1,4 +1,4 @@
-//! Builds on a Redis that is slow, or fails over to a replica.
+//! Builds on a Redis that is slow, or that fails over to a replica.
 
 use std::time::{Duration, Instant};
 
@@ -23,12 +23,13 @@ fn a_redis_that_takes_200_ms_for_a_call_costs_time_only() {
     assert_eq!(again.processes("remote"), 0, "{}", again.text);
 }
 
-/// A fleet whose Redis has a replica, and reaches Redis where the detour leads.
+/// A fleet whose Redis has a replica. The fleet reaches Redis through the detour, which the test can turn to the
+/// replica.
 struct Replicated {
     fleet: Fleet,
     replica: RedisServer,
     detour: Detour,
-    /// Finished actions that the replica knew of when it was promoted.
+    /// How many finished actions the replica knew of when it was promoted.
     kept: u64,
 }
 
@@ -43,14 +44,14 @@ impl Replicated {
         Some(Self { fleet: Fleet::over(shared), replica, detour, kept: 0 })
     }
 
-    /// From now on the replica hears of nothing.
+    /// Makes the replica a master, which from then on hears nothing of the old one's writes.
     fn promote(&mut self) {
         assert_eq!(self.replica.command(&["REPLICAOF", "NO", "ONE"]), "OK");
         self.kept = published(&self.replica);
     }
 
-    /// The master is lost, and its address leads to the replica. Returns how many finished actions
-    /// are lost with it.
+    /// Kills the master and turns its address to the replica. Returns how many finished actions are lost with the
+    /// master.
     fn switch(&mut self) -> u64 {
         self.detour.proxy.turn_to(self.replica.port());
         let lost = published(&self.fleet.shared.redis) - self.kept;
@@ -58,9 +59,9 @@ impl Replicated {
         lost
     }
 
-    /// The build ends, and everything that it left is whole. The next one without anything of it
-    /// makes again what was lost with the master, of which the first had its answers already, and
-    /// nothing else; the one after that finds all results. Both download all outputs and check them.
+    /// Asserts that the build ends and that everything it left is whole. The next build makes again what was lost
+    /// with the master after the first build had got its answers, and nothing else. The build after that finds all
+    /// results. Both download all outputs and check them.
     fn expect_whole(&self, bazel: &Bazel, build: std::process::Child, lost: u64) {
         Run::of(build.wait_with_output().expect("Bazel ends")).expect_success();
         bazel.clean();
@@ -76,10 +77,9 @@ impl Replicated {
     }
 }
 
-/// Actions that the workers run at the same time: as many may be about to be published when the
-/// master is lost.
+/// How many actions the workers run at the same time. As many may be about to be published when the master is lost.
 const SLOTS: u64 = 4;
-/// Actions of a test that no build runs: the test itself, and what makes its report.
+/// How many actions a test has that no build runs: the test itself, and the one that makes its report.
 const OF_THE_TEST: u64 = 2;
 const BUILD: [&str; 3] = ["build", "--remote_retries=20", "//cpp/..."];
 

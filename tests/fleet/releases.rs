@@ -1,4 +1,4 @@
-//! Releases of a fleet: made at one frontend, the same at another.
+//! A release of a fleet that is made at one frontend is the same at another.
 
 use std::path::Path;
 
@@ -15,14 +15,14 @@ const BUILD: &str = "3b1d5a52-70ab-4e1c-9d0f-6c86a5a2e0f1";
 const SOURCE: &str = "git+https://git.example/app@1234567890123456789012345678901234567890";
 const NAME: &str = "team/app:1.0";
 
-/// A key in `key.pem`, and the public one in `key.pub`.
+/// Writes a private key to `key.pem`, and its public key to `key.pub`.
 fn keys(dir: &Path) {
     let (key, pem) = SigningKey::generate(Scheme::EcdsaP256).unwrap();
     std::fs::write(dir.join("key.pem"), pem).unwrap();
     std::fs::write(dir.join("key.pub"), key.public_key().to_pem().unwrap()).unwrap();
 }
 
-/// Runs an action of a build, as a client would.
+/// Runs an action with the metadata of a build, as a client would.
 fn build(server: &Server) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -68,7 +68,7 @@ fn a_release_that_was_made_at_one_frontend_is_there_at_another() {
     let about = format!("/v2/team/app/referrers/{}", made["digest"].as_str().unwrap());
     let about = get_json(&two.address, &about);
     assert!(about["manifests"].as_array().is_some_and(|it| it.len() >= 4), "{about:#}");
-    // All of it can be verified with what the other frontend has, and making it there is the same release.
+    // The other frontend has all that is needed to verify the release, and makes the same release there.
     let verify = ["release", "verify", NAME, "--key", "key.pub"];
     kiln(Some(&two), &dir, &verify).ends_with(0);
     let again = kiln(Some(&two), &dir, &create).ends_with(0).json();

@@ -1,4 +1,4 @@
-//! What a fleet is made of, and looks at it from outside.
+//! The parts that a fleet is made of, and functions that look at it from outside.
 
 use std::fs::File;
 use std::io::Write;
@@ -22,26 +22,26 @@ use crate::support::server::{Server, command, get_json};
 
 pub const WITHIN: Duration = Duration::from_secs(90);
 
-/// What a fleet shares, and where it is reached.
+/// The Redis and the S3 that a fleet shares, and the addresses at which the fleet reaches them.
 pub struct Shared {
     pub redis: RedisServer,
     pub redis_url: String,
     pub weed: Weed,
     pub endpoint: String,
     pub bucket: String,
-    /// Further settings of all its servers, as variables.
+    /// Further environment variables of all servers of the fleet.
     pub settings: Vec<(&'static str, PathBuf)>,
     pub dir: tempfile::TempDir,
 }
 
 impl Shared {
-    /// `None`: a server is lacking here, and that is allowed.
+    /// Starts Redis and S3. Returns `None` if a program is missing here, which the environment may allow.
     pub fn start() -> Option<Self> {
         Some(Self::of(RedisServer::start()?, Weed::start()?))
     }
 
-    /// Both speak TLS, with certificates of authorities of their own; Redis wants a password and
-    /// a certificate.
+    /// Starts Redis and S3 so that both speak TLS, with certificates of two authorities of their own. Redis also
+    /// wants a password and a certificate. Returns `None` as [`Self::start`] does.
     pub fn start_secured() -> Option<Self> {
         let shared = Self::of(RedisServer::start_secured()?, Weed::start_secured()?);
         let tls = shared.redis.tls().unwrap();
@@ -111,7 +111,7 @@ pub struct Detour {
 }
 
 impl Detour {
-    /// `delay`: in each direction.
+    /// Starts a proxy to the port `target` that delays the bytes by `delay` in each direction.
     pub fn start(target: u16, delay: Duration) -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().unwrap();
@@ -127,12 +127,12 @@ impl Detour {
 pub struct Worker(Child);
 
 impl Worker {
-    /// `servers`: URLs, with commas in between.
+    /// Starts a worker. `servers` holds the URLs of the servers, with commas in between.
     pub fn start(servers: &str, data: &Path, name: &str, environment: &[(&str, &str)]) -> Self {
         Self(Self::command(servers, data, name, environment).spawn().expect("kiln worker starts"))
     }
 
-    /// The same with its errors in a file.
+    /// Starts a worker that writes its stderr to the file `log`.
     pub fn start_logged(
         servers: &str,
         data: &Path,
@@ -163,7 +163,8 @@ impl Worker {
         self::signal(self.id(), signal);
     }
 
-    /// The exit code, once it has ended.
+    /// Waits until the worker has ended and returns its exit code, or `None` after a signal. Panics if it does not
+    /// end.
     pub fn ended(&mut self) -> Option<i32> {
         let deadline = Instant::now() + WITHIN;
         loop {
@@ -179,7 +180,7 @@ impl Worker {
         self.0.try_wait().expect("it can be waited for").is_none()
     }
 
-    /// The id of the worker's session in the queue; `None` before it has one.
+    /// Returns the id that the worker's session has in the queue, or `None` before there is a session.
     pub fn seat(&self, redis: &RedisServer) -> Option<String> {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("it has a name");
         let name = format!("{}-{}", host.trim_end(), self.id());
@@ -187,13 +188,13 @@ impl Worker {
         (!seat.is_empty()).then_some(seat)
     }
 
-    /// Leases that the queue says it holds.
+    /// Returns how many leases the queue counts for the worker.
     pub fn leases(&self, redis: &RedisServer) -> u64 {
         let seat = self.seat(redis).expect("it has a session");
         redis.command(&["ZCARD", &format!("{{kiln:queue}}:wl:{seat}")]).parse().unwrap_or(0)
     }
 
-    /// The id of the worker's process, with which the worker's name ends.
+    /// Returns the id of the worker's process, with which the worker's name ends.
     pub fn id(&self) -> u32 {
         self.0.id()
     }
@@ -222,7 +223,7 @@ pub fn await_status(address: &str, what: &str, condition: impl Fn(&Value) -> boo
     }
 }
 
-/// Of the queue in Redis: `c.retries` and the like.
+/// Returns a counter of the queue in Redis, such as `c.retries`, or 0 if it is not set.
 pub fn counter(redis: &RedisServer, name: &str) -> u64 {
     redis.command(&["HGET", "{kiln:queue}:m", name]).parse().unwrap_or(0)
 }
@@ -235,7 +236,7 @@ pub fn await_counter(redis: &RedisServer, name: &str, value: u64) {
     }
 }
 
-/// Actions that the fleet has finished.
+/// Returns how many actions the fleet has finished.
 pub fn published(redis: &RedisServer) -> u64 {
     counter(redis, "c.published")
 }
@@ -251,7 +252,7 @@ pub fn signal(process: u32, signal: &str) {
 
 pub const NETWORK: (&str, &str) = ("KILN_WORKERS_ALLOW_NETWORK", "true");
 
-/// Each run of one action of the test workspace asks here how to end.
+/// A server that each run of one action of the test workspace asks how to end.
 pub struct Asked {
     port: u16,
     runs: Receiver<TcpStream>,
@@ -285,7 +286,7 @@ impl Asked {
         assert!(self.runs.recv_timeout(time).is_err(), "it ran again");
     }
 
-    /// The run that [`Self::next_run`] gave last was the last one.
+    /// Asserts that no run has asked since the one that [`Self::next_run`] returned last.
     pub fn expect_no_more(&self) {
         assert!(self.runs.try_recv().is_err(), "it ran again");
     }
@@ -301,7 +302,7 @@ pub fn expect_answer(bazel: &Bazel, build: Child, text: &str) {
     assert_eq!(said.trim_end(), text);
 }
 
-/// Two frontends behind a balancer, and two workers that come through it.
+/// Two frontends behind a balancer, and two workers that are connected through it.
 pub struct Fleet {
     pub shared: Shared,
     pub frontends: Vec<Server>,

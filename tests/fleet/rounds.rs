@@ -1,4 +1,4 @@
-//! What a fleet costs Redis, counted over all connections of a process.
+//! How many round trips to Redis a fleet needs, counted over all connections of a process.
 
 use std::time::Duration;
 
@@ -8,21 +8,23 @@ use crate::support::client;
 use crate::support::reapi::{Client, Spec};
 
 const ACTIONS: u32 = 40;
-/// Most round trips of an action that runs, of one that is a hit...
+/// The most round trips that an executed action and a cached one may cost.
 const EXECUTED: f64 = 10.0;
 const HIT: f64 = 2.0;
-/// ...those that come in that time whatever clients do, of two frontends (heartbeats, the journal)...
+/// The round trips that two frontends make in that time whatever clients do, for heartbeats and the journal.
 const BESIDE: f64 = 8.0;
-/// ...of an action of a whole build by Bazel, which looks each up, asks which of its inputs are
-/// missing and uploads them, with a worker that fetches them at another frontend...
+/// The most round trips for an action of a whole build by Bazel. Bazel looks each action up, asks which of its inputs
+/// are missing and uploads them, and the worker fetches them at another frontend.
 const BUILT: f64 = 14.0;
-/// ...of a hit of such a build, with the download of its outputs and its place on the pages...
+/// The most round trips for a cached action of such a build, with the download of its outputs and its place on the
+/// pages.
 const FOUND: f64 = 2.0;
-/// ...and, in a second, of a server that has nothing to do. It is the only one, so it looks after the history of
-/// tests, judges failures, and asks for rollouts, pipelines and merge queues as well: 0.52 were seen.
+/// The most round trips in a second of a server that has nothing to do. It is the only server, so it looks after the
+/// history of tests, judges failures, and asks for rollouts, pipelines and merge queues as well. A run has shown
+/// 0.52.
 const IDLE: f64 = 0.75;
 
-/// Round trips of the process so far. Asking costs one.
+/// Returns how many round trips the process has made so far. The question itself costs one.
 fn round_trips(address: &str) -> f64 {
     metric(address, "kiln_redis_round_trips_total", &[])
 }
@@ -44,7 +46,7 @@ async fn an_action_costs_ten_round_trips_at_most_a_hit_two_and_idleness_less_tha
     let of_each = |trips: f64| (trips - BESIDE).max(0.0) / f64::from(ACTIONS);
     let per_action = |before: f64| of_each(round_trips(&server.address) - before);
     let before = round_trips(&server.address);
-    // One after another, so that no two share a round trip.
+    // The actions run one after another, so that no two of them share a round trip.
     for action in &actions {
         let response = client.execute_action(action.clone(), false).await.unwrap();
         assert!(!response.cached_result);
@@ -60,14 +62,14 @@ async fn an_action_costs_ten_round_trips_at_most_a_hit_two_and_idleness_less_tha
         assert!(client.execute_action(action.clone(), false).await.unwrap().cached_result);
     }
     let hit = per_action(before);
-    // What follows an action, its record and the last writes, is over.
+    // By then the server has finished what follows an action: its record and the last writes.
     tokio::time::sleep(Duration::from_secs(10)).await;
     let before = round_trips(&server.address);
     let time = Duration::from_secs(60);
     tokio::time::sleep(time).await;
-    // Both readings cost one, and on a busy machine the minute holds one renewal more.
+    // Each of the two readings costs one round trip, and on a busy machine the minute may hold one more renewal.
     let idle = (round_trips(&server.address) - before - 2.0) / time.as_secs_f64();
-    // Another server, which has nothing in memory.
+    // The other server has nothing in memory yet.
     let other = shared.frontend("two");
     let stranger = Client::connect(&other.url()).await;
     let before = round_trips(&other.address);

@@ -1,4 +1,4 @@
-//! Builds on an S3 that fails.
+//! Builds on an S3 whose requests fail.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::rig::{Shared, metric};
 use crate::support::bazel::{Bazel, Run};
 use crate::support::client;
 
-/// S3 is reached through the proxy.
+/// Starts a fleet's services, with a proxy through which it reaches S3.
 fn proxied() -> Option<(Shared, Proxy)> {
     let mut shared = Shared::start()?;
     let proxy = Proxy::start(&shared.weed.address());
@@ -20,7 +20,7 @@ fn proxied() -> Option<(Shared, Proxy)> {
 #[test]
 fn one_server_with_workers_builds_while_s3_fails_in_bursts() {
     let (Some(binary), Some((shared, proxy))) = (client("KILN_BAZEL"), proxied()) else { return };
-    // One request in five: slow down, broken, cut off in the middle, in turn.
+    // One request in five fails: S3 asks to slow down, reports an error, or breaks off the answer, in turn.
     proxy.plan(|request| match request.number % 15 {
         2 => Some(Fault::Status(503, "SlowDown")),
         7 => Some(Fault::Status(500, "InternalError")),
@@ -41,7 +41,7 @@ fn a_build_waits_while_s3_is_down_for_ten_seconds() {
     let (Some(binary), Some((shared, proxy))) = (client("KILN_BAZEL"), proxied()) else { return };
     let server = shared.serve("alone", &[]);
     let bazel = Bazel::new(binary, "tests/workspace");
-    // From the twentieth request on.
+    // S3 goes down at the twentieth request.
     let mut down_since: Option<Instant> = None;
     proxy.plan(move |request| {
         if request.number < 20 {
@@ -63,7 +63,7 @@ fn a_build_finishes_while_s3_answers_now_and_then() {
     let (Some(binary), Some((shared, proxy))) = (client("KILN_BAZEL"), proxied()) else { return };
     let server = shared.serve("alone", &[]);
     let bazel = Bazel::new(binary, "tests/workspace");
-    // Away for twelve seconds, there for two, again and again; the build is told nothing of it.
+    // S3 is gone for twelve seconds and there for two, again and again, and the build must not notice.
     let begun = Instant::now();
     proxy.plan(move |_| (begun.elapsed().as_secs() % 14 < 12).then_some(Fault::Hangup));
     bazel.remote(&server.address, &["build", "//paths/...", "//links/..."]).expect_success();
@@ -87,7 +87,7 @@ fn a_build_that_s3_fails_for_good_ends_with_the_reason() {
     assert_ne!(run.code, 0, "{}", run.text);
     assert!(run.text.contains("S3") && run.text.contains("InternalError"), "{}", run.text);
     assert!(begun.elapsed() < Duration::from_secs(100), "it took {:?}", begun.elapsed());
-    // Nothing of it is taken for a result when S3 is back.
+    // When S3 is back, the server takes nothing of the failed build for a result.
     proxy.heal();
     let run = bazel.remote(&server.address, &["build", "//paths:long_output"]).expect_success();
     assert_eq!(run.processes("remote"), 1, "{}", run.text);
@@ -109,8 +109,8 @@ fn a_slow_s3_costs_time_only() {
 #[test]
 fn bodies_that_break_off_on_their_way_to_s3_or_back_are_sent_again() {
     let (Some(binary), Some((shared, proxy))) = (client("KILN_BAZEL"), proxied()) else { return };
-    // The first request for each third object: by number alone, requests that are repeated in step
-    // with others would meet the fault each time.
+    // The fault meets the first request for each third object. If it went by the number alone, a request that is
+    // repeated in step with others could meet the fault each time.
     let mut seen = HashSet::new();
     proxy.plan(move |request| {
         let is_new = seen.insert((request.method.clone(), request.path.clone()));
@@ -125,7 +125,7 @@ fn bodies_that_break_off_on_their_way_to_s3_or_back_are_sent_again() {
     let build = ["build", "//cpp:all", "//links/..."];
     bazel.remote(&writer.address, &build).expect_success();
     assert!(writer.terminate().success(), "what is written behind could not be written");
-    // Redis keeps no small blobs any more: everything comes from S3, and to an empty disk.
+    // Redis forgets its small blobs, so everything comes from S3 to an empty disk.
     let forget = "for _, key in ipairs(redis.call('KEYS', '*:s*')) do \
          if redis.call('TYPE', key).ok == 'string' then redis.call('DEL', key) end end";
     shared.redis.command(&["EVAL", forget, "0"]);

@@ -1,5 +1,5 @@
-//! What a fleet's frontends are told and must not tell: passwords and keys, in logs of every level
-//! and in the list of processes.
+//! The frontends of a fleet know passwords and keys. They must not show them in logs of any level, nor in the list of
+//! processes.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,10 +13,11 @@ use crate::support::server::{Server, command, get_json, program};
 
 const PASSWORD: &str = "password-of-redis";
 const SESSION_TOKEN: &str = "session-token-of-aws";
-/// How the header begins that every request to S3 carries.
+/// The beginning of the header that every request to S3 carries.
 const SIGNATURE: &str = "AWS4-HMAC-SHA256 Credential=";
 
-/// The URL comes from the environment, as passwords do, and the bucket as a flag.
+/// Makes the command of a frontend. The URL of Redis comes from the environment, because it has the password, and the
+/// bucket comes as a flag.
 fn frontend(redis: &RedisServer, weed: &Weed, data: &Path) -> Command {
     let keys = weed.credentials();
     let mut command = command("127.0.0.1:0", data, &["--workers", "1"]);
@@ -60,8 +61,8 @@ async fn no_log_and_no_command_line_shows_a_secret() {
     expect_no_secret(&said, &weed);
 }
 
-/// The gateway knows no session tokens, so that the server ends after a few requests: they are what
-/// would show it.
+/// The S3 of the tests refuses session tokens, so the server ends after a few requests. These requests are what could
+/// show the token.
 #[test]
 fn no_log_shows_a_session_token() {
     let Some(redis) = RedisServer::start_with(&["--requirepass", PASSWORD]) else { return };

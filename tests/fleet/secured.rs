@@ -1,4 +1,4 @@
-//! Redis and S3 that speak TLS only, with authorities that the system does not know.
+//! Redis and S3 speak only TLS, with authorities that the system does not know.
 
 use crate::rig::{Fleet, Shared, count, metric};
 use crate::support::bazel::Bazel;
@@ -25,7 +25,7 @@ fn a_fleet_builds_on_a_redis_and_an_s3_with_tls_and_a_password_from_a_file() {
     }
 }
 
-/// What a server says that lacks one of the settings, and its exit code.
+/// Starts a server that lacks one of the settings. Returns its exit code and what it printed.
 fn without(shared: &mut Shared, setting: &str) -> (i32, String) {
     let all = shared.settings.clone();
     shared.settings.retain(|(name, _)| *name != setting);

@@ -1,4 +1,4 @@
-//! Servers that cannot start as they are told to: each says what is wrong, where, and what to do.
+//! Servers that cannot start as they are told to: each has to say what is wrong, where, and what to do.
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use crate::rig::Shared;
 use crate::support::server::{Server, command, get_json, program};
 
-/// A port on which nobody listens.
+/// Returns a port on which nobody listens.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// The server ends with an error that says all of this.
+/// Asserts that the server ends with exit code 5 and prints all these words.
 fn expect_refusal(command: Command, words: &[&str]) {
     expect_code(5, command, words);
 }

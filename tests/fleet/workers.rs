@@ -1,4 +1,4 @@
-//! Workers whose connection breaks, and workers whose frontend is lost.
+//! The connection of a worker breaks, or its frontend is lost.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,13 @@ use crate::rig::{Detour, Shared, WITHIN, Worker, await_status, count};
 use crate::support::reapi::{Client, Spec, output_text};
 use crate::support::server::Server;
 
-/// Says who it is, so that two runs differ. Then it sleeps as nothing else on the machine does.
+/// Returns a script that prints a fresh random id, so that two runs differ. In between it sleeps for `nap` seconds, a
+/// number by which the test finds the process.
 fn long(nap: &str) -> String {
     format!("cat /proc/sys/kernel/random/uuid > out; sleep {nap}; cat out")
 }
 
-/// Waits until [`long`] sleeps.
+/// Waits until the script of [`long`] sleeps.
 fn await_nap(nap: &str) {
     let deadline = Instant::now() + WITHIN;
     let naps = |entry: std::fs::DirEntry| {
@@ -48,7 +49,7 @@ fn through(detour: &Detour) -> String {
     format!("http://127.0.0.1:{}", detour.proxy.port())
 }
 
-/// Runs [`long`] for a client of `frontend`.
+/// Runs the script of [`long`] for a client of `frontend`. The thread returns the action's stdout and the response.
 fn execute(
     frontend: &Server,
     nap: &'static str,
@@ -105,7 +106,7 @@ fn a_worker_that_was_cut_off_publishes_nothing_over_its_successor_and_serves_aga
     let Some(shared) = Shared::start() else { return };
     let one = shared.frontend("one");
     let detour = Detour::start(port(&one), Duration::ZERO);
-    // Its transfers give up soon, so that the test need not wait for them.
+    // The worker's transfers give up soon, so that the test need not wait for them.
     let absence = [("KILN_WORKERS_ABSENCE", "4s")];
     let place = shared.dir.path().join("first");
     let first = Worker::start(&through(&detour), &place, "first", &absence);
@@ -122,7 +123,7 @@ fn a_worker_that_was_cut_off_publishes_nothing_over_its_successor_and_serves_aga
     detour.proxy.cut(Way::Through);
     drop(second);
     await_status(&one.address, "the first worker alone", |status| count(status, "/workers") == 1);
-    // The result is that of the successor, and the first worker takes new actions.
+    // The published result is that of the second worker, and the first one takes new actions.
     let again = execute(&one, nap).join().expect("it ends well");
     assert!(again.1.cached_result, "published once");
     assert_eq!(again.0, stdout);

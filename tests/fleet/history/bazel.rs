@@ -1,4 +1,4 @@
-//! Bazel executes at a server and tells it of its build.
+//! Bazel executes a build's actions at a server and sends the same server its build events.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::support::bazel::{Bazel, Run};
 use crate::support::client;
 use crate::support::server::Server;
 
-/// Tests of the workspace that end by themselves.
+/// Two tests of the workspace that end by themselves, unlike `slow_test`.
 const SHARDED: &str = "//flaky:sharded_test";
 const FAILING: &str = "//flaky:failing_test";
 
@@ -65,17 +65,17 @@ fn executions_and_events_are_one_history(rig: &Rig) {
     assert!(failed[0]["log"].is_object(), "{failed:#?}");
 }
 
-/// What a cache answered was run for another build.
+/// A test that is answered from the cache was run for another build, so it counts as no new attempt.
 fn what_is_cached_is_no_attempt(rig: &Rig) {
     rig.bazel.clean();
     let run = rig.test(&[SHARDED]).expect_success();
     assert_eq!(run.processes("remote"), 0, "{}", run.text);
     assert!(run.processes("remote cache hit") >= 6, "{}", run.text);
-    // All events of the build are durable by then.
+    // When Bazel has ended, all events of the build are on the disk.
     assert_eq!(attempts(&rig.server.address, SHARDED).len(), 6);
 }
 
-/// A retry is an attempt of its own, whose action is the same.
+/// A retry is an attempt of its own, although its action is the same.
 fn retries_are_attempts(rig: &Rig) {
     let before = attempts(&rig.server.address, FAILING).len();
     let run = rig.test(&["--flaky_test_attempts=3", "--nocache_test_results", FAILING]);
@@ -93,7 +93,7 @@ fn retries_are_attempts(rig: &Rig) {
     assert_eq!(numbers, [1, 1, 2, 3]);
 }
 
-/// Whatever ran elsewhere is known by the client's word alone.
+/// The server knows of tests that ran elsewhere only from the client's build events.
 fn what_ran_at_the_client_is_told_by_it(rig: &Rig) {
     let before = attempts(&rig.server.address, FAILING).len();
     let run = rig.test(&["--spawn_strategy=local", "--nocache_test_results", FAILING]);

@@ -1,4 +1,4 @@
-//! A server that is killed while it takes build events in.
+//! A server is killed while it receives build events.
 
 use super::publisher::{Stream, connect};
 use super::seen::{await_passed, passed};
@@ -10,8 +10,8 @@ fn stream(name: &str) -> Stream {
     Stream { instance: String::new(), invocation: name.to_owned(), events: EVENTS }
 }
 
-/// Nothing that was acknowledged is lost, whatever was in between counts once, and what is sent again is
-/// acknowledged again.
+/// After kill -9 nothing is lost that the server acknowledged. Events in between count once, and events that are sent
+/// again are acknowledged again.
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_loses_nothing_that_was_acknowledged_and_counts_nothing_twice() {
     let data = tempfile::tempdir().unwrap();
@@ -28,13 +28,13 @@ async fn kill_9_loses_nothing_that_was_acknowledged_and_counts_nothing_twice() {
             number < until
         });
         ended.await.unwrap();
-        // Events are on their way, received and written, and not acknowledged.
+        // At this moment the server has received and written events that it has not acknowledged.
         let address = server.kill();
         server = Server::start_on(&address, data.path(), &arguments);
         let durable = passed(&address, &stream.label());
         assert!(durable >= last && durable < EVENTS, "{durable} of {last} acknowledged");
     }
-    // All from the beginning, twice, as somebody does who has lost count.
+    // The client sends all events from the beginning, twice, as one does that no longer knows how far it came.
     for _ in 0..2 {
         let mut expected = 1;
         let channel = connect(&server.address).await;
@@ -49,7 +49,7 @@ async fn kill_9_loses_nothing_that_was_acknowledged_and_counts_nothing_twice() {
     await_passed(&server.address, &stream.label(), EVENTS - 1);
 }
 
-/// A stream that is open when the server ends is sent on to the next one.
+/// A stream that is open when the server ends goes on at the next server.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_in_order_acknowledges_what_it_took() {
     let data = tempfile::tempdir().unwrap();

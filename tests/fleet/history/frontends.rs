@@ -1,4 +1,4 @@
-//! One history of several frontends.
+//! Several frontends share one history.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use crate::rig::Shared;
 use crate::support::bazel::Bazel;
 use crate::support::client;
 
-/// How long a client goes on trying, and how long it waits in between.
+/// How long a client goes on trying, and how long it pauses between two attempts.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Executes at one frontend and tells another one.
+/// Bazel executes at one frontend and sends its build events to another one.
 #[test]
 fn what_one_frontend_executes_and_another_hears_of_is_one_attempt_at_both() {
     let (Some(binary), Some(shared)) = (client("KILN_BAZEL"), Shared::start()) else { return };
@@ -26,14 +26,14 @@ fn what_one_frontend_executes_and_another_hears_of_is_one_attempt_at_both() {
     for frontend in [&one, &other] {
         await_attempts(&frontend.address, label, 6, |it| it["source"] == "executed+reported");
     }
-    // Its result is in the fleet's cache now, whoever asks.
+    // The result is in the fleet's cache now, so the other frontend answers from there.
     bazel.clean();
     bazel.remote(&other.address, &["test", &backend, label]).expect_success();
     assert_eq!(attempts(&one.address, label).len(), 6);
 }
 
-/// The same stream at two frontends at once, and again at one of them after the other was killed, and after Redis and S3
-/// were killed while it was written.
+/// The same stream goes to two frontends at once. It goes on at one of them after the other was killed, and after
+/// Redis and S3 were killed while the stream was written.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_goes_on_at_another_frontend_and_outlives_redis_and_s3() {
     let Some(mut shared) = Shared::start() else { return };
@@ -51,7 +51,7 @@ async fn a_stream_goes_on_at_another_frontend_and_outlives_redis_and_s3() {
     a.unwrap();
     b.unwrap();
     one.kill();
-    // What the other one has received and not acknowledged is being written.
+    // The other frontend has received events that it has not acknowledged, and is writing them.
     tokio::task::block_in_place(|| {
         shared.redis.restart();
         shared.weed.restart();
@@ -65,7 +65,7 @@ async fn a_stream_goes_on_at_another_frontend_and_outlives_redis_and_s3() {
             number < 200
         });
         if let Err(status) = ended.await {
-            // As a client does, which tries again after a while.
+            // Clients try again after a pause when a server is unavailable, so the test does so, too.
             assert!(status.code() == Code::Unavailable && Instant::now() < deadline, "{status}");
             tokio::time::sleep(PAUSE).await;
         }

@@ -1,4 +1,4 @@
-//! The history of tests and build events: of one server and of several, with real Bazel and without.
+//! The history of tests and build events, at one server and at several, with real Bazel and without.
 
 mod bazel;
 mod crashes;

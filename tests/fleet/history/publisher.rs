@@ -1,4 +1,4 @@
-//! A client of the Build Event Service that can be stopped anywhere.
+//! A client of the Build Event Service that a test can stop at any event.
 
 use futures_util::stream::iter;
 use kiln_protos::bep::build_event_id::{ConfigurationId, Id, TestResultId};
@@ -11,7 +11,7 @@ use prost::Message;
 use tonic::Status;
 use tonic::transport::Channel;
 
-/// The stream of a build whose tests ran once each, and its last event.
+/// The events of a build in which one test ran once per event, and a last event that ends the stream.
 pub struct Stream {
     pub instance: String,
     pub invocation: String,
@@ -68,8 +68,9 @@ impl Stream {
         }
     }
 
-    /// Sends events from one on, and calls `acknowledged` with each number that comes back; it says whether to
-    /// go on. Returns the status that the server ended with, if it ended.
+    /// Sends the events from the number `from` on, and calls `acknowledged` with each number that the server
+    /// acknowledges. It stops when `acknowledged` returns `false`. Returns the status with which the server ended the
+    /// stream, if that was an error.
     pub async fn send(
         &self,
         channel: Channel,
@@ -93,7 +94,7 @@ pub async fn connect(address: &str) -> Channel {
     Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
-/// Milliseconds since the Unix epoch, the same in all of a process.
+/// Returns the time at which it was first called, in milliseconds since the Unix epoch.
 fn now() -> i64 {
     static START: std::sync::LazyLock<i64> = std::sync::LazyLock::new(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
