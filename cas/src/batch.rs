@@ -264,7 +264,7 @@ mod tests {
         let sizes = subject.sizes();
         assert_eq!(sizes.iter().sum::<usize>(), 24);
         assert!(sizes.len() <= 5 && sizes.iter().all(|size| *size <= 10), "{sizes:?}");
-        // One that is heavier than a batch goes alone.
+        // A call that is heavier than a whole batch goes out alone.
         assert_eq!(subject.batcher.call(7, 50).await, Ok(14));
     }
 

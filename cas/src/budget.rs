@@ -275,7 +275,7 @@ mod tests {
         charge.try_grow_to(MIB).unwrap();
         charge.grow_to(10).await.unwrap();
         assert_eq!(budget.snapshot().used_bytes, MIB);
-        // Without a share nothing is counted.
+        // A charge that belongs to no share counts nothing.
         Charge::default().add(u64::MAX).await.unwrap();
     }
 }

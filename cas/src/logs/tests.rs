@@ -47,7 +47,7 @@ async fn all_logs_together_stay_within_their_budget_and_finished_ones_go_first()
     assert_eq!(logs.status("running"), Some((4, false)), "it is the oldest, and runs");
     assert!(logs.status("0").is_none());
     assert!(logs.status(&(2 * fit - 1).to_string()).is_some());
-    // With too many streams a running one is spared as well.
+    // A running log is also spared where there are too many logs.
     for number in 0..MAX_LOGS {
         let name = format!("n{number}");
         logs.create(&name);

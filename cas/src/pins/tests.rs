@@ -39,7 +39,7 @@ impl Rig {
         digest
     }
 
-    /// Whether it outlives others that want its room.
+    /// Returns whether a blob is still there after others, written when its lease is over, needed its room.
     async fn survives(&self, digest: Digest) -> bool {
         self.clock.advance(LEASE + 1);
         self.write(201).await;
@@ -92,7 +92,7 @@ async fn records_alone_bring_pins_back() {
     assert_eq!(figures, PinFigures { blobs: 1, bytes: 10, lost: 0 });
     assert_eq!(pins.figures(), figures);
     assert!(rig.survives(digest).await);
-    // Without anybody who makes it anew it ends by itself.
+    // A pin ends by itself unless somebody renews it.
     rig.clock.advance(u32::try_from(PIN.as_secs()).unwrap());
     assert!(!rig.survives(digest).await);
     assert_eq!(pins.renew().await.unwrap().lost, 1);

@@ -34,7 +34,7 @@ fn an_invocation_runs_while_it_asks_and_a_while_after() {
     assert!(stands(&invocations, &clock, times) && invocations.running() == 1);
     clock.advance(1);
     assert!(!stands(&invocations, &clock, times) && invocations.running() == 0);
-    // Nobody's promise: the least time from the promise on.
+    // A promise that belongs to no invocation stands for the least time from the promise on.
     let nobodys = promised(clock.now(), 0);
     clock.advance(99);
     assert!(stands(&invocations, &clock, nobodys));

@@ -223,7 +223,7 @@ mod tests {
         }
         assert_eq!(window_of(&packed(200, 3)[..4]), None);
         assert_eq!(window_of(b"not zstd"), None);
-        // What asks for more than it said at first is refused.
+        // The decompressor refuses data that need a larger window than their header asked for.
         let mut data = Bytes::from(packed(9 << 20, 19));
         let mut small = Decompressor::with_window(9 << 20, USUAL_WINDOW).unwrap();
         assert!(small.step(&mut data.clone()).is_err());

@@ -202,7 +202,7 @@ mod tests {
         let left = async || records.list("", None, false, 100).await.unwrap().len();
         blobs.write(&digests[0], old).await.unwrap();
         clock.advance(11);
-        // Whoever sweeps keeps nothing alive.
+        // A sweep looks at blobs without promising them anew, so it keeps none of them alive.
         assert_eq!(sweep(&records, &blobs, &[]).await.unwrap(), 3);
         assert_eq!((left().await, sweep(&records, &blobs, &[]).await.unwrap()), (4, 0));
         blobs.write(&digests[1], new).await.unwrap();

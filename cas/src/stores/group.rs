@@ -80,7 +80,7 @@ mod tests {
         tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
         first.abort();
         assert!(first.await.unwrap_err().is_cancelled());
-        // What the first has taken is not durable before it ends.
+        // What the first round has taken is not durable before that round ends.
         let (second_started, second_begun) = mpsc::channel();
         let second = tokio::spawn(async move {
             let work = move || {

@@ -277,7 +277,7 @@ async fn a_web_server_that_falls_silent_holds_no_place() {
     }
 }
 
-/// Whoever asks for ever newer content starts a download each time.
+/// A client that always asks for newer content starts a download with each call.
 #[tokio::test]
 async fn more_downloads_than_may_wait_are_refused() {
     const CALLS: usize = 300;

@@ -26,7 +26,7 @@ fn full(data: impl Into<Bytes>) -> BoxBody {
     Full::new(data.into()).boxed_unsync()
 }
 
-/// Without a Content-Length.
+/// Returns a body for a request without a Content-Length.
 fn chunked(data: Vec<u8>) -> BoxBody {
     let frames = futures_util::stream::iter([Ok(http_body::Frame::data(Bytes::from(data)))]);
     StreamBody::new(frames).boxed_unsync()

@@ -94,7 +94,7 @@ async fn builds_go_on_and_those_that_run_keep_what_they_were_promised() {
         assert_eq!(missing(&server, "second", &second).await, 0);
         let figures = disk.snapshot();
         assert!(figures.cut_blobs >= half && figures.wanted_bytes > figures.max_bytes);
-        // All are over.
+        // By now all builds are over, so nothing is promised to them any more.
         clock.advance(1800);
         assert_eq!(build(&server, "third", count, size).await.unwrap().len() as u64, count);
     }

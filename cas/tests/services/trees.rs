@@ -83,7 +83,7 @@ async fn pages_continue_where_their_token_says() {
         let digest = server.put_message(&leaf(&format!("f{i:02}"))).await;
         children.push((format!("d{i:02}"), digest));
     }
-    // One child is absent: it is left out, and pages still line up.
+    // One child is absent. The server leaves it out, and its pages still line up.
     children.insert(3, ("d02x".into(), SHA256.digest(b"absent")));
     let named: Vec<_> = children.iter().map(|(name, digest)| (name.as_str(), *digest)).collect();
     let root = server.put_message(&parent(&named)).await;

@@ -24,7 +24,7 @@ async fn many_calls_are_one_round_trip_for_each_node() {
         let keys: usize = master.command(&["DBSIZE"]).parse().unwrap();
         assert!(keys > 50, "{keys} of 300 keys on one of three nodes");
     }
-    // One node's address is enough, and it need not be called a cluster.
+    // The address of one node is enough, and the URL need not say that the node is one of a cluster.
     let found = connect(&cluster.masters[1].url()).await;
     let sums: Vec<usize> = found.query_many(calls(&found, 300)).await.unwrap();
     assert_eq!(sums, (0..300).map(|number| 3 * number).collect::<Vec<_>>());
@@ -52,7 +52,7 @@ async fn every_node_is_spoken_to_with_tls_and_the_password() {
     for master in &cluster.masters {
         let keys: usize = master.command(&["DBSIZE"]).parse().unwrap();
         assert!(keys > 50, "{keys} of 300 keys on one of three nodes");
-        // Whoever is connected by TLS has learned no port without.
+        // A client that is connected by TLS must have learned only the nodes' ports with TLS.
         let clients = master.command(&["CLIENT", "LIST", "TYPE", "NORMAL"]);
         let laddr = format!("laddr=127.0.0.1:{} ", master.port());
         assert!(clients.contains(&laddr), "{clients}");
@@ -99,7 +99,8 @@ fn has_slot(nodes: &str, id: &str, slot: u16) -> bool {
     })
 }
 
-/// A slot moves while calls go on: before, in between (keys here and there), and after.
+/// A slot moves while calls go on: before the move, during it (when some keys are at each node), and after
+/// it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_follow_a_slot_that_moves() {
     let Some((cluster, redis)) = cluster().await else { return };
@@ -117,7 +118,7 @@ async fn calls_follow_a_slot_that_moves() {
     };
     set_slot(to, &["IMPORTING", &id(from)]);
     set_slot(from, &["MIGRATING", &id(to)]);
-    // One key is still at its old place; the other is not there, so it is made at the new one.
+    // One key is still at the old node. The other does not exist there, so the call makes it at the new node.
     for round in 2..4 {
         assert_eq!(sum(&here).await, round);
         assert_eq!(sum(&there).await, round - 1);
@@ -151,7 +152,7 @@ async fn calls_go_on_after_a_master_failed() {
         let keys = master.command(&["DBSIZE"]);
         replica.wait_until(&["DBSIZE"], |size| size == keys);
     }
-    // The one that the subscription is at.
+    // This is the master to which the subscription is connected.
     cluster.fail_over(0);
     let sums: Vec<usize> = redis.query_many(calls(&redis, 60)).await.unwrap();
     assert_eq!(sums, (0..60).map(|number| 2 * number).collect::<Vec<_>>());
@@ -163,7 +164,7 @@ async fn calls_go_on_after_a_master_failed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_was_spoken_to_and_takes_over_counts_as_a_change() {
     let Some(mut cluster) = RedisCluster::start_with(1) else { return };
-    // It tells the slots as any other node does.
+    // A replica lists the slots as any other node does.
     let redis = connect(&cluster.replicas[0].url()).await;
     redis.query_many::<usize>(calls(&redis, 60)).await.unwrap();
     let keys = cluster.masters[0].command(&["DBSIZE"]);

@@ -50,7 +50,7 @@ async fn calls_wait_for_a_server_that_restarts() {
     });
     server.restart();
     call.await.unwrap().unwrap();
-    // Not an idempotent one: but what was never sent may be tried again.
+    // This call may not run twice. The client may try it again all the same where it was never sent.
     assert_eq!(redis.query::<u32>(add().call(&["sum"]).arg(5)).await.unwrap(), 10);
     assert_eq!(subscription.next().await, Some(Event::Reconnected));
     redis.publish("c", b"m").await.unwrap();
@@ -97,7 +97,7 @@ async fn a_paused_server_ends_in_timeouts_and_recovers() {
         }
         assert!(patient.elapsed() < 30 * SECOND);
     };
-    // Those that said so may have run, the others must not.
+    // The calls that failed with a doubtful error may have run; the others must not have.
     assert!((2..=2 + failures).contains(&sum), "{sum} after {failures} doubtful failures");
 }
 
@@ -118,7 +118,7 @@ async fn a_lost_answer_repeats_only_what_may_run_twice() {
         });
         let expected = if idempotent { "3" } else { "2" };
         server.wait_until(&["GET", "sum"], |sum| sum == expected);
-        // The connection breaks, and the next one works.
+        // The connection breaks while the answer is under way, and the next connection works.
         proxy.cut(Way::Through);
         match call.await.unwrap() {
             Ok(sum) => assert_eq!((sum, idempotent), (4, true)),
@@ -164,7 +164,7 @@ async fn a_slow_network_costs_time_but_no_call() {
     let started = Instant::now();
     redis.query_many::<String>(calls(1000)).await.unwrap();
     let elapsed = started.elapsed();
-    // One after the other they would take 200 s.
+    // One after the other, the calls would take 200 s.
     assert!((SECOND / 5..60 * SECOND).contains(&elapsed), "{elapsed:?} for one pipeline at 200 ms");
     let started = Instant::now();
     let alone = (0..100u32).map(|n| {
@@ -200,7 +200,7 @@ async fn a_subscriber_that_is_too_slow_is_told_that_it_missed_messages() {
     const SENT: usize = 3000;
     let publish = |n: usize| Call::anywhere("PUBLISH").arg("c").arg(n);
     redis.query_many::<u32>((0..SENT).map(publish).collect()).await.unwrap();
-    // Full, and a while after: the next message finds no place.
+    // The subscription is full. The test waits a moment longer, so that the next message finds no place.
     for _ in 0..100 {
         while !subscription.is_full() {
             tokio::task::yield_now().await;
@@ -254,7 +254,8 @@ async fn a_server_that_followed_another_one_meanwhile_counts_as_a_change() {
     let set = |value: &str| Call::command("SET", "k").arg(value).idempotent();
     redis.run(set("before")).await.unwrap();
     let before = redis.stats().changes;
-    // Nobody is there: it is a replica all the same, and would take what the other one has.
+    // No server is at that address. The server becomes a replica all the same, and would take over the
+    // other's data.
     assert_eq!(server.command(&["REPLICAOF", "127.0.0.1", "1"]), "OK");
     let call = tokio::spawn({
         let (redis, call) = (redis.clone(), set("after"));

@@ -20,7 +20,7 @@ async fn a_function_is_set_up_once_and_loaded_again_when_the_server_forgot_it() 
     let before = redis.round_trips();
     assert_eq!(call(&redis, "one", 1).await, (3, 3));
     assert_eq!(redis.round_trips() - before, 1);
-    // It is a part of the data, and goes with it.
+    // The function is a part of Redis's data and is lost with them.
     assert_eq!(server.command(&["FUNCTION", "FLUSH"]), "OK");
     assert_eq!(call(&redis, "one", 1).await, (4, 1));
 }

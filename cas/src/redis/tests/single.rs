@@ -114,7 +114,7 @@ async fn concurrent_calls_share_a_connection() {
         task.await.unwrap();
     }
     let clients = server.command(&["INFO", "clients"]);
-    // The other one asks.
+    // The second client is the test's own, which asks.
     assert!(clients.contains("connected_clients:2\r"), "{clients}");
 }
 

@@ -109,7 +109,7 @@ async fn a_hit_promises_everything_and_one_absent_blob_makes_it_a_miss() {
             house.checked.put(&key(), encoded.clone()).await.unwrap();
             assert_eq!(house.checked.get(&key()).await.unwrap(), Some(encoded.clone()));
 
-            // Kept through pressure for a lease after the hit.
+            // After the hit, the store keeps the result's blobs through pressure for a whole lease.
             house.clock.advance(LEASE - 1);
             assert_eq!(house.checked.get(&key()).await.unwrap(), Some(encoded));
             house.clock.advance(LEASE - 1);
@@ -119,7 +119,7 @@ async fn a_hit_promises_everything_and_one_absent_blob_makes_it_a_miss() {
             assert!(matches!(full, Err(StoreError::Full { .. })));
             assert_eq!(house.blobs.find_missing(&all).await.unwrap(), []);
 
-            // All but one are kept on; that one goes.
+            // The test asks for all blobs but one, so only that one is evicted.
             house.clock.advance(LEASE / 2);
             let mut kept = all.clone();
             let gone = kept.remove(absent);
@@ -170,7 +170,7 @@ async fn a_hit_that_the_cache_has_lost_is_given_back_to_it() {
     assert_eq!(house.checked.get(&key()).await.unwrap(), Some(encoded.clone()));
     assert_eq!(house.actions.get(&key()).await.unwrap(), Some(encoded));
 
-    // What another process has put there meanwhile is not replaced.
+    // If another process has written a result meanwhile, the earlier one does not replace it.
     house.actions.fail_over(&[key()]);
     house.actions.put(&key(), Bytes::new()).await.unwrap();
     house.checked.get(&key()).await.unwrap();

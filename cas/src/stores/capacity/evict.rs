@@ -219,7 +219,7 @@ mod tests {
             .expect("something could go");
         assert!(freed.reached);
         assert_eq!((freed.count, contents.used()), (6, 40));
-        // Nothing is left to go: now its failure is told.
+        // Nothing more can be evicted, so the failure is reported now.
         let leased = Crowded(AtomicU64::new(9));
         assert!(reclaim(&leased, 0, &Ruling::strict(5), &mut Shortfall::default()).is_err());
     }

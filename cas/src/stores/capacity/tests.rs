@@ -39,9 +39,9 @@ impl Evictable for Blobs {
 #[derive(Debug, Clone)]
 enum Step {
     Wait(u32),
-    /// A request of an invocation that promises blobs.
+    /// A request of an invocation, which promises the invocation these blobs.
     Ask(u8, Vec<u16>),
-    /// One that stays under way until its next request.
+    /// The same, but the request stays under way until the invocation's next request.
     Stay(u8, Vec<u16>),
     /// A request that names no invocation.
     Anonymous(Vec<u16>),
@@ -167,12 +167,12 @@ proptest! {
                 Step::Anonymous(blobs) => world.promise(None, 0, &blobs),
                 Step::Write(blobs) => world.write(blobs)?,
             }
-            // A request that ends was seen then.
+            // The store has seen an invocation last when its request ends.
             for who in world.open.keys() {
                 world.seen.insert(*who, clock.now());
             }
         }
-        // Everything may go once everybody is over.
+        // The store may evict everything once all invocations are over.
         world.open.clear();
         clock.advance(MIN_LEASE + 1);
         world.write(1000)?;

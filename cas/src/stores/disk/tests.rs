@@ -171,7 +171,7 @@ async fn a_start_removes_what_was_unfinished() {
     drop(store);
     std::fs::write(dir.path().join("tmp/77"), b"half a blob").unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&large);
-    // Mode 0555 keeps others than root from opening it so.
+    // The file's mode 0555 lets only root open it for writing.
     match file {
         Ok(file) => file.set_len(1000).unwrap(),
         Err(_) => {
@@ -250,7 +250,7 @@ async fn what_a_blob_claims_to_be_evicts_nothing() {
         here
     };
     assert_eq!(here().await, 4);
-    // Bytes that are there do.
+    // Only bytes that were written make the store evict others.
     writer.write(data.slice(1..)).await.unwrap();
     writer.commit().await.unwrap();
     assert!(here().await < 4);
@@ -338,7 +338,7 @@ async fn on_a_full_disk() {
             let data = read(&store, digest).await.unwrap();
             assert_eq!(digest.function.digest(&data), *digest);
         }
-        // Room again: the store goes on.
+        // When there is room again, the store takes blobs as before.
         clock.advance(5000);
         store.contents.capacity.free(&store.contents, 0).await.unwrap();
         assert_eq!(store.snapshot().blobs, 0);
@@ -375,7 +375,7 @@ fn a_full_disk_is_named_and_leaves_nothing_partial() {
 async fn what_is_durable_already_is_not_synced_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), 64 * MIB, &Clock::manual(1000)).await;
-    // It is over before it has to wait for another thread.
+    // A sync that has nothing to do ends before it has to wait for another thread.
     let is_over = || store.sync().now_or_never().is_some_and(|synced| synced.is_ok());
     store.sync().await.unwrap();
     assert!(is_over());

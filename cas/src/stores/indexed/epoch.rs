@@ -202,7 +202,7 @@ mod tests {
         epochs.check().await.unwrap();
         assert!(epochs.is_incomplete() && !epochs.is_unmarked());
         assert!(!is_marked(&*index, &*objects).await.unwrap());
-        // As a rebuild does.
+        // This is what a rebuild does at its end.
         objects.set_mark(index.epoch().await.unwrap()).await.unwrap();
         epochs.check().await.unwrap();
         assert!(!epochs.is_incomplete());

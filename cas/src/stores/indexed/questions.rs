@@ -67,7 +67,7 @@ mod tests {
     fn doubler() -> Questions<u32, u32> {
         Questions::new(LIMITS, |items: Vec<u32>| {
             Box::pin(async move {
-                // What comes meanwhile goes out together.
+                // Questions that arrive during this pause go out together.
                 tokio::task::yield_now().await;
                 match items.contains(&13) {
                     true => Err(StoreError::unavailable("unlucky")),

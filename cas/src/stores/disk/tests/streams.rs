@@ -15,7 +15,7 @@ async fn a_stream_is_the_same_out_of_the_page_cache_and_from_the_disk() {
     let file = std::fs::File::open(path).unwrap();
     for round in 0..4 {
         assert_eq!(read(&store, &digest).await.unwrap(), data, "round {round}");
-        // The next round finds nothing of it in memory, or half.
+        // In the next round the kernel has none of the file in memory, or half of it.
         let from = (round % 2) << 20;
         fadvise(&file, from, None, Advice::DontNeed).unwrap();
         let part = store.read(&digest, 300_001, Some(2 << 20)).await.unwrap();

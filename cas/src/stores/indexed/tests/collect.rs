@@ -111,7 +111,7 @@ async fn whatever_is_promised_while_garbage_is_collected_stays() {
     let rig = Arc::new(Rig::new());
     let options = IndexedOptions { keep: Some(Duration::ZERO), ..rig.options() };
     for round in 0..30u64 {
-        // Everything of the round before has lapsed; the same blobs are wanted again.
+        // By now all blobs of the earlier round have lapsed, and the same ones are wanted again.
         rig.clock.advance(LAPSE);
         let collector = rig.process_with(options.clone()).await;
         let tasks: Vec<_> = (0..4)
@@ -179,7 +179,7 @@ async fn only_old_objects_that_no_blob_is_in_are_orphans() {
     for (digest, data) in [second, orphan] {
         rig.objects.put(digest, Generation(7), data.clone()).await.unwrap();
     }
-    // One is pending, and its object on the way into the index.
+    // This blob is pending: its object is written, and the index does not name it yet.
     let (pending, data) = blob(10, 100);
     rig.index.inner.put_small(&[(pending, data.clone())], LEASE).await.unwrap();
     rig.objects.put(&pending, Generation(7), data).await.unwrap();
@@ -242,7 +242,7 @@ async fn promises_to_builds_that_are_over_give_way_the_oldest_first() {
     assert_eq!((stats.cut_short_blobs_total, stats.evicted_blobs_total), (9, 9));
     let missing = store.find_missing(&digests).await.unwrap();
     assert_eq!(missing, digests[..9], "the oldest");
-    // They were asked for again just now: these promises stand.
+    // The call above asked for these blobs just now, so their promises stand.
     let (other, data) = blob(1001, 900_000);
     let full = store.write(&other, data).await;
     assert!(matches!(full, Err(StoreError::Full { .. })), "{full:?}");
@@ -272,14 +272,14 @@ async fn what_a_build_that_runs_anywhere_was_promised_stays() {
     let (digest, data) = blob(1000, 300_000);
     store.write(&digest, data).await.unwrap();
     assert_eq!(elsewhere.find_missing(&after).await.unwrap(), []);
-    // All that may go is gone, and the next one finds no room.
+    // The store has evicted everything that it may, so the next blob finds no room.
     let (large, data) = blob(1001, 6_000_000);
     let full = store.write(&large, data.clone()).await;
     assert!(matches!(full, Err(StoreError::Full { .. })), "{full:?}");
     assert_eq!(store.find_missing(&after).await.unwrap(), []);
     assert_eq!(store.find_missing(&before).await.unwrap(), before);
     drop(build);
-    // It counts as over a while after its last request, and is not reported any longer.
+    // The build counts as over some time after its last request. The processes then no longer report it.
     minutes(&rig, 50).await;
     store.write(&large, data).await.unwrap();
 }

@@ -104,7 +104,7 @@ async fn an_object_store_that_is_down_at_the_start_is_waited_for() {
     store.write(&large, large_data.clone()).await.unwrap();
     store.sync().await.unwrap();
     assert_eq!(read(&store, &large).await.unwrap(), large_data);
-    // In mid-operation it is no different.
+    // The store behaves alike when S3 dies in the middle of its operation.
     weed.kill();
     let result = read(&store, &large).await;
     assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");

@@ -29,7 +29,7 @@ async fn ten_thousand_digests_cost_one_call_and_none_while_their_promise_lasts()
     rig.clock.advance(310);
     assert_eq!(store.find_missing(&digests).await.unwrap(), []);
     assert_eq!(rig.index.calls(), 1);
-    // What was answered without a call holds in the index.
+    // The index holds the promises that the store answered without a call.
     let found = rig.index.inner.find(&digests, Duration::ZERO).await.unwrap();
     assert!(found.iter().all(|entry| entry.unwrap().lease >= LEASE));
 }

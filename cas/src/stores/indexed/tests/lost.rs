@@ -40,7 +40,7 @@ impl Servers {
         Some(Self { weed, server, redis })
     }
 
-    /// A process that reaches S3 there.
+    /// Starts a process of the fleet that reaches S3 at `endpoint`.
     async fn process(&self, endpoint: String, interval: Duration) -> Indexed {
         let index = RedisBlobIndex::new(self.redis.clone(), RedisBlobIndexOptions::default());
         let objects = config(&self.weed, endpoint, Duration::from_secs(1));
@@ -105,7 +105,7 @@ async fn what_is_reported_present_after_the_index_was_lost_can_be_read() {
         assert!(results.get(key).await.unwrap().is_some(), "a hit before the loss");
     }
     assert_eq!(store.find_missing(&all).await.unwrap(), []);
-    // Whoever was to carry them to S3 is gone, and then the index is.
+    // The process that was to carry these blobs to S3 dies, and then the index is lost.
     drop(other);
     assert_eq!(servers.server.command(&["FLUSHALL"]), "OK");
 
@@ -120,7 +120,7 @@ async fn what_is_reported_present_after_the_index_was_lost_can_be_read() {
         if missing.contains(digest) {
             continue;
         }
-        // Here, and at a process that knows nothing.
+        // Both the process that has seen the loss and one that knows nothing yet can read the blob.
         for process in [&store, &fresh] {
             let found = read(process, digest).await;
             assert!(found.is_ok(), "blob {number} was reported present: {found:?}");
@@ -129,8 +129,9 @@ async fn what_is_reported_present_after_the_index_was_lost_can_be_read() {
     }
 }
 
-/// Between the look at a result's blobs and its publication Redis fails over to a replica that lacks
-/// them: by the failures whoever published it knows, and nobody takes the result for a hit.
+/// Redis fails over to a replica that lacks a result's blobs, between the look at the blobs and the
+/// publication of the result. The process that publishes learns of that by the count of failures, and nobody
+/// takes the result for a hit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_puts_a_result_at_the_next_master_learns_that_its_blobs_may_be_lost() {
     let (Some(weed), Some(server)) = (Weed::start(), RedisServer::start()) else { return };
@@ -142,7 +143,7 @@ async fn whoever_puts_a_result_at_the_next_master_learns_that_its_blobs_may_be_l
     let mut servers = Servers { weed, server, redis };
     let store = servers.process(servers.weed.endpoint(), UNNOTICED).await;
     let results = servers.results(&store);
-    // Of all that comes now the replica hears nothing.
+    // From now on the replica does not hear of what the master writes.
     assert_eq!(replica.command(&["REPLICAOF", "NO", "ONE"]), "OK");
     let (digest, data) = blob(1, 100_000);
     store.write(&digest, data).await.unwrap();
@@ -188,7 +189,7 @@ async fn however_long_it_was_idle() {
         rig.index.inner.wipe();
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(store.find_missing(&[digest]).await.unwrap(), [digest], "after {seconds} s");
-        // Its upkeep does the rest, within two rounds unless the machine is busy.
+        // The store's upkeep notices the loss, within two rounds unless the machine is busy.
         for _ in 0..600 {
             if store.stats().index_incomplete {
                 break;

@@ -17,7 +17,7 @@ async fn an_object_that_was_never_placed_is_read_and_placed_as_a_copy() {
         let rig = Rig::new();
         let store = rig.process().await;
         let (digest, data) = blob(1, size);
-        // A process ended between writing and placing it.
+        // A process wrote the object and ended before it placed it in the index.
         rig.objects.put(&digest, Generation(7), data.clone()).await.unwrap();
         assert_eq!(store.find_missing(&[digest]).await.unwrap(), [digest]);
         assert_eq!(read(&store, &digest).await.unwrap(), data);
@@ -66,7 +66,7 @@ async fn a_blob_whose_object_is_lost_is_forgotten_or_found_elsewhere() {
         } else {
             assert!(matches!(result, Err(StoreError::NotFound(_))), "{result:?}");
             assert_eq!(reader.find_missing(&[digest]).await.unwrap(), [digest]);
-            // Whoever has it may write it again, also where it was known before.
+            // A client that has the blob may write it again, also through a process that knew the lost copy.
             writer.write(&digest, data.clone()).await.unwrap();
         }
         assert_eq!(reader.find_missing(&[digest]).await.unwrap(), []);

@@ -46,7 +46,7 @@ impl Rig {
         Indexed::open(self.index.clone(), self.objects.clone(), options).await
     }
 
-    /// One that reaches the same objects in another way.
+    /// Opens one more process of the fleet, which reaches the same objects through `objects`.
     pub async fn process_on(&self, objects: &Arc<Fragile>) -> Indexed {
         Indexed::open(self.index.clone(), objects.clone(), self.options()).await
     }
@@ -79,7 +79,7 @@ impl Counting {
 
     async fn count(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        // As a round trip does.
+        // A round trip to Redis would let other tasks run here, too.
         tokio::task::yield_now().await;
     }
 }
@@ -196,7 +196,7 @@ pub struct Fragile {
     /// Bytes by which reads are too short.
     pub short: AtomicU64,
     pub lookups: AtomicU64,
-    /// Deletions wait here, once there is one.
+    /// The gate at which deletions wait, if a test has set one.
     gate: Mutex<Option<Arc<Gate>>>,
 }
 

@@ -66,7 +66,7 @@ async fn whoever_syncs_waits_for_a_store_that_answers_now_and_then() {
         () = outages => {}
     }
     assert_eq!(rig.objects.inner.names().len(), 40);
-    // One that does not answer at all is given up.
+    // The store gives up an S3 that does not answer at all.
     rig.objects.set_down(true);
     let (digest, data) = blob(99, 1000);
     store.write(&digest, data).await.unwrap();
@@ -112,7 +112,8 @@ async fn what_a_lost_process_left_is_taken_over() {
     drop(lost);
     let survivor = rig.process().await;
     rig.clock.advance(11);
-    // Its upkeep looks at the index once a minute while it is not used, every other time for this.
+    // The survivor's upkeep looks at an unused index once a minute, and every other time for blobs that a
+    // lost process left pending.
     tokio::time::sleep(Duration::from_secs(120)).await;
     for _ in 0..60 {
         if survivor.stats().adopted_blobs_total == 600 {

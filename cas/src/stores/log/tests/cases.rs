@@ -26,7 +26,8 @@ fn sidecars_spare_the_reading_of_payloads() {
     std::fs::write(&first, data).unwrap();
     let log = open(dir.path(), START);
     assert_eq!(log.count(), 50);
-    // And a damaged sidecar makes the segment be walked: its records are gone, others are not.
+    // If the sidecar is damaged as well, the log walks the segment: the records of this segment are gone, and
+    // the others are not.
     drop(log);
     let path = sidecar::path(dir.path(), 0);
     let mut data = std::fs::read(&path).unwrap();
@@ -55,7 +56,7 @@ fn leases_survive_a_clean_restart_and_grow_in_a_crash() {
         assert_eq!(times(&log, number), leased(START + u32::from(number)));
     }
     drop(log);
-    // Not closed: whatever was promised just before the crash is covered.
+    // The log was not closed, so all promises that it made just before the crash are assumed to stand.
     let log = open(dir.path(), START + 9);
     for number in 0..20 {
         assert_eq!(times(&log, number).leased_until, START + 9 + LEASE);

@@ -99,7 +99,7 @@ impl Model {
         drop(log);
         self.log = Some(open(self.dir.path(), START));
         if !close {
-            // What came back must be the latest value that was evicted, not an older one.
+            // A value that has come back must be the latest one that was evicted, and not an older one.
             for (number, value) in std::mem::take(&mut self.evicted) {
                 if let Some(found) = self.get(number) {
                     assert_eq!(found, value);
@@ -131,7 +131,8 @@ impl Model {
         });
         for number in lost {
             let value = self.values.remove(&number).unwrap();
-            // Only the padding was torn, or nothing older is left.
+            // The value is still there if only its padding was torn. If it is lost, no older value may come
+            // back.
             if let Some(found) = self.get(number) {
                 assert_eq!(found, value, "an old value came back");
                 self.values.insert(number, value);

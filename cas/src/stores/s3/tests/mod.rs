@@ -195,7 +195,7 @@ async fn reads_go_on_where_they_broke_off() {
     let (digest, data) = blob(1, 6 * MIB);
     objects.put(&digest, Generation(1), data.clone()).await.unwrap();
     for fault in [Fault::Truncate(100_000), Fault::Truncate(0), Fault::Stall(3_000_000)] {
-        // Three in a row, at most.
+        // At most three requests in a row fail.
         let left = AtomicU64::new(3);
         proxy.plan(move |request| {
             let reads = request.method == "GET";
@@ -211,7 +211,7 @@ async fn reads_go_on_where_they_broke_off() {
             data.slice(777..5_000_777)
         );
     }
-    // One that breaks off again and again fails, with where and how far.
+    // A read that breaks off again and again fails, and the error says where and how far it came.
     proxy.plan(|request| (request.method == "GET").then_some(Fault::Truncate(10)));
     let error = whole(&objects, &digest, 1).await.unwrap_err();
     assert!(

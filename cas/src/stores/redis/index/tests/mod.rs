@@ -114,7 +114,7 @@ async fn bytes_that_expired_come_back_when_they_are_put_again() {
     assert_eq!(index.small(&[digest]).await.unwrap(), [Some(bytes)]);
     assert_eq!(index.usage().await.unwrap(), IndexUsage { blobs: 1, bytes: 900, pending: 0 });
     assert!(index.forget(&digest, Place::Object(Generation(3))).await.unwrap());
-    // What is left is the sum of the bytes, which is zero.
+    // The one key that is left is the sum of the bytes, which is zero.
     assert_eq!(server.command(&["DBSIZE"]), "1");
 }
 
@@ -140,7 +140,7 @@ async fn a_restart_keeps_everything_and_a_flush_shows() {
     assert_eq!(index.usage().await.unwrap(), IndexUsage::default());
     let second = index.epoch().await.unwrap();
     assert_ne!(second, epoch);
-    // One bucket that is lost changes it as well.
+    // The loss of one bucket changes the epoch as well.
     redis.run(Call::command("DEL", &index.buckets[7].random)).await.unwrap();
     assert_ne!(index.epoch().await.unwrap(), second);
 }
@@ -168,7 +168,7 @@ async fn a_blob_costs_little_memory() {
     let Some((server, redis)) = alone().await else { return };
     let index = index(&redis);
     let mut digests = digests(BLOBS);
-    // As many in one bucket as it has in an index of millions.
+    // All blobs are put into one bucket, which so has as many as it would in an index of millions.
     digests.iter_mut().for_each(|digest| digest.hash[0] = 3);
     place_all(&index, &digests[..1], HOUR).await;
     let used = || -> u64 {

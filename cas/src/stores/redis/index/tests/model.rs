@@ -41,11 +41,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 #[derive(Debug, Clone, Default)]
 struct Known {
-    /// `None`: pending.
+    /// The generation of the blob's object, or `None` while the blob is pending.
     generation: Option<u64>,
-    /// For an hour. Without, it may be evicted at any time.
+    /// Whether the blob is promised for an hour. Otherwise the index may evict it at any time.
     promised: bool,
-    /// Its bytes are in the index.
+    /// Whether the blob's bytes are in the index.
     kept: bool,
 }
 
@@ -100,7 +100,7 @@ impl Model {
     }
 }
 
-/// All in two buckets.
+/// Returns the blob of this number. All of them fall into two buckets.
 fn content(number: usize) -> (Digest, Bytes) {
     let (mut digest, bytes) = blob(number as u64, number * 10 + 1);
     digest.hash[0] = number as u8 % 2;
