@@ -196,7 +196,7 @@ async fn a_clean_end_loses_nothing() {
     for package in 0..5 {
         assert_eq!(rig.newest(&format!("//p{package}:t")).await.len(), 100);
     }
-    // What ended has nothing more to say, and whoever asks is not kept waiting.
+    // A recorder that has ended has nothing to write, and does not keep its callers waiting.
     rig.services.recorder.flush().await;
     rig.services.shutdown().await;
 }
@@ -233,7 +233,7 @@ async fn an_end_without_a_store_is_an_end() {
 async fn what_comes_too_fast_is_counted() {
     let rig = rig(CiOptions::default(), 4);
     rig.blobs.store("report", REPORT.into());
-    // Nobody takes anything in before this waits.
+    // The recorder takes nothing in before this task waits, so its inbox of four fills up.
     for number in 0..10 {
         rig.publish(rig.execution(&format!("{number}"), "//a:t", 0));
     }
@@ -264,7 +264,7 @@ async fn cases_of_reported_attempts_come_from_their_reports() {
     };
     rig.services.recorder.offer(attempt.clone(), report(Some("report")));
     rig.services.recorder.offer(attempt.clone(), report(Some("gone")));
-    // On the disk of whoever ran it.
+    // This report lies on the disk of the client that ran the test, so the server cannot read it.
     rig.services.recorder.offer(attempt, report(None));
     rig.services.recorder.flush().await;
     let [attempt] = &rig.newest("//a:t").await[..] else { panic!("one attempt") };

@@ -159,7 +159,7 @@ mod tests {
     fn a_set_up_that_lands_on_whichever_case_comes_first_is_kept_apart() {
         let mut history = History::default();
         add(&mut history, "c", false, &passed(&[("a", 38.0), ("b", 2.0), ("c", 3.0)]));
-        // Nothing tells yet that the first case does not take that long itself.
+        // Nothing shows yet that the set-up took the time, and not the first case itself.
         assert_eq!(seconds(&history, "a", "c"), Some(38.0));
         add(&mut history, "c", false, &passed(&[("b", 37.0), ("a", 1.0), ("c", 3.0)]));
         add(&mut history, "c", false, &passed(&[("c", 44.0), ("b", 2.0), ("a", 1.0)]));

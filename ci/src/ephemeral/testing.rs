@@ -20,14 +20,15 @@ pub const HOUR: Duration = Duration::from_secs(3_600);
 /// Longer than a server that is silent keeps others from an environment.
 const SILENT: Duration = Duration::from_secs(32);
 
-/// That time passes by the clock that nobody sets. Programs take real time.
+/// Lets the time of a silent server pass by tokio's clock only, because the programs that the test runs take
+/// real time.
 pub async fn silence() {
     tokio::time::pause();
     tokio::time::advance(SILENT).await;
     tokio::time::resume();
 }
 
-/// Hears of what does not go.
+/// Hears of the environments that cannot be taken down, and keeps their numbers of failures.
 #[derive(Clone, Default)]
 pub struct Told(pub Arc<Mutex<Vec<u32>>>);
 
@@ -39,7 +40,7 @@ impl TellStuck for Told {
     }
 }
 
-/// What survives the processes.
+/// The directory, the records and the clock, which survive the processes.
 pub struct World {
     pub dir: TempDir,
     pub memory: Memory,
@@ -96,7 +97,7 @@ impl World {
         }
     }
 
-    /// Returns once one is there.
+    /// Waits until there is an environment.
     pub async fn begun(&self) {
         while self.there().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(named(&like("").await.unwrap()), ["c", "b"]);
         assert_eq!(named(&like("a").await.unwrap()), ["a"]);
         assert_eq!(like("ab").await.unwrap(), []);
-        // "b" still has its stream.
+        // The build "b" still has a stream, so ageing keeps it.
         log.append(&stream("b"), Time(3), 1, &[KeptEvent::Other]).await.unwrap();
         log.age_builds(Time(20), Duration::from_millis(17)).await.unwrap();
         assert_eq!(named(&log.builds(None, 9).await.unwrap()), ["c", "b"]);

@@ -206,7 +206,7 @@ mod tests {
         assert_eq!((order.durable(), order.take()), (0, (4, vec![])));
         order.committed(2);
         assert_eq!(order.durable(), 2);
-        // Nothing that was not received is durable.
+        // An event that was not received never counts as durable.
         order.committed(9);
         assert_eq!(order.durable(), 3);
     }
@@ -287,7 +287,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever order and however often: each is taken once, in order.
+        /// Events may come in whatever order and however often: each is taken once and in order.
         #[test]
         fn every_event_is_taken_once_in_order(mut numbers in proptest::collection::vec(1_i64..20, 0..80)) {
             numbers.extend(1..20);

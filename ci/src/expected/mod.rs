@@ -144,7 +144,7 @@ mod tests {
         Arc::new(History::new(segments, records, Policy::default()))
     }
 
-    /// Asks until what is known is this.
+    /// Asks for the expected time of a shard until it is `seconds`.
     async fn becomes(shards: &ExpectedShards, test: &TestKey, of: (u32, u32), seconds: f64) {
         let is_known = async {
             while shards.expected(test, of.0, of.1) != Some(Duration::from_secs_f64(seconds)) {
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(shards.expected(test, 1, 2), None, "nobody waits for the history");
         becomes(&shards, test, (1, 2), 8.0).await;
         becomes(&shards, test, (0, 2), 4.0).await;
-        // Of three one has nothing to do.
+        // Of the three shards one has no case to run.
         becomes(&shards, test, (1, 3), 7.2).await;
         let read = memory.calls();
         for _ in 0..100 {

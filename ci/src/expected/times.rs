@@ -151,14 +151,15 @@ mod tests {
 
     #[test]
     fn each_shard_is_expected_to_take_what_it_took() {
-        // The newest one first.
+        // The runs are listed from the newest to the oldest.
         let runs = [ran(1, 2, 4, &[]), ran(2, 2, 9, &[]), ran(1, 2, 2, &[]), ran(1, 3, 90, &[])];
         let times = ShardTimes::of(&runs);
         assert_eq!((times.count(), ms(&times, 2)), (2, vec![Some(2600), Some(9000)]));
         assert!(times.is_complete() && !ShardTimes::default().is_complete());
         assert_eq!(times.expected(2, 2), None, "there is no such shard");
         assert_eq!(times.expected(0, 0), None);
-        // Of a new number of shards all take as long, as far as anybody knows.
+        // If the number of shards is new and nothing is known of the cases, all shards are expected to take
+        // the same time.
         assert_eq!(ms(&times, 4), [Some(2900); 4]);
     }
 

@@ -300,7 +300,7 @@ mod tests {
             clusters.weigh(&window(minute, failing, None, Some("port is taken")))[0]
         };
         assert_eq!(at(0, &failing), Piece::Outage);
-        // The same event goes on.
+        // The same outage goes on.
         assert_eq!(at(20, &failing), Piece::Outage);
         assert_eq!(at(60, &failing[..10]), Piece::Outage);
         // Half a day later they fail together again.

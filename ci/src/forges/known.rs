@@ -224,7 +224,7 @@ mod tests {
             assert!(matches!(again, Err(StorageError::Conflict(_))), "{id} {now}");
         }
         memory.write(once("1", "lib", 0)).await.unwrap();
-        // As long as not all of it is done, the delivery is not known.
+        // A delivery counts as known only once everything that it asks for is done.
         assert!(!knows(&known, "1", "a", at(1)).await);
     }
 
@@ -245,7 +245,7 @@ mod tests {
     fn gitlabs_deliveries_are_named_by_id_and_body() {
         let name = |id: &str, body: &[u8]| Names::of(Kind::GitLab, &head(id), body);
         assert_eq!(name("1", b"a"), name("1", b"a"));
-        // Hooks that set off each other share an id.
+        // Hooks that set off each other share an id, so the body has to count, too.
         assert_ne!(name("1", b"a"), name("1", b"b"));
         assert_ne!(name("1", b"a"), name("2", b"a"));
     }

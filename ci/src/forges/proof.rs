@@ -264,7 +264,7 @@ mod tests {
         }
         let other = signed_at(&[8; 32], "1000000", b"{}");
         assert_eq!(verify(&other.proof, &secrets, b"{}", now), Err(Invalid::Forged));
-        // Who knows no signing token is not helped by a token that only looks like it.
+        // A server without a signing token must not take a plain token for one because it looks like it.
         let token = headers(Kind::GitLab, &[("X-Gitlab-Token", "whsec_BwcH")]).unwrap();
         assert_eq!(verify(&token.proof, &secrets, b"{}", now), Err(Invalid::Forged));
     }

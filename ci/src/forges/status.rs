@@ -263,7 +263,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is told at once: each commit has one status at most, and it is the last.
+        /// Whatever news is told at once, each commit gets at most one status, and that is the last one.
         #[test]
         fn the_last_word_of_each_commit_wins(
             news in prop::collection::vec((0_u8..3, 0_u64..9), 0..30),

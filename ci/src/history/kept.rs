@@ -77,7 +77,7 @@ mod tests {
             kept.keep(name, 3, &made);
         }
         assert_eq!(has(&kept), [false, true, true, true]);
-        // What did not fit is gone as well, though nothing else is.
+        // A name that did not fit counts as gone, too, although nothing that was kept is.
         kept.keep("a", 1, &made);
         let fresh = HashSet::from(["b", "c", "d"]);
         assert_eq!([kept.retain(&fresh), kept.retain(&fresh)], [true, false]);

@@ -197,7 +197,7 @@ mod tests {
         let few = [fresh("a", 1000, MAX_WEIGHT / 4), fresh("b", 1000, MAX_WEIGHT / 4)];
         assert_eq!(next(vec![], &few[..1], 1000), None);
         assert_eq!(next(vec![], &few, 1000), Some(Task::Settle(vec!["a".into(), "b".into()])));
-        // A clock that runs backwards makes nothing old.
+        // If the clock runs backwards, no segment counts as old.
         assert_eq!(next(vec![], &one, 0), None);
         let many: Vec<_> = names(64).iter().map(|it| fresh(it, 1000, 5)).collect();
         assert_eq!(next(vec![], &many, 1000), Some(Task::Settle(names(64))));

@@ -261,8 +261,8 @@ fn limits_are_kept() {
         let (_, reason) = refusal(suite(&inner).as_bytes(), &small);
         assert!(reason.contains(words), "{inner}: {reason}");
     }
-    // What tests print is no part of any limit but the report's, and messages are cut where a character
-    // ends, never within an escape.
+    // What tests print counts only against the limit of the whole report. Messages are cut after a whole
+    // character and never within an escape.
     for (text, message) in [
         ("1234567\u{e4}", "1234567"),
         ("12345&amp;", "12345"),

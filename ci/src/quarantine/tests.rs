@@ -69,7 +69,7 @@ fn it_takes_two_flips_in_two_commits_and_a_high_rate() {
         run(&mut one_commit, 1, 0, Outcome::Passed);
     }
     assert_eq!(assess(&mut it, &one_commit, 0), None);
-    // What is known of no commit may be of the one that is known.
+    // Attempts at an unknown commit may belong to the one commit that is known, so they prove nothing more.
     run_at(&mut one_commit, 2, None, 0, Outcome::Failed);
     run_at(&mut one_commit, 2, None, 0, Outcome::Passed);
     assert_eq!(assess(&mut it, &one_commit, 0), None);

@@ -284,7 +284,7 @@ mod tests {
             let (branch, head) = (Branch::new("one").expect("a name"), commit(head));
             Event::Add(Add { branch, head, priority: 5, impact: None })
         };
-        // It was pushed again, or the clone was lost and the same head is fetched anew.
+        // Either the branch was pushed again, or the clone was lost and the same head is fetched anew.
         for lost in ["c", "b"] {
             let mut lane = Lane::new(Branch::new("main").expect("a name"), Options::default());
             lane.apply(add("b"), Time(0)).expect("it is taken");
@@ -308,7 +308,7 @@ mod tests {
         for (affecting, suspects) in [
             (None, vec![1, 2, 3]),
             (Some(vec![2]), vec![2]),
-            // Somebody has to be at fault.
+            // If no change affects what failed, all are suspects, because one of them must be at fault.
             (Some(Vec::new()), vec![1, 2, 3]),
         ] {
             let mut lane = Lane::new(Branch::new("main").expect("a name"), Options::default());

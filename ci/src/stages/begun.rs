@@ -193,7 +193,7 @@ mod tests {
         clock.pass(KEPT);
         ledger.begin(&key(2), "b").await.unwrap();
         clock.pass(Duration::from_secs(1));
-        // It may be of a newer server, and have begun just now.
+        // The record cannot be read. A newer server may have written it just now, so it is kept.
         let (key_3, value) = (key_of(&key(3)), Some("no attempt".into()));
         let odd = Write { key: key_3, expect: Expect::Absent, value };
         memory.write(vec![odd]).await.unwrap();
@@ -211,7 +211,7 @@ mod tests {
         memory.write(vec![odd]).await.unwrap();
         assert!(ledger.read(&key(1)).await.is_err());
         assert!(ledger.begin(&key(1), "b").await.is_err());
-        // It may be ended all the same, and does not begin after that.
+        // A stage whose record cannot be read may be cancelled all the same, and does not begin after that.
         assert!(ledger.cancel(&key(1)).await.unwrap().cancelled);
         assert_eq!(ledger.begin(&key(1), "b").await.unwrap().what, None);
         assert_eq!(ledger.tidy().await.unwrap(), 0, "it is not taken for one of long ago");

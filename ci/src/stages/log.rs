@@ -170,7 +170,7 @@ mod tests {
         for _ in 0..64 {
             log.append(false, &chunk);
         }
-        // The rest of it nobody has at hand.
+        // The middle of the log is skipped, because no process has it at hand any more.
         log.skip(960 << 20);
         log.append(true, b"\nlast\n");
         assert!(heard.said().len() <= HEAD, "its end comes at its end");

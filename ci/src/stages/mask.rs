@@ -238,7 +238,7 @@ mod tests {
     fn what_overlaps_is_hidden_as_a_whole() {
         let forms = forms(&[b"abcdefgh", b"efghijkl"]);
         assert_eq!(shown(b"<abcdefghijkl>", &forms), "<***>");
-        // A secret that goes on and on in itself holds back nothing.
+        // A secret that overlaps with itself must not hold back the output for ever.
         let again = self::forms(&[b"aaaaaaaa"]);
         assert_eq!(shown(&[b'a'; 100_000], &again), "***");
     }

@@ -114,7 +114,7 @@ mod tests {
     use crate::pipelines::Work;
     use crate::storage::memory::Memory;
 
-    /// Says one thing after the other, each in one look; the last one for ever.
+    /// A source that gives one state after the other, one for each look, and the last one from then on.
     struct Told {
         looks: Vec<(BuildState, GateState)>,
         looked: AtomicUsize,

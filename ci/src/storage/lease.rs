@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(one.take().await.unwrap(), Standing::Held(1));
         assert!(!two.is_mine().await.unwrap());
         one.give_up().await.unwrap();
-        // Who has not looked before does not wait.
+        // A process that has not looked before need not wait for a lease that was given up.
         assert_eq!(turn("three").take().await.unwrap(), Standing::Held(2));
         assert!(!one.is_mine().await.unwrap());
 

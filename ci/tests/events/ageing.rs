@@ -28,7 +28,7 @@ async fn streams_go_as_a_whole_when_nothing_was_heard_of_them_for_long() {
     for first in 0..300 {
         append(&log, "old", at(1), first * 2 + 1, 2).await;
     }
-    // It went on for weeks.
+    // The events of this stream go on for weeks.
     append(&log, "long", at(1), 1, 5).await;
     append(&log, "long", at(20), 6, 5).await;
     append(&log, "new", at(30), 1, 5).await;
@@ -47,7 +47,7 @@ async fn what_a_crash_left_is_swept_and_what_is_named_stays() {
     let log = EventLog::new(Arc::new(chunks.clone()), Arc::new(records));
     append(&log, "one", Time(1), 1, 5).await;
     chunks.put(Bytes::from_static(b"never named")).await.unwrap();
-    // Whatever the clock said when it was put: it counts from when it was seen.
+    // The age of a chunk counts from when a sweep saw it first, whatever the clock said when it was put.
     for now in [DAY, DAY + HOUR / 2] {
         assert_eq!(log.sweep(now).await.unwrap(), 0, "it may be named yet");
     }
@@ -74,7 +74,7 @@ async fn what_cannot_be_read_is_not_taken_for_old_and_what_it_names_stays() {
         assert_eq!(log.sweep(now).await.unwrap(), 0);
     }
     assert_eq!(chunks.blobs(), 2);
-    // Once it is mended.
+    // Once the record is mended, the log ages it like any other.
     write(newest.value.clone()).await.unwrap();
     assert_eq!(log.durable(&stream("one")).await.unwrap(), (10, false));
     assert_eq!(log.age(at(61), DAY * 30).await.unwrap(), 1);

@@ -94,7 +94,7 @@ async fn a_stream_that_has_ended_is_in_few_chunks_and_takes_nothing_more() {
     publisher.compact().await.unwrap();
     assert!(rig.chunks.blobs() <= 2, "{} chunks", rig.chunks.blobs());
     rig.check(&all).await;
-    // Who was paused long ago believes that it stands at the fifth event.
+    // This process was paused long ago and believes that the stream stands at the fifth event.
     let late = rig.log().append(&stream(), Time(9), 6, &all[5..6]).await.unwrap();
     assert_eq!(late, Appended::Behind { durable: 400, is_finished: true });
     rig.check(&all).await;
@@ -117,7 +117,7 @@ async fn putting_chunks_together_may_end_anywhere() {
         publisher.compact().await.ok();
         store.recover();
         rig.check(&all).await;
-        // Whoever looks at all streams does what was not done.
+        // A sweep over all streams finishes what the failed calls left undone.
         let log = rig.log();
         log.make_room(Time(2), StreamLimits::default()).await.unwrap();
         for now in [std::time::Duration::ZERO, std::time::Duration::MAX] {
@@ -146,7 +146,7 @@ async fn who_goes_on_with_a_stream_is_charged_while_it_is_read() {
         Publisher::open(rig.log(), rig.history(), stream, terms("ada", limits), &mut room).await;
     let mut again = opened.unwrap();
     assert!(asked.len() > 2 && asked.is_sorted(), "{asked:?}");
-    // Refused once, it keeps no more and asks no more.
+    // After the first refusal the publisher keeps no more events in memory and asks for no more room.
     assert_eq!(asked.iter().filter(|it| **it > most).count(), 1, "{asked:?}");
     assert!(again.build().known().left_out.events > 0);
     // The events themselves are all there, and go on.
@@ -172,7 +172,7 @@ async fn the_oldest_streams_of_an_instance_make_room() {
     for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
         send(&mut open(name).await.unwrap(), &all, at as u64 + 1).await.unwrap();
     }
-    // The oldest of all, which goes on.
+    // This stream is the oldest of all, and it is still open.
     send(&mut open("live").await.unwrap(), &all[..2], 0).await.unwrap();
     assert!(log.is_crowded(limits));
     let crowded = async {

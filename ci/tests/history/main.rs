@@ -46,7 +46,8 @@ impl Rig {
         self.records.set_time(Time(self.now));
     }
 
-    /// Whatever was acknowledged is there once, and days are what attempts come to.
+    /// Asserts that everything acknowledged is there exactly once, and that the days are the sums of the
+    /// attempts.
     async fn check(&self) {
         for test in self.model.tests() {
             let expected = self.model.attempts(&test);

@@ -91,7 +91,7 @@ async fn a_head_whose_fetch_hangs_holds_up_nobody_and_is_given_up_in_time() {
         ended = runner.run(CancellationToken::new(), false) => panic!("it ends: {ended:?}"),
         waited = tokio::time::timeout(WITHIN, landed) => waited.expect("they land meanwhile"),
     }
-    // What was given up is held, and nothing else is left to do.
+    // The queue holds the branch whose fetch was given up, and has nothing else to do.
     let second = Duration::from_secs(1);
     begin(second).await.run(CancellationToken::new(), true).await.expect("it ends");
     assert_eq!(rig.landed(), ["good-1", "good-2"]);

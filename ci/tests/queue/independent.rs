@@ -16,7 +16,7 @@ const COMPARES: u64 = 1_000;
 
 struct Change {
     targets: BTreeSet<u64>,
-    /// How long checks with it take.
+    /// How long the checks of a tree with this change take, in milliseconds.
     takes: u64,
     bad: bool,
 }
@@ -41,7 +41,7 @@ struct World {
     heads: BTreeMap<Commit, usize>,
     trees: BTreeMap<Commit, Tree>,
     due: BinaryHeap<Reverse<(u64, Due)>>,
-    /// Checks that nobody has given up.
+    /// The checks that run and that the queue has not given up.
     running: BTreeSet<RunId>,
     target: Commit,
     passed: BTreeSet<TargetState>,
@@ -77,7 +77,7 @@ impl World {
             ended: Vec::new(),
         };
         world.tell(Event::Target(target));
-        // It is not known of the first target whether it is green: what lands first says it.
+        // Whether the first target is green is not known before the first change has landed.
         world.arrive(&[], MINUTE, false);
         world.run_until(2 * MINUTE);
         assert_eq!(world.ended.len(), 1);
@@ -253,7 +253,7 @@ fn no_untested_combination_lands_and_the_target_is_always_green() {
             world.arrive(&targets, takes, bad);
             world.run_until(world.now + rng.u64(..6 * MINUTE));
         }
-        // What waits is decided; nothing is left behind.
+        // No more changes come. The queue decides all that wait, and nothing may be left behind.
         for _ in 0..10_000 {
             if world.lane.changes.is_empty() {
                 break;
@@ -301,7 +301,8 @@ fn what_was_overtaken_is_not_overtaken_again() {
         world.run_until(world.now + MINUTE);
     }
     world.run_until(world.now + 20 * MINUTE);
-    // Its own check, the batch of others that were overtaken before, and its check again.
+    // The large change waits for its own check, for the batch of others that were overtaken before it, and
+    // for its second check.
     assert!(world.waited(large) <= 133 * MINUTE, "{}", world.waited(large));
     for number in disjoint {
         assert!(world.waited(number) <= 11 * MINUTE, "{number}: {}", world.waited(number));

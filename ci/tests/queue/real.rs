@@ -230,7 +230,8 @@ fn said_to_have_passed(rig: &Rig, name: &str, settings: &Settings) -> Lane {
     lane
 }
 
-/// Who has a runner's token, or is the server, can say so of anything; or another runner has died before it pushed.
+/// Anybody with a runner's token, or the server, can claim that a run passed, or another runner may have died
+/// before it pushed. So the runner tests again what it has not seen pass.
 #[tokio::test]
 async fn what_did_not_pass_here_is_tested_here_before_it_lands() {
     for (name, landed) in [("good-1", vec!["good-1"]), ("bad-1", Vec::new())] {
@@ -271,7 +272,7 @@ async fn what_passed_by_another_check_counts_no_more() {
     assert!(matches!(left.as_slice(), [("two", Standing::Held(Held::RedBase(_)))]), "{left:?}");
 }
 
-/// Whoever is killed between any two steps is followed by one that goes on.
+/// A runner may be killed between any two steps, and the next one has to go on from there.
 #[tokio::test]
 async fn a_crash_between_any_two_steps_loses_nothing() {
     let rig = Rig::new();
@@ -297,7 +298,7 @@ async fn a_crash_between_any_two_steps_loses_nothing() {
         }
         memory.recover();
         crashes += 1;
-        // Each call is the last one twice: carried out and not.
+        // The crash hits each call twice: once the call is carried out, and once it is not.
         calls += u64::from(crashes % 2 == 0);
     }
     memory.recover();

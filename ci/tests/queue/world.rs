@@ -13,7 +13,7 @@ use kiln_ci::queue::{
 
 pub const MINUTE: u64 = 60_000;
 
-/// What is true of the world.
+/// The facts of the simulated world, which the queue cannot see.
 #[derive(Clone, Debug)]
 pub struct Truth {
     pub bad: f64,
@@ -37,7 +37,7 @@ impl Truth {
     }
 }
 
-/// What is true of a head.
+/// The facts of one head, which the queue cannot see.
 #[derive(Clone, Debug)]
 struct Head {
     bad: bool,
@@ -59,14 +59,14 @@ pub struct World {
     pub rng: Rng,
     heads: BTreeMap<Commit, Head>,
     due: BinaryHeap<Reverse<(u64, Due)>>,
-    /// What runs: with its base, its members and what they were built to.
+    /// The runs under way: of each the base, the members, and the commit that they were built to.
     running: BTreeMap<RunId, (Commit, Vec<Member>, Commit)>,
     /// Trees that have passed, with the heads in them.
     passed: BTreeSet<Commit>,
     pub target: Commit,
     /// Whether each commit of the target fails by itself.
     red: BTreeSet<Commit>,
-    /// Files that are taken by what has landed.
+    /// The files that the landed changes have taken, so that no other change of them merges.
     taken: BTreeSet<u64>,
     pub ended: Vec<Ended>,
     pub runs: u64,

@@ -23,13 +23,13 @@ pub struct Truth {
     pub subject: Subject,
     /// The rate at which the test fails by chance now; 0 for one that never does.
     pub rate: f64,
-    /// Summed over days, for the mean.
+    /// The sum of the test's rates over all days, for their mean.
     pub rates: f64,
     drifts: bool,
-    /// Fails when the common cause strikes.
+    /// The group of tests that fail when a common cause strikes, if this test is in one.
     pub group: Option<usize>,
     signatures: Vec<Signature>,
-    /// What is no input has broken it: from, until.
+    /// From when until when something that is no input breaks the test, if anything does.
     pub bomb: Option<(u64, u64)>,
 }
 
@@ -42,7 +42,7 @@ struct Group {
 pub struct Outage {
     from: u64,
     until: u64,
-    /// A sick worker, or a service that some tests need.
+    /// The sick worker, or `None` if a service is out that some tests need.
     worker: Option<usize>,
     share: f64,
     seed: u64,
@@ -285,7 +285,7 @@ impl Outage {
         }
         match self.worker {
             Some(sick) => sick == worker && rng.f64() < self.share,
-            // Who needs a service needs it every time.
+            // A test that needs the service needs it in every run.
             None => Rng::with_seed(self.seed ^ test as u64).f64() < self.share,
         }
     }

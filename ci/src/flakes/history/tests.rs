@@ -40,7 +40,7 @@ fn both_outcomes_of_one_identity_prove_it() {
     let silent = |outcome| Attempt { signature: None, ..attempt(2, outcome) };
     let silent = history(&[silent(Outcome::Failed), silent(Outcome::Passed)]);
     assert!(silent.knows(None) && !silent.knows(Signature::of("boom")));
-    // It passed before: evidence, until it fails too often in a row.
+    // The test passed before with the same inputs. That proves it flaky until it fails too often in a row.
     let mut it = history(&[attempt(1, Outcome::Passed), attempt(1, Outcome::Failed)]);
     assert_eq!((it.tier(), it.flips().count()), (Some(Tier::Proven), 0));
     it.record(&attempt(1, Outcome::Failed));
@@ -121,7 +121,7 @@ fn what_fails_with_inputs_that_passed_before_is_excused() {
     it.record(&attempt(2, Outcome::Failed));
     it.record(&attempt(2, Outcome::Passed));
     assert_eq!((it.tier(), it.flips().count(), it.counts(Time(0), 1).failures), (None, 0, 0));
-    // After that it counts again.
+    // By now the test has passed with the new inputs, so its next failure with them counts again.
     it.record(&attempt(2, Outcome::Failed));
     assert_eq!(it.tier(), Some(Tier::Proven));
 }

@@ -56,7 +56,8 @@ fn reruns_go_on_until_the_posterior_decides() {
     assert_eq!(first.len(), 2);
     assert!(it.next(Time(0), 8).is_empty(), "one run at a time for each failure");
     first.iter().for_each(|rerun| end(&mut it, rerun, Outcome::Failed));
-    // Its clean history condemns the first; the second has none.
+    // The first test's clean history shows that the change broke it. The second test has no history to judge
+    // by.
     assert_eq!((verdict(&it, 1), verdict(&it, 2)), (Verdict::Broken, Verdict::Undecided));
     let second = it.next(Time(0), 8);
     assert_eq!(second.len(), 1);

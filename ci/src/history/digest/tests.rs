@@ -84,7 +84,8 @@ fn written(parts: &[Vec<Attempt>]) -> (Vec<Arc<Digest>>, Vec<Attempt>) {
     (digests, all)
 }
 
-/// What is said of an attempt but for its number, which only tells attempts at one place apart.
+/// Returns everything that an account says of an attempt, without the attempt's number, which only tells
+/// attempts at one place apart.
 fn said<A: Account>(it: &A) -> String {
     format!("{:?} {:?} {:?}", Gist { attempt: 0, ..it.gist() }, it.configuration(), it.richness())
 }

@@ -92,7 +92,7 @@ async fn a_grid_is_the_same_before_and_after_its_attempts_are_settled() {
     }
 }
 
-/// [`some`], each told by its execution as well, and all of it twice.
+/// Returns the attempts of [`some`], each told by its execution as well, and all of these accounts twice.
 fn told_twice() -> Vec<Attempt> {
     let told = some().into_iter().filter(|it| it.known.has(Known::REPORTED));
     let run = |(number, it): (u64, Attempt)| Attempt {
@@ -106,7 +106,7 @@ fn told_twice() -> Vec<Attempt> {
     all
 }
 
-/// All tests with their days, and their grids.
+/// Reads all tests with their days, and the two grids of them.
 async fn look(history: &History) -> Result<(Vec<Tested>, [Grid; 2]), HistoryError> {
     let tested = history.tested(0..=99).await?;
     let tests: Vec<_> = tested.iter().map(|it| it.test.clone()).collect();
@@ -144,7 +144,7 @@ async fn an_execution_of_no_known_configuration_is_joined_though_it_has_no_row()
     let row = std::slice::from_ref(&told.test);
     history.commit(Time(1), std::slice::from_ref(&told)).await.unwrap();
     assert_eq!(letters(&history.grid(&query, row).await.unwrap()), ["p"]);
-    // Nothing ran, and only this account knows it.
+    // The merged account says that nothing ran, and no other account has that attempt.
     history.commit(Time(1), &[merged]).await.unwrap();
     assert_eq!(letters(&history.grid(&query, row).await.unwrap()), [" "]);
 }

@@ -73,7 +73,7 @@ fn a_time_that_is_left_out_is_due_later_once() {
     );
 }
 
-/// On 2026-10-25 they go from 03:00 back to 02:00.
+/// On 2026-10-25 the clocks of Zurich go from 03:00 back to 02:00.
 #[test]
 fn a_time_that_comes_twice_is_due_once_and_each_hour_is_an_hour() {
     assert_eq!(
@@ -86,7 +86,7 @@ fn a_time_that_comes_twice_is_due_once_and_each_hour_is_an_hour() {
     );
 }
 
-/// Held against a look at one after the other, over a change of the clocks of Zurich.
+/// The result has to be that of a look at one time after the other, over a change of Zurich's clocks.
 #[test]
 fn the_last_of_many_times_is_found_without_a_look_at_each() {
     let (from, minute) = (at("2026-03-28T00:00:00Z"), 60_000);

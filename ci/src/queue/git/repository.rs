@@ -328,7 +328,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_repository_that_does_not_say_where_branches_are_is_not_waited_for_long() {
-        // It takes connections, and never says a word.
+        // A server that stands for a repository. It takes connections and never says a word.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let remote = format!("git://{}/app.git", silent.local_addr().unwrap());
         let directory = tempfile::tempdir().unwrap();

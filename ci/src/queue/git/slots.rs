@@ -142,7 +142,7 @@ impl Repository {
 mod tests {
     use super::super::tests::{Rig, branch, fetched};
 
-    /// Where it outlives its runner it would write beside whoever has the tree next.
+    /// A git that outlives its runner would otherwise write into the tree that another check has by then.
     #[tokio::test]
     async fn a_git_that_writes_a_tree_holds_its_slot() {
         let rig = Rig::new();

@@ -116,7 +116,7 @@ async fn changes_are_put_together_always_alike_and_conflicts_left_out() {
             repository.git(["ls-tree", "--name-only", built.commit.as_str()]).await.unwrap();
         assert_eq!(String::from_utf8_lossy(&files), "a\nb\nc\n");
     }
-    // On top of what landed it conflicts for good.
+    // On top of what has landed, the change will conflict however often it is tried.
     let landed = repository.build(&base, &pieces[..2], Method::Merge).await.unwrap().commit;
     let built = repository.build(&landed, &pieces[2..], Method::Merge).await.unwrap();
     assert_eq!((built.left_out.as_slice(), &built.commit), ([(0, true)].as_slice(), &landed));
@@ -299,7 +299,8 @@ async fn it_is_said_of_each_step_what_it_affects() {
         assert_eq!(affected, Some([name.to_owned()].into()), "{place}");
         before = commit.clone();
     }
-    // What cannot be said is no acquittal; neither is what is no file.
+    // If the command cannot say what is affected, the answer is unknown and not "nothing". A result that is
+    // no file is unknown, too.
     for silent in ["exit 1", "true", "mkfifo $KILN_QUEUE_IMPACT", "sleep 600"] {
         let silent = Check { limit_s: 1, ..check(silent) };
         assert_eq!(silent.affected(&slot, &base, &before).await.unwrap(), None, "{silent:?}");

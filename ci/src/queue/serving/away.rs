@@ -256,7 +256,7 @@ mod tests {
         let work = directory.path().join("work");
         let clone = directory.path().join("clone");
         let repository = Repository::open(&clone, work.to_str().unwrap()).await.unwrap();
-        // No git is as quick as that.
+        // No git is as quick as this limit, so the fetch of the target has to be waited for beyond it.
         let (mut away, target) = away(Duration::from_millis(1));
         for commit in ["first", "moved by hand"] {
             git(&work, &["commit", "--quiet", "--allow-empty", "-m", commit]);

@@ -15,7 +15,7 @@ pub const PATIENCE: u64 = 2 * HOUR;
 /// The gate of a change that has not answered yet.
 pub struct Pending {
     pub change: usize,
-    /// When all its tests have run.
+    /// The time at which all of the change's tests have run.
     pub until: u64,
     /// Tests that failed, their signature, whether that was known, and when.
     pub failures: BTreeMap<usize, (Option<Signature>, bool, u64)>,
@@ -49,7 +49,7 @@ impl Driver {
             bombed |= self.world.tests[*test]
                 .bomb
                 .is_some_and(|(from, until)| from < now && until + PATIENCE > change.at);
-            // It was broken all the time from its failure until the gate answers.
+            // The test was broken for all the time from its failure until the gate answers.
             let broken = [*at, now].iter().all(|at| self.world.is_broken(*test, Some(change), *at));
             self.count_failure(pending.change, *test, item, broken);
         }

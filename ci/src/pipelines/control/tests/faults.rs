@@ -71,7 +71,7 @@ async fn a_run_whose_driver_panics_each_time_has_failed_and_others_go_on() {
     let says = |reason: &str| reason.contains("5 times in a row") && reason.contains("a trap");
     assert!(matches!(&why, Some(StopWhy::Fault { reason }) if says(reason)), "{why:?}");
     assert_eq!(rig.world.cancelled.lock().unwrap().len(), 1, "nothing of it runs on");
-    // Once that is mended.
+    // Somebody resumes the run once the fault is mended.
     rig.frontend().say(&bad.id, &Said::Resume, ("bob", "mended")).await.unwrap();
     rig.drive(&bad.id).await.unwrap();
     assert_eq!(Stands::of(&ended(&control, &bad.id).await), Stands::Passed);
@@ -85,7 +85,7 @@ async fn a_trigger_that_panics_holds_up_no_run() {
     );
     let control = rig.frontend();
     control.follow().await;
-    // It is no release: whoever reads it panics.
+    // This text is no release, and the code that reads it panics.
     rig.releases.0.lock().unwrap().push("odd".to_owned());
     let run = rig.start(TWO).await;
     let driving = tokio::spawn(control.clone().run());

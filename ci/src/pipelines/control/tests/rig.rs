@@ -48,15 +48,15 @@ impl Clock for Hand {
     }
 }
 
-/// What was done in the world: it outlives every frontend.
+/// What the stages did in the world, which outlives every frontend.
 #[derive(Default)]
 pub struct World {
     /// Tasks that were begun, with the name of their stage: each once.
     pub done: Mutex<BTreeMap<String, String>>,
     pub cancelled: Mutex<BTreeMap<String, bool>>,
-    /// Stages that fail until they are mended.
+    /// The names of the stages that fail until a test mends them.
     pub broken: Mutex<Vec<String>>,
-    /// The next cancelling panics.
+    /// Whether the next cancelling panics.
     pub slips: AtomicBool,
     /// The audit log.
     pub noted: Mutex<Vec<Note>>,

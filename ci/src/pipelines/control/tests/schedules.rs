@@ -40,10 +40,10 @@ fn a_clock_that_jumps_over_times_begins_one_run_or_none() {
     assert_eq!(due(&once, Some(at(0, 30)), at(7, 30)), Due::Begin(at(7, 0)), "of many the last");
     assert_eq!(due(&skip, Some(at(0, 30)), at(7, 30)), Due::Looked(at(7, 0)));
     assert_eq!(due(&skip, Some(at(0, 30)), at(7, 4)), Due::Begin(at(7, 0)), "a little late");
-    // Back: what was begun is not begun again.
+    // The clock is set back: the schedule does not begin again what it has begun already.
     assert_eq!(due(&once, Some(at(7, 0)), at(6, 30)), Due::Nothing);
     assert_eq!(due(&once, Some(at(7, 0)), at(7, 30)), Due::Nothing);
-    // It was wrong by days: it is not waited for these.
+    // The clock was wrong by days, and the schedule does not wait for these days to pass.
     assert_eq!(due(&once, Some(at(100, 0)), at(7, 30)), Due::Looked(at(7, 30)));
 }
 
@@ -152,7 +152,7 @@ fn before_an_hour(rig: &Rig) -> Time {
 async fn whoever_leads_need_not_have_the_pipeline_declared() {
     let mut rig = Rig::new();
     let hour = before_an_hour(&rig);
-    // For as long as this one goes on, whoever drives it leads.
+    // While this run goes on, the frontend that drives it leads.
     rig.start("name = \"long\"\n[[stage]]\nname = \"hangs\"\ncommand = [\"true\"]\n").await;
     let leader = tokio::spawn(rig.frontend().run());
     rig.declare(HOURLY);
@@ -181,7 +181,7 @@ async fn a_leader_that_is_lost_around_a_time_neither_loses_nor_repeats_it() {
         let first = tokio::spawn(rig.frontend().run());
         let other = rig.frontend();
         let course = async {
-            // Whoever comes first leads.
+            // The frontend that comes first leads, so the second one starts later.
             tokio::time::sleep(Duration::from_secs(3)).await;
             let second = tokio::spawn(other.clone().run());
             tokio::time::sleep(Duration::from_millis(47_000 + 500 * lost)).await;

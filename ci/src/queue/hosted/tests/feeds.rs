@@ -42,11 +42,12 @@ async fn each_is_told_what_becomes_of_changes_from_when_it_came() {
     driver.work().await.expect("it works");
     let told = feed.take(100).await.expect("it is read");
     assert_eq!(told[0].news, [News::Paused { why: "lunch".to_owned() }]);
-    // It could not be told: it comes again, and nobody else tells it meanwhile.
+    // The news could not be told to the forge: it comes again at the same server, and no other server tells
+    // it meanwhile.
     let elsewhere = world.server().feed("forges");
     assert!(elsewhere.take(100).await.expect("it is read").is_empty());
     assert_eq!(feed.take(100).await.expect("it is read"), told);
-    // Clocks that are set say nothing of that.
+    // A clock that somebody sets does not make the turn end.
     world.wait(Duration::from_secs(3_600));
     assert!(elsewhere.take(100).await.expect("it is read").is_empty());
     world.clock.0.fetch_sub(3_600_000, Ordering::Relaxed);
@@ -56,7 +57,8 @@ async fn each_is_told_what_becomes_of_changes_from_when_it_came() {
     assert!(feed.take(100).await.expect("it is read").is_empty(), "another one tells by now");
     elsewhere.done(&told[0]).await.expect("it is noted");
     assert!(elsewhere.take(100).await.expect("it is read").is_empty());
-    // All is told, so that whoever sees the next news first tells it at once.
+    // All news has been told and the turn given up, so the server that sees the next news first can tell it
+    // at once.
     let resume = Ask { request: Request::Resume, by: "ana".to_owned() };
     queues.ask(&queue(), &resume).await.expect("it is left");
     driver.work().await.expect("it works");
@@ -99,7 +101,8 @@ async fn a_rejected_change_is_told_with_the_run_that_failed() {
     queues.ask(&queue(), &add("b")).await.expect("it is left");
     driver.requests().await.expect("it is taken in");
     let mut checked = Vec::new();
-    // Its own run fails; the base, which is looked at before anybody is rejected, passes.
+    // The run of the change fails. The run of the base, which the queue looks at before it rejects anybody,
+    // passes.
     while let Some((run, _)) = driver.lane.outstanding().into_iter().next() {
         let base = driver.lane.runs[&run].members.is_empty();
         let targets = BTreeSet::from(["//a".to_owned()]);
@@ -166,7 +169,7 @@ async fn nobody_else_tells_what_takes_longer_than_the_lease() {
         }
     };
     assert_eq!(feed.telling(slow).await, Some(()));
-    // What says whose turn it is was lost: another one tells, and this one stops.
+    // The record of whose turn it is was lost: another server tells the news, and this one stops.
     let lost = async {
         damage(&world, keys::feed_turn("forges")).await;
         let another = world.server().feed("forges");

@@ -25,7 +25,7 @@ async fn a_second_runner_is_refused_until_the_first_is_silent() {
     assert!(!queues.head(&name).await.expect("a queue").connected(queues.now()));
     let second = other.take(&name, &runner("two")).await.expect("the first is silent");
     assert!(second.fence > first.fence);
-    // What the first one still says is heard by nobody.
+    // The queue refuses everything that the first runner still says.
     let lost = |it: Result<(), HostedError>| matches!(it, Err(HostedError::Lost(_)));
     assert!(lost(queues.step(&name, first.fence, 2, &step(&lane)).await));
     assert!(lost(queues.pending(&name, first.fence).await.map(drop)));
@@ -65,7 +65,8 @@ async fn a_clock_that_ran_backwards_keeps_nobody_from_a_queue() {
     world.wait(Duration::from_secs(7_200));
     let first = queues.take(&queue(), &runner("one")).await.expect("it is free");
     world.clock.0.fetch_sub(3_600_000, Ordering::Relaxed);
-    // Whoever lives is heard, and whoever does not is followed by another.
+    // The queue hears a runner that lives, although the clock was set back. When a runner is silent, another
+    // one takes its place.
     queues.pending(&queue(), first.fence).await.expect("it holds");
     assert!(queues.take(&queue(), &runner("two")).await.is_err());
     world.clock.0.fetch_sub(1_800_000, Ordering::Relaxed);
@@ -100,7 +101,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 async fn play(acts: Vec<Act>) {
     let world = World::new();
     let name = queue();
-    // Each has what it believes to hold.
+    // The fence that each runner believes to hold.
     let mut held: [Option<(u64, u64)>; 3] = [None; 3];
     let (mut fence, mut left, mut asked) = (0, false, Vec::new());
     let lane = Lane::new(branch("main"), Options::default());

@@ -34,7 +34,7 @@ async fn what_cannot_be_read_holds_up_no_other_request() {
     let world = World::new();
     let queues = world.server();
     let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
-    // As many as a runner takes in at once, and before all others.
+    // There are as many odd records as a runner takes in at once, and all come before the real requests.
     let odd = |at: usize| Write {
         key: format!("{}{at:016}", queue().inbox()),
         expect: Expect::Anything,
@@ -76,7 +76,7 @@ async fn what_is_not_there_cannot_be_removed_and_is_said_at_once() {
     assert!(matches!(gone, HostedError::NoChange(_)), "{gone}");
     let target = queues.ask(&queue(), &add("main")).await.unwrap_err();
     assert!(matches!(target, HostedError::Refused(Refused::Target(_))), "{target}");
-    // It is about to come, and goes before it was tested.
+    // The change is on its way into the queue, and is removed before it was tested.
     queues.ask(&queue(), &add("b")).await.expect("it is left");
     let first = queues.ask(&queue(), &remove("b")).await.expect("it is asked for");
     let second = queues.ask(&queue(), &remove("b")).await.expect("nobody has heard the first");
@@ -148,7 +148,7 @@ async fn a_queue_goes_with_all_that_was_kept_of_it_once_nobody_runs_it() {
     world.wait(Duration::from_secs(1));
     let again = Driver::begin(world.server(), "two").await.expect("it is free");
     assert!(again.lane.changes.is_empty() && again.lane.base.is_none(), "it begins anew");
-    // Whoever had the forgotten one comes back: it is not taken for who has this one.
+    // The runner of the forgotten queue comes back. The new queue must not take it for its own runner.
     let late = queues.pending(&queue(), driver.fence).await;
     assert!(matches!(late, Err(HostedError::Lost(_))), "{late:?}");
     let late = queues.leave(&queue(), driver.fence).await;
@@ -196,12 +196,12 @@ async fn a_request_is_left_once_with_what_is_noted_beside_it() {
     for _ in 0..2 {
         let again = other.ask_once(&queue(), &add("b"), &once).await.expect("it is known");
         assert_eq!(again, None);
-        // Where the runner has it by now, it is known all the same.
+        // The request stays known after the runner has taken it in.
         driver.requests().await.expect("it takes them");
     }
     let shown = queues.show(&queue(), 10).await.expect("a queue");
     assert_eq!(shown.waiting.len(), 0);
-    // What the queue does not take is not noted either.
+    // A request that the queue refuses does not write the note that goes with it, either.
     let once = [Write { key: "other".into(), expect: Expect::Absent, value: Some("x".into()) }];
     queues.ask_once(&queue(), &remove("z"), &once).await.expect_err("it is not there");
     assert!(world.memory.get("other").await.expect("it answers").is_none());
