@@ -110,7 +110,7 @@ mod tests {
             count,
         );
         assert!(maker.unwrap_err().to_string().contains("the maker failed"));
-        // It takes one chunk, and nobody waits for it for ever.
+        // The taker fails after one chunk, and the maker must not wait for it forever.
         let taker =
             behind(&mut |out| many(out).map_err(|it| StoreError::io("write", it)), |chunks| {
                 chunks.each(|_| Err(StoreError::invalid("the taker failed"))).map(|_| Some(0))

@@ -94,7 +94,7 @@ fn names_of_the_same_content_stay_together() {
     alias.digest = digest("a:1");
     let releases = vec![alias, held("a:1", 400)];
     let fates = fates(&releases, &world("a:1", &[]), 0);
-    // The place holds a digest: both names stand there.
+    // An environment holds a digest, so all names of that digest stay.
     assert!(fates.iter().all(|it| !it.goes()), "{fates:?}");
     let mut young = held("b:young", 1);
     young.digest = digest("b:old");

@@ -17,7 +17,7 @@ fn script(dir: &Path, text: &str) -> Arc<dyn Traffic> {
 async fn a_program_is_told_and_asked_what_holds() {
     let dir = tempfile::tempdir().unwrap();
     let (servers, at) = (servers().await, dir.path());
-    // It keeps what it was told, without what makes a request of it.
+    // The program keeps the split that it was told, without the fields that make a request of it.
     let keeps = format!(
         "read -r told || :\ncase \"$told\" in\n*observe*) cat '{dir}/split' 2> /dev/null || echo null ;;\n\
          *) echo \"$told\" | sed 's/\"do\":\"set\",\"place\":{{[^}}]*}},//' > '{dir}/split'; \

@@ -91,7 +91,7 @@ async fn shares_are_met_and_no_request_is_lost_while_it_reloads() {
             traffic.set(&place(), &split(&servers, change, share)).await.unwrap(),
             Applied::Now
         );
-        // What is in force is in force: the next requests are split so.
+        // The split is in force as soon as the call returns, so the next requests follow it.
         let counts = counted(&nginx.address, 40).await;
         assert!(of(&counts, "c") <= 20 + 12 && of(&counts, "a") > 0, "{share} %: {counts:?}");
     }
@@ -100,7 +100,7 @@ async fn shares_are_met_and_no_request_is_lost_while_it_reloads() {
     assert_eq!(answered, counts.values().sum::<usize>(), "lost: {counts:?}");
     assert!(answered > 500, "{counts:?}");
 
-    // All of it, and all of it back at once.
+    // All requests go to the new version, and then all go back at once.
     traffic.set(&place(), &split(&servers, 20, 100.0)).await.unwrap();
     until(&nginx.address, |counts| counts.len() == 1 && of(counts, "c") > 0).await;
     assert_shares(&nginx.address, &[("c", 100.0)]).await;
@@ -117,7 +117,7 @@ async fn what_is_refused_or_not_taken_is_put_back() {
     traffic.set(&place(), &good).await.unwrap();
     let written = text(&nginx.file("api.prod.conf"));
 
-    // The balancer's other configuration is broken.
+    // Another file of the balancer's configuration is broken, which is not Kiln's.
     std::fs::write(nginx.file("other.conf"), "upstream {").unwrap();
     let error = traffic.set(&place(), &split(&servers, 6, 50.0)).await.unwrap_err();
     let error = said(&*error);
@@ -143,7 +143,8 @@ async fn what_is_refused_or_not_taken_is_put_back() {
     let again = nginx.traffic("\"false\"", 20).set(&place(), &good).await.unwrap();
     assert_eq!(again, Applied::Now);
 
-    // It stopped between writing and reloading: what is in force is told, and the next one goes on from there.
+    // The program stopped between writing the file and reloading nginx. Kiln reports the split that is in
+    // force, and the next change goes on from there.
     let half = text(&nginx.file("api.prod.conf")).replace("# tag ", "# tag 0");
     std::fs::copy(nginx.file("api.prod.conf"), nginx.file("api.prod.before")).unwrap();
     std::fs::write(nginx.file("api.prod.conf"), half).unwrap();
@@ -167,7 +168,7 @@ async fn files_of_others_are_left_alone() {
     let error = said(&*traffic.set(&place(), &forged).await.unwrap_err());
     assert!(error.contains("cannot name a server"), "{error}");
 
-    // Somebody else works here.
+    // Another process holds the lock, as if it changed the balancer at the same time.
     std::fs::remove_file(nginx.file("api.prod.conf")).unwrap();
     let lock = std::fs::File::create(nginx.file("kiln.lock")).unwrap();
     lock.lock().unwrap();

@@ -27,7 +27,7 @@ pub async fn server(name: &'static str) -> Member {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut request = [0; 4096];
-                // What a balancer opens only to look asks nothing.
+                // Balancers also open connections only to see whether somebody listens, and send no request.
                 if stream.read(&mut request).await.is_ok_and(|length| length > 0) {
                     let length = name.len();
                     let answer = format!(
@@ -57,7 +57,8 @@ pub fn split([a, b, c]: &[Member; 3], change: u64, share: f64) -> Split {
     }
 }
 
-/// Who answered, by name; what went wrong instead counts as that.
+/// How many requests each server answered, by the server's name. A failed request counts under the text of
+/// its error.
 pub type Counts = BTreeMap<String, usize>;
 
 /// Makes one request over a connection of its own, and answers with the body.
@@ -176,7 +177,7 @@ pub async fn listening(address: &str) {
     }
 }
 
-/// Waits until a log says so.
+/// Waits until the log contains these words.
 pub async fn logged(log: &Path, words: &str) {
     let start = Instant::now();
     while !std::fs::read_to_string(log).is_ok_and(|text| text.contains(words)) {

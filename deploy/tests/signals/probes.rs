@@ -22,7 +22,7 @@ async fn targets_are_asked_and_no_redirection_is_followed() {
     let counts = |bad, total| Counts { bad, total };
     assert_eq!(found, Measured::Counts { canary: counts(4, 6), baseline: counts(0, 2) });
 
-    // It is not the canary's fault that nobody can be reached.
+    // If nobody can be reached, that is not the canary's fault.
     let why = failed(source.measure(&probes(&[("c", &unwell)], &[("a", &unwell)])).await);
     assert!(why.contains("of the baseline failed as well"), "{why}");
     let nobody = ("c", "127.0.0.1:1");

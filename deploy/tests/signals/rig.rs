@@ -38,7 +38,7 @@ pub fn asked(query: Query, cohorts: Cohorts, to: u64) -> Asked {
     }
 }
 
-/// Why there is nothing.
+/// Returns the reason why a measurement is missing. Panics if it is there.
 pub fn missing(measured: Measured) -> String {
     match measured {
         Measured::Missing(why) => why,

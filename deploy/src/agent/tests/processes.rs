@@ -110,7 +110,7 @@ fn what_an_agent_that_was_killed_left_behind_is_ended() {
     let note: serde_json::Value = serde_json::from_str(&note).unwrap();
     let pid = note["pid"].to_string();
     assert!(is_alive(&pid));
-    // As after kill -9 of the agent: nobody waits for the process but whoever finds the note.
+    // This is the state after kill -9 of the agent: only an agent that finds the note ends the process.
     Leftover::new(directory.path()).end(Duration::from_secs(20)).unwrap();
     assert!(!is_alive(&pid) && !directory.path().join("process.json").exists());
     // A number that was given out again is somebody else.
@@ -141,7 +141,7 @@ fn a_hook_that_takes_too_long_ends_with_all_that_it_has_started() {
     let directory = tempfile::tempdir().unwrap();
     let child = directory.path().join("child");
     let text = format!("sleep 1000 & echo $! > '{}'; wait", child.display());
-    // As long as it takes to begin.
+    // The limit grows until the hook has had the time to start its child, however busy the machine is.
     for limit in [200, 2_000, 20_000].map(Duration::from_millis) {
         let ended = hook(&text, limit).run(directory.path());
         assert!(matches!(ended, Err(HookError::TimedOut(..))), "{ended:?}");

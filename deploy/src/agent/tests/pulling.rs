@@ -186,7 +186,7 @@ fn what_was_fetched_before_a_crash_is_not_fetched_again() {
         world.fetched.load(Ordering::Relaxed)
     };
     let stopping = agent(&world, directory.path(), trusted());
-    // It stops in the middle of what comes.
+    // The agent stops after three blobs, in the middle of the pull.
     let stopped = stopping.obey(&order, &|_| world.fetched.load(Ordering::Relaxed) < 3);
     assert!(matches!(stopped, Err(AgentError::Stopped)), "{stopped:?}");
     drop(stopping);

@@ -32,7 +32,7 @@ pub fn place() -> Place {
     Place { service: "api".to_owned(), environment: "prod".to_owned() }
 }
 
-/// What a server is to an agent, and what may be wrong with it.
+/// Stands in for the server that an agent talks to, with the faults that a test can switch on.
 pub struct World {
     pub runtime: Runtime,
     fleet: Mutex<Fleet>,
@@ -41,9 +41,9 @@ pub struct World {
     pub now: Arc<AtomicI64>,
     pub key: SigningKey,
     releases: Mutex<BTreeMap<ContentDigest, (Made, Descriptor)>>,
-    /// Whether nobody is reached.
+    /// Whether the agent can reach nobody.
     pub away: AtomicBool,
-    /// Blobs come with a byte changed.
+    /// Whether blobs come with one byte changed.
     pub tampers: AtomicBool,
     /// Whether only half of what is asked for comes.
     pub cuts: AtomicBool,
@@ -150,7 +150,7 @@ fn fleet(records: &Arc<MemoryRecords>, now: &Arc<AtomicI64>) -> Fleet {
     Fleet::new(records.clone(), Arc::new(move || now.load(Ordering::Relaxed)))
 }
 
-/// The way of an agent into this world.
+/// The connection of an agent to this world.
 pub struct Way(pub Arc<World>);
 
 fn refused(error: &FleetError) -> LinkError {
@@ -172,7 +172,7 @@ impl Link for Way {
         wait: Duration,
     ) -> Result<Option<Order>, LinkError> {
         self.0.reached()?;
-        // Whoever ends an agent need not wait for long.
+        // The wait is short, so that a test that ends its agent need not wait for long.
         let (fleet, wait) = (self.0.fleet(), wait.min(Duration::from_millis(300)));
         let asked = async move { fleet.next_order(speaker, ACCOUNT, known, wait).await };
         let order = self.0.runtime.block_on(asked).map_err(|error| refused(&error))?;

@@ -27,16 +27,16 @@ fn program(seed: u64, bytes: usize) -> String {
     String::from_utf8(data).unwrap()
 }
 
-/// Who can be reached, by address.
+/// The agents that can be reached, by their addresses.
 #[derive(Default)]
 struct Street {
     houses: Mutex<BTreeMap<String, Arc<Giving>>>,
-    /// Pieces that were given, and lies among them.
+    /// How many pieces were given, and how many of them were lies.
     given: AtomicUsize,
     lies: AtomicUsize,
 }
 
-/// The way of one agent to others.
+/// The connection of one agent to the others.
 struct Walk {
     street: Arc<Street>,
     name: String,

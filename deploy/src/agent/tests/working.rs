@@ -150,7 +150,8 @@ fn an_agent_of_which_a_part_fails_ends_as_a_whole() {
 #[test]
 fn what_somebody_else_changed_is_seen_and_put_right() {
     let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
-    // Who runs the version is told by hooks: what runs is where the link leads.
+    // Here the agent starts no process by itself, so the version that runs is the one to which the link
+    // leads.
     let service = Service { hooks: Hooks::default(), ..service(directory.path(), None, false) };
     let _host = Host::with(&world, directory.path(), service);
     world.until("it registers", |_| true);

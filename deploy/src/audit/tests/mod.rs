@@ -79,7 +79,8 @@ async fn pages_of_any_size_give_the_same_export() {
     }
 }
 
-/// Everything that is done to an export, and what is said of it.
+/// Returns every way in which an export is tampered with, and the words with which the verifier has to refuse
+/// it.
 fn tampered(lines: &[String]) -> Vec<(Vec<String>, &'static str)> {
     let with = |change: &dyn Fn(&mut Vec<String>)| {
         let mut lines = lines.to_vec();
@@ -115,7 +116,7 @@ async fn whatever_was_done_to_an_export_is_named() {
     let other = SigningKey::generate(Scheme::Ed25519).unwrap().0;
     let others = KeyRing::single("other", other.public_key().clone());
     assert!(verified(&whole, Some(&others)).is_err());
-    // What is cut off behind the last checkpoint shows only to who knows the head.
+    // A cut behind the last checkpoint shows only to a verifier who knows the head of the log.
     let known = Some((6, [0; 32]));
     let mut verifier = Verifier::new(None, known, now());
     whole[..3].iter().for_each(|it| verifier.line(it.as_bytes()).unwrap());
@@ -206,7 +207,8 @@ async fn a_script_that_shares_nothing_with_this_says_the_same() {
         let (code, said) = run(&whole);
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("entries 1 to 6") && said.contains("signed up to 6"), "{said}");
-        // Each is a process: of one kind of key all of them, of the other the first.
+        // Each export needs a process of its own. So all of them are tried with one kind of key, and only the
+        // first with the other.
         let some = if scheme == Scheme::Ed25519 { usize::MAX } else { 1 };
         for (lines, _) in tampered(&whole).into_iter().take(some) {
             let (code, said) = run(&lines);

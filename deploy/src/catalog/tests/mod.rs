@@ -228,13 +228,13 @@ async fn wherever_a_server_ends_nothing_half_made_is_seen() {
             break;
         }
         for entry in after.catalog.list("", None, 10).await.unwrap() {
-            // It became visible, and the answer was lost: then it is whole.
+            // The release became visible, and only the answer was lost. Then the release has to be whole.
             let pinned = after.pins.list(super::PINS, None, 1_000).await.unwrap();
             let pinned: BTreeSet<_> = pinned.iter().map(|it| it.digest.hex()).collect();
             assert!(entry.content.iter().all(|(digest, _)| pinned.contains(digest.hex())));
             assert_eq!(entry.release.attestations.len(), 5, "the list, and four that are signed");
         }
-        // What is left goes, and the same can be released all the same.
+        // A sweep removes what the crash left, and the same release can be made again.
         after.swept().await;
         let again = after.create("team/app:1.0", "one").await.unwrap();
         let pins = after.pins.list(super::PINS, None, 1_000).await.unwrap();

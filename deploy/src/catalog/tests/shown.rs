@@ -143,7 +143,7 @@ async fn a_release_is_pulled_with_everything_about_it() {
         assert_eq!(read.statement.predicate_type, layer.annotations["predicateType"]);
         assert!(read.statement.is_about(&subject.set()));
     }
-    // Nobody pushes there.
+    // Nobody may push to a repository that has releases.
     let data = house.put("{}").await;
     let reference: Reference = "2.0".parse().unwrap();
     let push = Push {
@@ -262,7 +262,7 @@ async fn the_tag_of_an_environment_follows_its_pointer() {
     arrive(&house, &other, Some(&one)).await;
     assert_eq!(registry.tags().await, ["1.0", "2.0"]);
     assert_eq!(others.tags().await, ["1", "prod"]);
-    // What was signed of each is listed, in both ways.
+    // The registry lists what was signed for each name, both as referrers and under the older tag.
     let about = registry.referrers(one.release.digest()).await;
     assert_eq!(about.iter().filter(|it| *it == "https://a/summary").count(), 2, "{about:?}");
     let list = registry.pull(&one.release.digest().fallback_tag()).await.unwrap().1;
@@ -346,7 +346,7 @@ async fn what_nothing_keeps_goes_and_what_stands_somewhere_stays() {
     assert_eq!(fates[0].stays, [Stays::Rollout { place: "prod/web".to_owned() }]);
     standing.value = None;
     house.rig.records.write(vec![standing]).await.unwrap();
-    // Only looked at, nothing goes.
+    // A look removes nothing.
     let fates = collector.look("", now(2)).await.unwrap();
     assert_eq!(fates.iter().map(|it| it.goes()).collect::<Vec<_>>(), [true, false, false, false]);
     assert_eq!(house.names().await.len(), 4);
@@ -365,7 +365,7 @@ async fn what_nothing_keeps_goes_and_what_stands_somewhere_stays() {
     for entry in [&live, &new, &again] {
         registry.pull(&entry.release.name.version.to_string()).await.unwrap();
     }
-    // The one's summary went along, the other's stays.
+    // The summary of the removed release went with it, and that of the release that stays is still there.
     assert_eq!(registry.referrers(live.release.digest()).await.len(), 6);
     // Of both names: one list of the closure, which is the same, and what was signed for each.
     assert_eq!(registry.referrers(new.release.digest()).await.len(), 9);
@@ -376,7 +376,7 @@ async fn what_nothing_keeps_goes_and_what_stands_somewhere_stays() {
     let swept = house.rig.records.list("releases/holds/", None, false, 10_000).await.unwrap();
     assert!(swept.iter().all(|it| !it.key.contains("team/app:1.0")));
     assert!(pins.iter().filter(|it| it.digest.hex() == old.release.digest().hex()).count() == 0);
-    // The name is nobody else's, for ever.
+    // No other content may ever have the name of a removed release.
     let other = house.create("team/app:1.0", "two").await;
     assert!(matches!(other, Err(CatalogError::Taken { .. })), "{other:?}");
     house.create("team/app:1.0", "one").await.unwrap();

@@ -74,7 +74,7 @@ async fn what_ran_here_is_never_taken_for_written() {
     rig.executions.flush().await;
     let kept = rig.executions.store.get(ids[0]).await.unwrap().unwrap();
     assert!(!kept.written);
-    // And the other way round, at a frontend that never heard of it.
+    // The same holds in the other order, at a frontend that never heard of the execution.
     let other = rig.beside();
     other.events.publish(hit(&executed("one", "//:a", &[("out/a", "A")]), "three", "//:a"));
     other.executions.flush().await;
@@ -138,7 +138,7 @@ async fn what_nobody_uses_ages_and_what_is_used_stays() {
     rig.now.fetch_add(20 * DAY, Ordering::Relaxed);
     rig.events.publish(hit(&used, "two", "//:used"));
     rig.executions.flush().await;
-    // Thirty days after the first build, twelve after the second.
+    // Now it is more than thirty days after the first build, and twelve after the second.
     rig.now.fetch_add(12 * DAY, Ordering::Relaxed);
     let (removed, more) = rig.sweep(30).await;
     assert_eq!((removed, more), (1, false));
@@ -171,7 +171,7 @@ async fn what_is_used_while_it_is_removed_stays() {
     assert!(store.get(id).await.unwrap().is_some());
     assert_eq!(store.makers("", &content("A")).await.unwrap(), [id]);
 
-    // It goes when it has just been found to be there.
+    // The record is removed just after the store has found it there.
     rig.now.fetch_add(40 * DAY, Ordering::Relaxed);
     let gone = [super::keys::record(id), super::keys::touched(id)].map(super::batch::delete);
     *rig.faults.meanwhile.lock().unwrap() = Some(("executions/age/", gone.to_vec()));
@@ -211,7 +211,7 @@ async fn records_that_cannot_be_written_wait_and_losses_are_named() {
 #[tokio::test]
 async fn a_result_of_nobody_is_found_even_if_it_took_two_tries() {
     let rig = Rig::start().await;
-    // Its record is taken, and what leads to it is not.
+    // The first write, of the record, succeeds. The next one, of the keys that lead to it, is refused.
     rig.faults.refuse_after(1);
     rig.events.publish(hit(&executed("one", "//:a", &[("out/a", "A")]), "two", "//:a"));
     rig.until(|it| it.failed_writes > 0).await;
@@ -224,7 +224,8 @@ async fn a_result_of_nobody_is_found_even_if_it_took_two_tries() {
 #[tokio::test]
 async fn what_no_client_can_write_is_not_believed_of_clients() {
     let rig = Rig::start().await;
-    // It says that a sandbox kept it apart: the record of a result that was written believes none of it.
+    // The forged execution claims that a sandbox kept it apart. The record of a result that a client wrote
+    // must not repeat that.
     let forged = executed("one", "//:a", &[("out/a", "A")]);
     rig.events.publish(hit(&forged, "two", "//:a"));
     rig.executions.flush().await;

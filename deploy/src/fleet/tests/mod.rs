@@ -123,14 +123,14 @@ async fn a_name_belongs_to_whoever_registered_it() {
     let asks =
         fleet.next_order(&speaker("web-1"), "token two", generation(0), Duration::ZERO).await;
     assert!(matches!(asks, Err(FleetError::Bound { .. })), "{asks:?}");
-    // Another host of the same name and credentials.
+    // The twin is another host that has the same name and credentials.
     let mut twin = report("web-1", Status::default());
     twin.from.identity = "of another directory".to_owned();
     let two = fleet.report(&twin, "token one").await;
     assert!(matches!(two, Err(FleetError::Twice { .. })), "{two:?}");
     house.later(SILENT);
     fleet.report(&twin, "token one").await.unwrap();
-    // Whoever was removed has to register again, as anybody may.
+    // A host that was removed has to register again, and anybody may register under its name.
     fleet.remove(&place(), "web-1").await.unwrap();
     assert!(matches!(fleet.remove(&place(), "web-1").await, Err(FleetError::Unknown { .. })));
     fleet.report(&report("web-1", Status::default()), "token two").await.unwrap();
@@ -186,7 +186,7 @@ async fn orders_grow_newer_and_one_generation_means_one_version() {
     assert_eq!(tell("two", 1).await.unwrap(), Told::Stale(generation(2)));
     let by_hand = house.fleet.tell_by_hand(&place(), "web-1", &version("two"), "ana").await;
     assert_eq!(by_hand.unwrap(), generation(3));
-    // One that was forgotten, and obeys what is not written down any more.
+    // The fleet has forgotten this host, which obeys an order that is no longer written down.
     house.fleet.report(&report("web-2", settled("one", 7)), "").await.unwrap();
     let by_hand = house.fleet.tell_by_hand(&place(), "web-2", &version("two"), "ana").await;
     assert_eq!(by_hand.unwrap(), generation(8));
@@ -232,11 +232,11 @@ async fn an_agent_is_believed_as_far_as_it_can_be() {
     let observed = house.observed().await.unwrap();
     assert_eq!((observed.version, observed.generation), (Some(version("one")), generation(1)));
 
-    // It says that it did what it was told, and runs something else.
+    // The host says that it has done what it was told, but it runs another version.
     say(settled("two", 1)).await;
     assert_eq!(house.condition().await, Condition::Drifted);
     assert_eq!(house.observed().await.unwrap().version, Some(version("two")));
-    // It obeys what nobody told it: a rollout hears nothing of that.
+    // The host says that it obeys an order that nobody gave. A rollout must not hear of that.
     say(settled("one", 9)).await;
     assert_eq!(house.condition().await, Condition::Untruthful);
     assert_eq!(house.observed().await, None);
@@ -322,7 +322,8 @@ async fn what_cannot_be_read_holds_up_no_other_agent() {
     let listed: Vec<_> = listed.iter().map(|it| (it.name.as_str(), it.order.is_some())).collect();
     assert_eq!(listed, [("web-2", false)]);
     assert_eq!(fleet.conditions().await.unwrap().values().sum::<u64>(), 1);
-    // Nobody knows how long it has been silent. Whoever administers may say that it is no more.
+    // The record does not say how long the host has been silent, so a sweep keeps it. An administrator may
+    // remove the host.
     house.later(FORGOTTEN);
     assert_eq!(fleet.sweep().await.unwrap(), 1);
     assert!(house.records.get(key).await.unwrap().is_some());
@@ -354,7 +355,7 @@ async fn targets_are_those_of_a_place_with_these_labels() {
     let mut asked = names.clone();
     asked.push("nobody".to_owned());
     let seen = house.fleet.observe(&place(), &asked).await.unwrap();
-    // They were told nothing, whatever they say that they obey.
+    // The hosts were told nothing, so no order counts as obeyed, whatever they say.
     let obeyed: Vec<_> = seen.iter().map(|it| it.as_ref().map(|it| it.generation)).collect();
     assert_eq!(obeyed[..20], [Some(Generation::default()); 20]);
     assert_eq!(obeyed[20..], [None]);

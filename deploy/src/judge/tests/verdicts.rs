@@ -102,8 +102,8 @@ fn what_is_missing_holds_and_never_passes_nor_reverts() {
     hold(vec![muted], "all are muted");
 }
 
-/// What is certainly worse is reverted though something else is not known yet, if that could not
-/// save it.
+/// A metric that is certainly worse leads to a rollback, even though another one is not known yet, if that
+/// one could not change the verdict.
 #[test]
 fn what_is_unknown_saves_nobody() {
     let mut unknown = same("other", 2);
@@ -179,7 +179,7 @@ fn errors_are_counted_exactly_however_sparse() {
     assert_eq!(of((5, 100_000), (40, 100_000)).verdict, Verdict::Promote, "fewer are no fault");
 }
 
-/// Whoever has many metrics of few errors sees one like this by chance.
+/// Among many metrics with few errors, one like this occurs by chance.
 #[test]
 fn sparse_errors_are_corrected_for_their_number_as_well() {
     let errors = |name: usize, own, other| {
@@ -197,7 +197,7 @@ fn sparse_errors_are_corrected_for_their_number_as_well() {
     assert_eq!(many.verdict, Verdict::Hold, "{:?}", many.reasons);
 }
 
-/// Seven of ten points at a hundred times the baseline: where Kayenta sees nothing.
+/// Seven of ten points are a hundred times the baseline, which Kayenta does not notice.
 #[test]
 fn a_mixture_of_good_and_terrible_is_seen() {
     let mixed: Vec<f64> = (0..60).map(|i| if i % 10 < 3 { 1.0 } else { 100.0 }).collect();

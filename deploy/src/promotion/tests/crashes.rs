@@ -13,8 +13,8 @@ use tokio::time::advance;
 use super::super::{Keeper, Outcome};
 use super::{DAY, World, ask, name, person, say};
 
-/// Records of a process that is killed at one of its calls: just before it, or just after, when nobody hears the answer. After that
-/// nothing is answered any more.
+/// The records of a process that is killed at one of its calls: just before it, or just after, when the
+/// process does not hear the answer. From then on the records answer nothing more.
 pub struct Killed {
     pub inner: Arc<MemoryRecords>,
     pub calls: AtomicUsize,
@@ -181,11 +181,11 @@ async fn whatever_is_cut_short_is_done_by_whoever_asks_again() {
                 let keeper = world.keeper();
                 let mut again = done(&keeper, step).await;
                 if matches!(step, Step::Sweep) {
-                    // Whoever was killed may have had the turn, which others wait for.
+                    // The killed server may have had the turn, for which the others wait.
                     advance(Duration::from_secs(60)).await;
                     again = done(&keeper, step).await;
                 }
-                // What was done already may say so.
+                // A step that was carried out before the crash may be refused as done.
                 let said = again.as_ref().err().map(String::as_str).unwrap_or_default();
                 let repeated = ["Refused(Approved", "Refused(Current"];
                 let fine = said.is_empty() || repeated.iter().any(|it| said.starts_with(it));

@@ -48,7 +48,7 @@ async fn signed_provenance_must_say_what_is_demanded() {
     let release = world.release_of("team/app:1", "feature", &world.key);
     let decision = of(keeper.judge(&ask("prod", &release, person("eve"))).await.unwrap());
     assert_eq!(gates(&decision, Standing::Refused), [Gate::Branch]);
-    // Of two that a trusted key has signed about the same content, both have to say so.
+    // Where a trusted key has signed two claims about the same content, both have to name the branch.
     let good = world.release("team/app:2");
     let bundle = world.releases.lock().unwrap()[&good].1[0].clone();
     assert_eq!(world.release_of("team/app:2", "feature", &world.key), good);

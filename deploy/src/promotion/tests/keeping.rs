@@ -100,7 +100,7 @@ async fn a_rollback_asks_nobody_and_what_it_replaced_stays_away() {
     assert_eq!((dev.changes, dev.failures, dev.restore.count()), (2, 1, 1));
     assert_eq!(keeper.deployments()["prod"], Four::default(), "nothing has come there");
     keeper.lift(&say("dev", "ana", "move")).await.unwrap();
-    // Nobody who is no person, and no person by mistake.
+    // Automation may not promote the release again, and neither may a person who does not ask for that.
     for by in [robot(), person("eve")] {
         let outcome = keeper.promote(&ask("dev", &second, by)).await.unwrap();
         assert!(matches!(outcome, Outcome::Refused { .. }), "{outcome:?}");
@@ -198,7 +198,7 @@ async fn what_an_earlier_version_has_claimed_goes_on() {
     keeper.promote(&wait).await.unwrap();
     let stored = world.memory.get("promotion/world").await.unwrap().unwrap();
     let mut text: serde_json::Value = serde_json::from_slice(&stored.value).unwrap();
-    // Until when that frontend ran the checks, by its clock.
+    // The record says until when the other frontend runs the checks, by that frontend's clock.
     text["waiting"][0]["busy"] = "2030-01-01T00:00:00Z".into();
     let (key, value) = (stored.key, Some(text.to_string().into()));
     let write = Write { key, expect: Expect::Version(stored.version), value };

@@ -104,11 +104,11 @@ async fn act(world: &Arc<World>, keeper: &Keeper, releases: &[ReleaseName], rand
         }
         _ => keeper.sweep().await,
     };
-    // Whatever was refused or lost: what counts is what was noted.
+    // A step may be refused or lost. Only what the audit log notes counts.
     drop(what);
 }
 
-/// What the audit log lets one say about what was done, held against what must never happen.
+/// What the audit log says of the past, which is held against what must never happen.
 #[derive(Default)]
 struct Judge {
     rejected: BTreeSet<String>,
@@ -160,7 +160,8 @@ impl Judge {
         }
     }
 
-    /// Each move goes from what the one before it left, and counts one further.
+    /// Asserts that each move starts from what the one before it left, and that its generation is the next
+    /// one.
     fn moved(&mut self, environment: &str, digest: String, details: &Value, told: &str) {
         let (before, generation) = self.current.get(environment).cloned().unwrap_or_default();
         let said = details["before"].as_str().unwrap_or_default();

@@ -86,7 +86,7 @@ async fn a_check_that_takes_long_holds_up_no_other_environment_and_runs_once() {
         }
     };
     timeout(PATIENCE, short_has_it).await.unwrap();
-    // What comes after that does not wait for the first sweep either.
+    // The next promotion does not wait for the first sweep, either.
     promoted(&keeper, &second).await;
     let short_goes_on = async {
         while current(&keeper, "short").await.as_ref() != Some(&second) {
@@ -112,7 +112,8 @@ struct Apart {
 }
 
 impl Apart {
-    /// `waits`: the release waited until somebody let it go; else the environment takes it by itself.
+    /// Starts a sweep that runs a long check. If `waits`, the release waited until somebody let it go;
+    /// otherwise the environment takes it by itself.
     async fn begin(waits: bool) -> Self {
         let (world, checks) = (World::new(), Checks::new());
         let takes = if waits { "" } else { "after = [\"dev\"]\nautomatic = true\n" };

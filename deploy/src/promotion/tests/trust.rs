@@ -42,7 +42,7 @@ async fn a_condition_holds_for_all_that_keys_have_signed() {
         let gates = refused(&world, &policy, keys(), "team/app:1").await;
         assert_eq!(gates, [Gate::Condition], "{condition}");
     }
-    // What keys say that nobody asks is not asked.
+    // The policy asks for one signer, so claims that other keys signed do not count.
     let policy =
         "[environments.prod]\nsigners = [\"release\"]\nconditions = [\"release.branch == 'main'\"]";
     assert_eq!(refused(&world, policy, keys(), "team/app:1").await, []);

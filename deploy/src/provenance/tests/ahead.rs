@@ -54,13 +54,15 @@ fn a_large_closure_has_its_order_and_each_directory_is_read_once_and_with_others
     assert_eq!(found, plain_walk(&fake, &[root("out/app", "app")]));
     assert!(found.iter().any(|it| matches!(it, Found::Missing { .. })));
     let directories = asked.concat();
-    // Each object has an input root and two directories of its own, the program two, and two are those of all.
+    // Each object has an input root and two directories of its own, the program has two, and all of them
+    // share two more.
     assert_eq!(directories.len(), 2 * BATCH * 3 + 4);
     assert_eq!(directories.iter().collect::<BTreeSet<_>>().len(), directories.len());
     assert!(asked.len() < 100, "{} calls", asked.len());
 }
 
-/// What is missing is told while the walk goes on, and does not gather in memory until there is something to look up.
+/// The walk reports missing inputs while it goes on, and does not gather them in memory until there is
+/// something to look up.
 #[test]
 fn inputs_that_are_all_gone_are_told_batch_by_batch_to_the_last() {
     let mut fake = Fake::default();
@@ -85,7 +87,7 @@ fn inputs_that_are_all_gone_are_told_batch_by_batch_to_the_last() {
     });
     assert_eq!(walked.unwrap().missing, 4 * BATCH);
     assert_eq!(found, plain_walk(&fake, &roots));
-    // Each object has three directories of its own.
+    // Each object has three directories of its own, so this is less than two batches of objects.
     assert!(asked.is_some_and(|it| it < 2 * 3 * BATCH), "{asked:?} were read before one was told");
 }
 
@@ -159,7 +161,7 @@ impl Archive for Endless {
     }
 }
 
-/// Its thread has ended when the error is there: it borrows the archive.
+/// The thread of the walk borrows the archive, so it has ended when the error is returned.
 #[test]
 fn an_error_of_the_sink_ends_a_walk_that_has_no_end() {
     let endless = Endless::default();
@@ -213,6 +215,6 @@ fn a_directory_that_cannot_be_read_ends_the_walk() {
         Ok(())
     });
     assert!(matches!(walked, Err(ClosureError::Archive(_))), "{walked:?}");
-    // What was found before is told.
+    // The walk has reported what it found before the error.
     assert!(matches!(&found[..], [Found::Action(link)] if link.id == "link"), "{found:?}");
 }

@@ -299,7 +299,8 @@ async fn what_a_release_owns_is_not_pushed_to() {
     assert!(matches!(pushed, Err(RegistryError::Owned(_))), "{pushed:?}");
 }
 
-/// Nothing is shown there but by releases; whatever was pushed before could be taken for one.
+/// A repository with releases shows nothing else, because an image that was pushed before could be taken for
+/// a release.
 #[tokio::test]
 async fn a_repository_is_pushed_to_or_has_releases() {
     let house = House::new();
@@ -314,7 +315,8 @@ async fn a_repository_is_pushed_to_or_has_releases() {
     let mut house = house;
     house.repository = "team/other".parse().unwrap();
     let other = released("team/other");
-    // One that is not carried out changes nothing; of it and a push the first one counts.
+    // A claim that is not carried out changes nothing. Of a claim and a push, the one that comes first
+    // counts.
     let claim = other.claim("a").await.unwrap();
     house.image(b"layer").await;
     house.push("v1", MANIFEST_TYPE, &data).await.unwrap();
@@ -340,7 +342,7 @@ async fn a_repository_is_pushed_to_or_has_releases() {
     let deleted = house.registry.delete_manifest(&house.repository, &image.digest).await;
     assert!(matches!(deleted, Err(RegistryError::Owned(_))), "{deleted:?}");
     assert!(matches!(new.claim("b").await, Err(ClaimError::Another(_))));
-    // Hidden at once, unless something came meanwhile.
+    // The manifests are hidden at once, unless another change came meanwhile.
     let manifests = std::slice::from_ref(&image.digest);
     let before = new.changes().await.unwrap();
     records.write(new.claim("a").await.unwrap()).await.unwrap();

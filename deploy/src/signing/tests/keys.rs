@@ -177,7 +177,7 @@ fn a_program_that_fails_hangs_or_chatters_is_an_error() {
     let mut slow = program(&["/bin/sh", "-c", "exec sleep 60"]);
     slow.timeout = Duration::from_millis(50);
     assert!(matches!(slow.run(b""), Err(ByProgram(Slow { .. }))));
-    // It says all it has to say, and stays.
+    // The program closes its stdout, so it has said everything, and then does not end.
     slow.argv[2] = "exec sleep 60 >&-".to_owned();
     assert!(matches!(slow.run(b""), Err(ByProgram(Slow { .. }))));
 }

@@ -12,7 +12,7 @@ use super::super::downloader::{Downloader, Effect, Event, Failure, Limits, Sourc
 use super::super::tracker::{Ask, Swarm};
 use crate::rollouts::machine::Millis;
 
-/// The time that a message takes there and back.
+/// How long a message and its answer take together, in milliseconds.
 const ROUND_TRIP: Millis = 2;
 /// The time until it is seen that nobody answers.
 const UNANSWERED: Millis = 1_000;
@@ -33,9 +33,9 @@ pub struct Model {
     pub zones: usize,
     /// Hosts that vanish in the middle; another one, which has nothing, begins in the place of each. In a thousand.
     pub churn: usize,
-    /// Hosts that send other bytes, each second piece. In a thousand.
+    /// How many hosts in a thousand send wrong bytes for every second piece.
     pub liars: usize,
-    /// Hosts that send at a twentieth of the rate. In a thousand.
+    /// How many hosts in a thousand send at a twentieth of the usual rate.
     pub slow: usize,
     pub seed: u64,
 }
@@ -81,7 +81,7 @@ struct Host {
     done: Option<Millis>,
     have: Bits,
     uploads: usize,
-    /// Until when the host sends, and receives, what it is to.
+    /// The times until which the host is busy with sending and with receiving.
     sends: Millis,
     receives: Millis,
     tick: Millis,
@@ -92,9 +92,10 @@ struct Host {
 /// What came of a download by all hosts.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// How long each took, in parts of what the whole takes at the rate of a host; sorted.
+    /// How long the download of each host took, sorted, as a multiple of the time for all pieces at the full
+    /// rate of a host.
     pub times: Vec<f64>,
-    /// Pieces that the origin sent, in parts of the whole.
+    /// How much the origin sent, as a multiple of the whole.
     pub egress: f64,
     /// Pieces that came from another zone.
     pub far: usize,
@@ -111,7 +112,7 @@ impl Outcome {
     }
 }
 
-/// Time, the number of the event, and to which life of which host.
+/// When an event is due, the number of the event, the host that it is for, and which life of that host.
 type Due = Reverse<(Millis, u64, usize, u32)>;
 
 pub struct Network {
@@ -124,7 +125,7 @@ pub struct Network {
     origin: Millis,
     now: Millis,
     due: BinaryHeap<Due>,
-    /// What happens, by the number of the event.
+    /// The events under way, by their numbers.
     events: Vec<Option<What>>,
     free: Vec<usize>,
     order: u64,
@@ -292,7 +293,7 @@ impl Network {
         let ask = Ask { name: &it.name, near: &it.zone, has, seeded, starving, peer: Some(&peer) };
         let answer = self.swarm.answer(&ask, self.now, &mut self.rng);
         if it.done.is_some() {
-            // It says again and again that it has all.
+            // A host that is done goes on telling the tracker that it has all pieces.
             let (seeded, starving) = (Vec::new(), Vec::new());
             return self.after(answer.again, host, What::Asked { seeded, starving });
         }

@@ -28,7 +28,7 @@ fn run(what: &str, model: Model) -> Outcome {
         outcome.far,
         begun.elapsed()
     );
-    // Nothing is faster than the origin can send all of it once, and one host can take it.
+    // No download can be faster than the origin sends all pieces once and a host receives them.
     assert!(outcome.times[0] >= 0.99 && outcome.egress >= 1.0, "{outcome:?}");
     outcome
 }
@@ -53,7 +53,8 @@ fn many_hosts_take_little_longer_than_one_and_the_origin_sends_little_more_than_
     calm(500, 128);
 }
 
-/// What comes from the origin has to come over the links of several hosts, also of few: nobody may fetch it for all.
+/// The pieces from the origin have to come over the links of several hosts, even if there are few: no host
+/// may fetch all of them for the others.
 #[test]
 fn few_hosts_take_little_longer_than_one_as_well() {
     for (hosts, pieces, origin, most) in [(40, 56, 10, 1.45), (5, 40, 10, 1.3), (4, 40, 2, 1.25)] {
@@ -73,7 +74,7 @@ fn churn_lies_and_slowness_cost_little() {
 fn near_peers_send_most() {
     let model = Model { zones: 4, ..Model::new(120, 48, seed()) };
     let outcome = run("four zones", model);
-    // By chance it would be a quarter.
+    // If hosts chose their peers by chance, a quarter of the pieces would come from the same zone.
     assert!(outcome.near > outcome.far, "{} near, {} far", outcome.near, outcome.far);
 }
 

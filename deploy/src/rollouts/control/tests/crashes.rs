@@ -127,7 +127,7 @@ async fn two_tasks_of_one_process_that_renew_at_once_both_have_the_lease() {
     assert!(first.unwrap() && second.unwrap(), "it is renewed");
     let other = one.elsewhere();
     assert!(!other.leads().await.unwrap());
-    // Of two processes one has it all the same.
+    // The lease has ended, and exactly one of the two processes gets it.
     advance(2 * LEASE).await;
     let (first, second) = tokio::join!(one.control.leads(), other.leads());
     assert!(first.unwrap() != second.unwrap());
@@ -145,13 +145,13 @@ async fn a_clock_that_is_set_takes_the_lease_from_nobody() {
         assert!(one.control.leads().await.unwrap(), "{set}");
         assert!(!other.leads().await.unwrap(), "{set}");
     }
-    // Nor does it keep it for longer.
+    // A clock that is set does not make the process keep the lease for longer, either.
     one.time.0.store(0, Ordering::SeqCst);
     advance(2 * LEASE).await;
     assert!(other.leads().await.unwrap());
 }
 
-/// What an earlier version wrote.
+/// An earlier version wrote leases in a form that this one does not read.
 #[tokio::test]
 async fn a_lease_that_cannot_be_read_holds_up_nobody() {
     let one = Rig::new();

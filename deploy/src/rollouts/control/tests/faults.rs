@@ -26,7 +26,7 @@ async fn a_rollout_whose_driver_panics_each_time_is_paused_until_a_person_has_lo
     let says = |why: &str| why.contains("5 times in a row") && why.contains("it breaks");
     let held = |event: &Event| matches!(event, Event::Paused(why) if says(why));
     assert!(log.iter().any(|it| held(&it.event)), "{log:?}");
-    // What is gone by itself may come again.
+    // A fault that goes away by itself may come back, so the rollout stays paused.
     rig.listed.breaks.store(false, Ordering::SeqCst);
     sleep(Duration::from_secs(120)).await;
     assert!(!driving.is_finished());

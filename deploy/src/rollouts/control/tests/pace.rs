@@ -26,7 +26,7 @@ async fn no_more_targets_switch_at_once_than_may_be_down() {
     assert_eq!(waves(&rig, &one.id).await, [1, 1, 1, 1]);
     assert_eq!(rig.runs(), vec![digest("app:2"); 4]);
 
-    // On the way back as well.
+    // The same pace holds on the way back.
     let bad = rig.start(&declared, "app:3").await;
     rig.drive(&bad.id, 100, |phase| matches!(phase, Phase::Soaking)).await;
     rig.with("b", |fake| fake.crashes = 3);

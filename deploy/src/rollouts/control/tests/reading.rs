@@ -12,7 +12,7 @@ async fn of_a_long_log_only_what_is_new_is_read() {
     rig.good("app:1").await;
     let one = rig.start(DECLARED, "app:2").await;
     rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
-    // It turns from silent to heard and back.
+    // The target falls silent and is heard again in turn, which makes the log long.
     for round in 0..40 {
         rig.with("a", |fake| fake.silent = round % 2 == 0);
         rig.drive(&one.id, 1, |_| false).await;

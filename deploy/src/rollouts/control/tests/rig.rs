@@ -24,11 +24,11 @@ pub struct Faulty {
     pub inner: Arc<MemoryRecords>,
     pub writes: AtomicUsize,
     pub fails: Mutex<Option<(usize, bool)>>,
-    /// Records of logs that were read.
+    /// How many records of logs were read.
     pub reads: AtomicUsize,
     /// Whether others go on between a read and what follows from it.
     pub slow: AtomicBool,
-    /// Whoever lists the rollouts that run panics.
+    /// Whether the listing of the running rollouts panics.
     pub breaks: AtomicBool,
 }
 
@@ -170,7 +170,8 @@ impl Signals for Measures {
     }
 }
 
-/// What was set, and what has to be free before anything is.
+/// A balancer that keeps the splits that it was told. The second lock has to be free before it takes another
+/// split: a test holds that lock to delay it.
 #[derive(Default)]
 pub struct Splits(pub Mutex<Vec<Split>>, pub tokio::sync::Mutex<()>);
 
@@ -341,12 +342,12 @@ impl Rig {
         self.time.0.fetch_add(millis, Ordering::SeqCst);
     }
 
-    /// Drives for so many seconds, or until it holds.
+    /// Drives the rollout for so many seconds, or until `holds` is true of its phase. Returns the phase.
     pub async fn drive(&self, id: &str, seconds: u64, holds: impl Fn(&Phase) -> bool) -> Phase {
         let mut driver = Driver::load(self.control.clone(), id).await.unwrap();
         for _ in 0..seconds {
             let next = driver.round(self.control.now()).await.unwrap();
-            // Whoever looks is done before the next second.
+            // The observations and judgements of this second end before the next one begins.
             driver.looked().await;
             let phase = self.control.show(id).await.unwrap().state.phase;
             if holds(&phase) || next == Next::Over {

@@ -52,7 +52,7 @@ async fn requests_are_switched_to_the_idle_set_and_the_other_stays_as_it_is() {
     assert!(looks.iter().all(|it| it.verdict == Verdict::Promote), "{looks:?}");
     assert!(looks.last().unwrap().reasons[0].contains("no request goes there yet"), "{looks:?}");
 
-    // Whoever serves is what the balancer says, whatever the declaration said before.
+    // The balancer says which set serves, whatever the declaration said before.
     let next = rig.start(&blue_green(), "app:2").await;
     assert_eq!(next.sets.clone().unwrap().idle, "blue");
     assert_eq!(rig.drive_to_end(&next.id).await, Phase::Ended(End::Succeeded));

@@ -43,7 +43,7 @@ impl Controller {
         }
         match world.random.u32(0..rarely) {
             0 => self.crash(),
-            // It keeps what it knows, and wakes with it.
+            // The controller sleeps. It keeps what it knows, and wakes with that.
             1 => self.asleep_until = world.now + 60_000,
             _ => return false,
         }

@@ -147,7 +147,7 @@ fn a_breach_reverts_in_every_phase_that_goes_forward() {
             let back = told.applied().iter().filter(|(_, version)| *version == "old").count();
             assert_eq!(back, touched, "{name}");
             assert!(told.done.contains(&Effect::Quarantine("new".into())), "{name}");
-            // Nothing is reverted twice.
+            // A rollout that was reverted is not reverted again.
             told.tell(&Input::Breach("errors".to_owned()));
             assert_eq!(told.state.phase, Phase::Ended(End::RolledBack), "{name}");
         }
@@ -235,7 +235,7 @@ fn a_silent_target_is_given_up_and_told_when_it_is_back() {
 #[test]
 fn a_rollback_without_an_end_calls_a_person_however_seldom_the_clock_ticks() {
     let mut told = Told::start([false, false]);
-    // It answers, and stays at the new version however often it is told.
+    // The target answers, but stays at the new version however often it is told to go back.
     told.silent = vec![0];
     told.tell(&Input::Abort("ann".to_owned()));
     for _ in 0..11 {
@@ -347,7 +347,7 @@ fn who_has_given_up_is_told_again_sooner_and_not_more_often() {
     let mut told = Told::of(spec([false, false]));
     let mut stuck = Told::of(spec([false, false]));
     for one in [&mut told, &mut stuck] {
-        // It runs what it ran before, and says that it has done with what it was told.
+        // The target runs what it ran before, and says that it is done with its order.
         let generation = one.state.generation;
         one.tell(&Input::Observed(0, Running::Version("old".into(), generation)));
         assert_eq!(one.state.phase, Phase::Applying(0));
@@ -361,7 +361,7 @@ fn who_has_given_up_is_told_again_sooner_and_not_more_often() {
         told.tell(&Input::Tick);
     }
     assert_eq!(told.state.why, Some(Why::Stuck(0)));
-    // Once, and as often again as others.
+    // The order was given once, and repeated no more often than to any other target.
     assert_eq!(told.applied().iter().filter(|(_, version)| *version == "new").count(), 4);
     stuck.wait(seconds * 1_000);
     assert!(stuck.state.is_forward(), "who says nothing is waited for");

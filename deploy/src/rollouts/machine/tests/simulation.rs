@@ -106,7 +106,7 @@ fn run(seed: u64) -> Ran {
         said = later;
         let due: Vec<(Millis, Input)> = due;
         for (_, input) in due {
-            // Who is told is whoever listens; what a crash loses is said again by nobody.
+            // All controllers that run hear the input. Nobody repeats an input that a crash loses.
             controllers.iter_mut().for_each(|controller| controller.receive(input.clone()));
         }
         let first = world.random.usize(0..2);

@@ -85,7 +85,7 @@ proptest! {
         }
         prop_assert!(one.state.untold(0).is_empty() && one.unsettled().is_empty());
 
-        // The way back as well.
+        // The same bound holds on the way back.
         one.tell(&Input::Breach("errors".to_owned()));
         for pick in picks {
             one.now += 100;
@@ -166,7 +166,8 @@ fn a_baseline_that_does_not_start_anew_blames_nobody() {
     let mut told = Told::of(of(|spec| {
         (spec.steps[0].fresh, spec.limits.lost) = (vec![2], 0);
     }));
-    // It has not been heard: as if it had not been told.
+    // The target runs the right version but names no generation, as if it had not heard the order to start
+    // anew.
     let desired = told.state.targets[&2].desired.clone();
     told.tell(&Input::Observed(2, Running::Version(desired.version, Default::default())));
     told.silent = vec![2];

@@ -19,7 +19,7 @@ pub struct Fake {
     pub version: Version,
     pub told: Generation,
     pub away_until: Millis,
-    /// How many orders it will confirm without obeying.
+    /// How many orders the target will still confirm without obeying them.
     pub lies: u32,
     /// When the target falls back to what it ran before.
     pub falls_back: Option<Millis>,
@@ -56,9 +56,9 @@ pub struct World {
     pub verified: bool,
     pub quarantined: u32,
     pub paged: u32,
-    /// What the balancer was told last.
+    /// The split that the balancer was told last.
     pub split: Option<(Generation, Shift)>,
-    /// Who did not answer when the wave of this number began.
+    /// The targets that did not answer when the wave of this number began.
     pub away_at: HashMap<usize, Vec<TargetId>>,
     pub violations: Vec<String>,
 }
