@@ -223,7 +223,7 @@ mod tests {
         ) -> Result<Blob, StoreError> {
             let before = self.under_way.fetch_add(digest.size, Ordering::Relaxed);
             self.most.fetch_max(before + digest.size, Ordering::Relaxed);
-            // All that may begin does.
+            // During this pause every other read that may begin does so.
             tokio::task::yield_now().await;
             self.under_way.fetch_sub(digest.size, Ordering::Relaxed);
             self.inner.read(digest, offset, limit).await

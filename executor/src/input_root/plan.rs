@@ -305,7 +305,7 @@ mod tests {
             .collect();
         let root = digest("0");
         let plan = move || layers(root, &known, &InputLimits::default(), 10);
-        // A call for each level would not fit.
+        // The stack is too small for a recursive call per level.
         let thread = std::thread::Builder::new().stack_size(96 << 10).spawn(plan).unwrap();
         let error = thread.join().unwrap().unwrap_err();
         assert!(matches!(error, InputError::PathTooLong { .. }), "{error}");

@@ -221,7 +221,7 @@ mod tests {
         let open_dir = File::open(dir.path()).unwrap();
         let mode = || std::fs::metadata(&target).unwrap().permissions().mode() & 0o777;
         let read = Mode::from_bits_truncate(0o400);
-        // As where a file was seen that an action has made a link of since.
+        // This stands for an action that has replaced a file by a symlink after the executor saw the file.
         allow(open_dir.as_fd(), "link", read).unwrap();
         assert_eq!(mode(), 0);
         allow(open_dir.as_fd(), "target", read).unwrap();

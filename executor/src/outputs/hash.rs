@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(hash(&file, size).unwrap().size, size);
         assert!(fault(hash(&file, size - 1).unwrap_err()).contains("has grown"));
         assert!(fault(hash(&file, size + 1).unwrap_err()).contains("was cut"));
-        // One that never ends.
+        // This file never ends, so the reader has to stop at the expected size.
         let error = fault(hash(&File::open("/dev/zero").unwrap(), size).unwrap_err());
         assert!(error.contains("has grown"), "{error}");
     }

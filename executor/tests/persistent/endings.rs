@@ -23,7 +23,7 @@ async fn an_action_whose_tool_dies_runs_by_itself_and_the_next_has_a_new_tool() 
     assert_ne!(next.0, first.0);
     assert_eq!(next.1, 1);
 
-    // What crashes in any case is a failure of the action, once.
+    // An action that crashes with a tool and without one has failed by itself, and is not tried again.
     let result = worker.run(&ask(&["crash"])).await.result.unwrap();
     assert_eq!((result.exit_code, &result.stderr_raw[..]), (9, &b"a crash\n"[..]));
     assert_eq!(worker.figures().started, 2);
@@ -106,7 +106,7 @@ async fn what_is_left_of_a_request_does_not_mix_with_the_next() {
     asked.flags = "x".repeat(10_000);
     assert_eq!(worker.done(&asked).await.by().1, 1);
     assert_eq!((worker.ended("half_read"), worker.figures().running), (1, 0));
-    // More than a pipe takes.
+    // This is more than fits into a pipe, so the tool cannot have read all of it.
     asked.flags = "x".repeat(1_000_000);
     let message = failed(&worker.run(&asked).await);
     assert!(message.contains("bytes of the request were read"), "{message}");

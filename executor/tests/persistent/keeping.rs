@@ -124,13 +124,14 @@ async fn what_a_tool_left_behind_fails_no_action() {
     let limit = 8 << 20;
     let mut worker = Fixture::with(1, |config| config.limits.disk_bytes = Some(limit)).await;
     assert_eq!(worker.done(&ask(&["fill 3000000"])).await.by().1, 1);
-    // It has room for no more than a part of that; by itself the action has.
+    // What the tool left behind leaves too little room for this action, which alone has enough. So it runs by
+    // itself.
     assert_eq!(worker.done(&ask(&["use 6000000"])).await.by().1, 0);
     assert_eq!((worker.ended("worn_out"), worker.unfit("worn_out")), (1, 1));
     // With little room left the answer stands, and the tool gets no other request.
     assert_eq!(worker.done(&ask(&["fill 7000000"])).await.by().1, 1);
     assert_eq!((worker.ended("worn_out"), worker.unfit("worn_out")), (2, 1));
-    // What fails of itself does so once.
+    // An action that fails through its own fault runs only once.
     let result = worker.run(&ask(&["fail 3"])).await.result.unwrap();
     assert_eq!((result.exit_code, worker.unfit("worn_out")), (3, 1));
     assert_eq!(worker.figures().running, 1);

@@ -85,7 +85,7 @@ async fn whatever_a_tool_is_made_of_makes_another_tool() {
         assert_eq!(count, 1);
         tokens.push(token);
     }
-    // Of what is no part of it nothing does.
+    // A change of what is no part of the tool starts no other tool.
     let mut same = usual.input("other", "input");
     same.outputs = vec!["elsewhere/x".into()];
     same.flags = "copy in/other elsewhere/x\n".into();

@@ -39,7 +39,7 @@ both! {
             assert_eq!(changed, other != usual, "{condition:?}: {usual} and {other}");
             let may_be_impossible = matches!(condition, Condition::User | Condition::Cpus);
             assert!(changed || may_be_impossible, "{condition:?} is not changed");
-            // Nothing of it stays for the next action.
+            // The next action sees nothing of the changed condition.
             assert_eq!(slot.run(&spec).await.succeeded(), usual, "after {condition:?}");
         }
     }

@@ -14,7 +14,8 @@ both! {
         let ran = slot.sh("echo out; echo err >&2; exit 7").await;
         assert_eq!((ran.ending, ran.stdout.as_str(), ran.stderr.as_str()), (Ending::Exited(7), "out\n", "err\n"));
         assert_eq!(slot.sh("kill -SEGV $$").await.ending, Ending::Signalled(libc::SIGSEGV));
-        // These have no names, only numbers; of an orphan they say nothing about the program.
+        // These signals have numbers and no names. If one ends an orphan, that says nothing about the
+        // action's program.
         for signal in [32, 34, 40, 64] {
             assert_eq!(slot.sh(&format!("kill -{signal} $$")).await.ending, Ending::Signalled(signal));
             let orphan = format!("(sh -c 'kill -{signal} $$' &) ; sleep 0.1; exit 3");
@@ -143,7 +144,7 @@ both! {
         let (sender, mut receiver) = mpsc::channel(1);
         let run = slot.slot().run(&spec, sender, CancellationToken::new());
         tokio::pin!(run);
-        // Nobody reads until long after the timeout.
+        // The test does not read the output until long after the timeout.
         let early = tokio::time::timeout(Duration::from_secs(1), &mut run).await;
         assert!(early.is_err(), "the output that is there has to be delivered first");
         let (finished, ()) = tokio::join!(run, async { while receiver.recv().await.is_some() {} });

@@ -54,7 +54,7 @@ fn bind(from: &Path, to: &Path) {
 #[test]
 fn what_is_hidden_is_hidden_at_each_place_that_mounts_give_it() {
     as_root(|| {
-        // Of this thread, and of what it starts.
+        // Only this thread and the processes that it starts get the new namespace.
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();

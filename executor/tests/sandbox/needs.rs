@@ -24,7 +24,7 @@ both! {
         let python = "import os, pty; print(pty.spawn(['/bin/sh', '-c', 'test -t 0 && tty']))";
         for _ in 0..2 {
             let ran = slot.run(&slot.command(&["python3", "-c", python])).await;
-            // The first number: nobody else has one.
+            // The action gets the first number, because no other process has a terminal in its /dev/pts.
             assert_eq!(ran.succeeded().replace('\r', ""), "/dev/pts/0\n0");
         }
         let ran = slot.sh("script -qec 'test -t 1 && stat -c %U $(tty)' /dev/null; ls /dev/pts").await;
@@ -59,7 +59,7 @@ both! {
             assert_eq!(ran.ending, Ending::Exited(errno), "call {number}: {}", ran.stderr);
         }
         let ran = slot.sh(&program(&fails_with(359, [1, 1, 0]))).await;
-        // The descriptor, negated: the call is allowed.
+        // The exit code is the new descriptor, 3, negated, so the call is allowed.
         assert_eq!(ran.ending, Ending::Exited(253));
     }
 
@@ -84,7 +84,7 @@ print([name for _, name in socket.if_nameindex()])
         assert_eq!(ran.succeeded(), expected);
     }
 
-    // With arguments for which the kernel has another answer, before it asks for capabilities.
+    // With these arguments the kernel would give another answer before it asks for capabilities.
     async fn what_mounts_is_out_of_reach_whatever_the_kernel_would_say(slot: &mut Fixture) {
         let script = "
 import ctypes, errno, platform
@@ -218,7 +218,7 @@ for root, directories, files in sorted(os.walk('.')):
             "./out/moved ['g']",
         ];
         assert_eq!(ran.succeeded(), expected.join("\n"));
-        // As the worker collects it, and nothing of it is in the cache.
+        // The outputs are where the worker collects them, and the cache of inputs has nothing of them.
         assert_eq!(ran.output("out/empty/deep/f").unwrap(), "1");
         assert_eq!(ran.output("d/g").unwrap_err(), nix::errno::Errno::ENOENT);
         assert_eq!(fs::read_to_string(slot.inputs().join("d/sub/run")).unwrap(), "2");

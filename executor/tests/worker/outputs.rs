@@ -284,7 +284,7 @@ async fn closed_directories_on_the_way_to_an_output_are_opened_again() {
     assert_eq!(result.output_files[0].path, "a/b/c/out");
 }
 
-/// What is wrong with one output takes none of the others away.
+/// A fault of one output takes away none of the others.
 #[test]
 fn the_other_outputs_are_there() {
     let dir = tempfile::tempdir().unwrap();

@@ -217,7 +217,7 @@ async fn a_worker_connects_works_and_comes_back_when_the_connection_is_lost() {
             other => panic!("{other:?} instead of Hello"),
         }
         if attempt == 0 {
-            // Dropping it cuts the session.
+            // The conversation is dropped here, which cuts the session.
             continue;
         }
         let wire =
@@ -267,7 +267,7 @@ async fn blobs_go_to_the_next_address_when_one_is_not_heard() {
     assert_eq!(server.url(), nobody);
     let data = Bytes::from(vec![7; 3_000_000]);
     let digest = FUNCTION.digest(&data);
-    // Its bytes are gone: whoever writes it tries again.
+    // The bytes of the stream are spent after the failure, so the caller has to try again.
     let error = remote.write(&digest, data.clone()).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     assert_eq!(server.url(), heard);

@@ -92,7 +92,7 @@ async fn what_ended_meanwhile_is_said_again_until_it_must_have_been_heard() {
         assert_eq!(next.hello.lease_ids, ["l"]);
         let (id, outcome) = next.completed().await;
         assert_eq!((id.as_str(), outcome.unwrap().result.unwrap().exit_code), ("l", 9));
-        // Lost at once: nobody knows whether it arrived.
+        // The session breaks off at once, so the worker cannot know whether its answer arrived.
         worker = lose(next).await;
     }
     assert_eq!(runs(dir.path()), 1);

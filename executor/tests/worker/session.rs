@@ -210,7 +210,7 @@ async fn faults_in_a_row_pause_the_worker_until_a_trial_goes_well() {
         }
     };
     assert!(reason.contains("a runner that panics"), "{reason}");
-    // It tries itself, and says that it takes leases again.
+    // The worker tries the runner by itself, and then says that it takes leases again.
     loop {
         if let Some(reason) = paused(scheduler.next().await) {
             assert_eq!(reason, "");

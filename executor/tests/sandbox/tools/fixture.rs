@@ -31,7 +31,7 @@ pub fn tree(dir: &TempDir, name: &str, files: &[(&str, &str)]) -> PathBuf {
         std::fs::write(path, content).unwrap();
     }
     std::fs::create_dir_all(&base).unwrap();
-    // As those of the worker's input roots.
+    // These directories have the mode of those in a worker's input roots.
     let mut directories = vec![base.clone()];
     while let Some(directory) = directories.pop() {
         std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).unwrap();

@@ -33,7 +33,7 @@ both! {
     }
 
     async fn a_new_presentation_takes_the_old_one_away(tool: &mut Fixture) {
-        // As after a request that was never withdrawn.
+        // The earlier request was never withdrawn, as after an error of the worker.
         assert_eq!(tool.ask("cat src/a").await, "old");
         tool.present("second", &[("src/a", "new")], &[]).await;
         assert_eq!(tool.ask("ls; cat src/a").await, "src\nnew");
@@ -85,7 +85,7 @@ both! {
             assert_eq!(tool.ask("echo late >&7; exec 7>&-").await, "");
             let files = [("src/a", "new"), ("top", "t")];
             tool.present(&format!("round{round}"), &files, &["out"]).await;
-            // Who only reads writes nothing.
+            // A tool that opens files only for reading does not count as still writing.
             assert_eq!(tool.ask("exec 8< top 9< out; sleep 0 7> out/x").await, "");
             assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
             tool.present(&format!("again{round}"), &files, &["out"]).await;
@@ -161,7 +161,7 @@ both! {
                 polled
             });
             assert!(matches!(step.await.unwrap(), ToolEvent::Stdout(_)));
-            // Long enough for there to be more.
+            // This is long enough for the tool to write more.
             hold_the_thread(Duration::from_millis(1));
         }
         assert!(longest < 200, "{longest} times in a row nobody else was looked at");
@@ -182,7 +182,8 @@ both! {
             let links = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
             links.map(|link| link.display().to_string()).collect::<Vec<_>>()
         };
-        // Beside what it tells its outcome to only the zygote's own stderr; it takes a moment.
+        // Besides the pipe for the tool's outcome, this process keeps only the zygote's own stderr open. It
+        // takes a moment to close the rest.
         poll_until(|| {
             let names = names();
             let kept = || names.iter().filter(|name| !name.starts_with("/dev/null"));
