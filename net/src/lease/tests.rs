@@ -58,7 +58,7 @@ impl Call {
 struct Process {
     lease: Lease,
     name: usize,
-    /// How far its clock goes in a second, in milliseconds.
+    /// How far the process's clock goes in a second, in milliseconds.
     rate: u64,
     call: Option<Call>,
 }
@@ -120,9 +120,9 @@ enum Act {
     Hear(usize),
     /// The process asks, its call arrives and it hears the answer, all at once.
     Call(usize),
-    /// Nothing is heard of the process's call, which may arrive later.
+    /// The process hears no answer to its call, which may arrive later.
     Lose(usize),
-    /// A call of which nobody hears arrives.
+    /// A lost call, whose process no longer waits for it, arrives.
     Stray(usize),
     GiveUp(usize),
     /// The process is killed, and another one comes in its place.
@@ -340,7 +340,8 @@ async fn a_renewal_is_one_write_and_what_is_known_costs_nothing() {
     advance(TERM / 2).await;
     assert_eq!(two.take().await, Ok(Standing::Held(2)));
     assert_eq!(record.calls(), (1, 1));
-    // Who has given it up takes it without a look, and looks where somebody was faster.
+    // The process that gave the lease up tries to take it without a look at the record, and looks only
+    // because another one was faster.
     assert_eq!(one.take().await, Ok(Standing::Elsewhere(TERM / 2)));
     assert_eq!(record.calls(), (1, 1));
 }

@@ -246,7 +246,8 @@ mod tests {
         panic!("it was not killed: {ran:?}");
     }
 
-    /// What has ended and was not asked how does not live.
+    /// Returns whether a process runs. A zombie, which has ended without its parent having asked how, does
+    /// not.
     fn lives(process: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         !stat.is_empty() && !stat.contains(") Z ")
