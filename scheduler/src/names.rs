@@ -221,7 +221,7 @@ mod tests {
         for stranger in [&other, &of(7, 2)] {
             assert!(stranger.lease_id(&name).0 >= FIRST_FOREIGN, "{name}");
         }
-        // Neither the number alone, nor another with the same code.
+        // The number without the code is refused, and so is another number with the same code.
         let (front, code) = name.rsplit_once('-').unwrap();
         for guess in
             [front.to_owned(), format!("{front}-"), format!("{front}0-{code}"), format!("{name}-0")]

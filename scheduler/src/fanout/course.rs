@@ -286,8 +286,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes in whatever order: parts are put together only if each case of the full run is in
-        /// exactly one, and there is a decision at the latest when all have come.
+        /// Whatever parts come in whatever order, they are put together only if each case of the full run is
+        /// in exactly one of them. The decision comes at the latest with the last part.
         #[test]
         fn nothing_is_put_together_that_lacks_a_case_or_has_it_twice(
             parts in prop::collection::vec(

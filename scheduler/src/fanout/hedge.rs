@@ -153,7 +153,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes in whatever order: copies are few, and of no part that is over or has one.
+        /// Whatever ends in whatever order, copies are few, and no part gets one that has ended or has a copy
+        /// already.
         #[test]
         fn copies_are_few_and_of_what_is_open(
             expected in prop::collection::vec(1..10_000_u64, 2..20),

@@ -60,7 +60,7 @@ impl Engine for Late {
     fn close(&self) {}
 }
 
-/// Whoever begins to wait hears of it late.
+/// Makes a frontend that gets the queue's answers to `Attach` only when the test lets them through.
 fn frontend() -> Frontend<Late> {
     frontend_where(|call| matches!(call, Call::Attach(_)))
 }
@@ -148,7 +148,7 @@ async fn who_begins_to_wait_while_the_task_ends_is_told() {
     let frontend = frontend();
     let (first, seat, lease) = given(&frontend).await;
     let name = first.name.clone();
-    // Its connection broke: nobody is known to wait here until the answer comes.
+    // The client's connection has broken, so nobody is known to wait here until the answer comes.
     drop(first);
     let attaching = begin_to_attach(&frontend, &name).await;
     complete(&frontend, &seat, &lease).await;
@@ -194,7 +194,8 @@ async fn an_answer_is_published_though_its_worker_comes_back_meanwhile() {
     let (ticket, seat, name) = given(&frontend).await;
     complete(&frontend, &seat, &name).await;
     frontend.inner.engine.held.acquire().await.expect("it is open").forget();
-    // Its connection breaks. It does not know whether its answer was heard, and says it again.
+    // The worker's connection breaks. The worker does not know whether its answer was heard, so it sends it
+    // again.
     let (outbound, _inbound) = mpsc::channel::<SchedulerMessage>(16);
     let again = Hello { lease_ids: vec![name.clone()], ..hello() };
     let again = frontend.join(again, outbound).await;
@@ -255,7 +256,7 @@ async fn an_answer_that_is_lost_on_its_way_from_the_queue_ends_its_task() {
     let (ticket, seat, name) = given(&frontend).await;
     complete(&frontend, &seat, &name).await;
     frontend.inner.engine.held.acquire().await.expect("it is open").forget();
-    // Whoever is about to hear that it is to be published panics.
+    // The code that would hear that the answer is to be published panics.
     frontend.inner.engine.let_through.close();
     expect_done(ticket).await;
     // All that the worker said is heard, so that it can leave.
@@ -273,7 +274,7 @@ async fn a_session_with_a_fault_ends_so_that_its_worker_can_come_back() {
     });
     let (outbound, _inbound) = mpsc::channel::<SchedulerMessage>(16);
     let kind = Some(worker_message::Kind::Heartbeat(Heartbeat::default()));
-    // Its connection goes on.
+    // The worker's connection stays open.
     let messages = stream::iter([WorkerMessage { kind }]).chain(stream::pending());
     let queue: Arc<dyn Queue> = Arc::new(Frontend { inner: frontend.inner.clone() });
     let served = serve(queue, hello(), messages, outbound);

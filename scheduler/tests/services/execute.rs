@@ -122,7 +122,8 @@ async fn a_result_is_published_again_when_redis_fails_over_meanwhile() {
             }
         };
         tokio::time::timeout(Duration::from_secs(30), published).await.expect("it is lost");
-        // What was found and made durable at the old master counts for nothing.
+        // After the failover the blobs are made durable and the result is put once more, because the old
+        // master's do not count.
         assert_eq!(*kiln.notes.lock().unwrap(), ["sync", "put", "sync", "put"]);
     }
 }
@@ -255,7 +256,7 @@ async fn what_no_worker_can_run_fails_with_the_reason_after_a_grace_period() {
     let action = kiln.action(spec).await;
     let begun = tokio::time::Instant::now();
     let mut client = kiln.execute(&action).await;
-    // The worker lives on meanwhile.
+    // The worker goes on sending heartbeats meanwhile.
     let alive = tokio::spawn(async move {
         loop {
             worker.heartbeat(&[]).await;

@@ -162,7 +162,7 @@ async fn where_it_cannot_be_told_the_whole_runs() {
 async fn parts_that_lack_a_case_of_the_last_full_run_do_not_count() {
     let kiln = Kiln::start().await;
     let mut worker = kiln.worker("w", 2, &[]).await;
-    // It has never run: nothing is known of how long it takes.
+    // The test has never run, so nothing is known of how long it takes.
     let action = test_action(&kiln, &[("kiln-shards", "auto")]).await;
     let mut client = run(&kiln, &action).await;
     let lease = worker.lease().await;
@@ -179,7 +179,7 @@ async fn parts_that_lack_a_case_of_the_last_full_run_do_not_count() {
     worker.answer(&leases[1], ended(&kiln, 0, &["b"], true).await).await;
     let lease = worker.lease().await;
     assert_eq!(action_of(&lease), wished.to_wire());
-    // The case is gone for good.
+    // The full run shows that the case is gone for good.
     worker.answer(&lease, ended(&kiln, 0, &["a", "b"], false).await).await;
     assert_eq!(client.status().await.code, 0);
     let mut client = run_again(&kiln, &wished).await;
@@ -247,7 +247,7 @@ async fn a_client_that_is_gone_may_come_back_before_its_parts_end() {
     let name = client.until(Stage::Executing).await.name;
     drop(client);
     let client = kiln.wait(&name).await.unwrap();
-    // Nothing happens when the time is over that it had to come back.
+    // The client has come back, so nothing happens when the time for that is over.
     tokio::time::sleep(Duration::from_millis(GRACE + 300)).await;
     assert_eq!(kiln.snapshot().await.running_count, 2);
     drop(client);
@@ -383,7 +383,8 @@ async fn other_actions_run_as_if_nothing_was_asked_for() {
     let kiln = Kiln::start().await;
     let mut worker = kiln.worker("w", 2, &[]).await;
     let action = test_action(&kiln, &[("kiln-shards", "2")]).await;
-    // Of another mnemonic, as all actions of a target have its properties.
+    // The action has another mnemonic. It has the properties of its target all the same, as all actions of a
+    // target have.
     let mut client = kiln.try_execute(request(&action)).await.unwrap();
     let lease = worker.lease().await;
     assert_eq!(action_of(&lease), action.to_wire());

@@ -38,13 +38,13 @@ async fn a_silent_worker_is_lost_and_its_late_answer_thrown_away() {
     let mut silent = kiln.worker("silent", 1, &[]).await;
     let old = silent.lease().await;
     let begun = tokio::time::Instant::now();
-    // Its session is closed after the heartbeat timeout.
+    // The scheduler closes the silent worker's session after the heartbeat timeout.
     assert!(silent.next().await.is_none());
     assert_eq!(begun.elapsed().as_secs(), 35);
     let mut lively = kiln.worker("lively", 1, &[]).await;
     let new = lively.lease().await;
     assert_ne!(old.lease_id, new.lease_id);
-    // Under the old lease, by whatever session: not wanted.
+    // The scheduler drops an answer under the old lease, whatever session sends it.
     lively.answer(&old, exited(1)).await;
     lively.succeed(&new).await;
     let result = client.response().await.result.unwrap();
@@ -52,7 +52,7 @@ async fn a_silent_worker_is_lost_and_its_late_answer_thrown_away() {
         (result.exit_code, result.execution_metadata.unwrap().worker.as_str()),
         (0, "lively")
     );
-    // Repeated: nothing happens.
+    // The same answer a second time changes nothing.
     lively.answer(&new, exited(1)).await;
     lively.succeed(&new).await;
     lively.heartbeat(&[]).await;
@@ -99,7 +99,7 @@ async fn infrastructure_failures_are_tried_again_and_end_with_the_last_reason() 
     assert_eq!(status.code, Code::Internal as i32);
     assert!(status.message.contains("4 times") && status.message.contains("the sandbox broke"));
 
-    // One failure does not show.
+    // The client does not see a single failure of a worker.
     let mut client = kiln.execute(&kiln.simple().await).await;
     worker.fail_next(failure(Kind::Infrastructure, "once")).await;
     worker.succeed_next().await;
@@ -235,7 +235,7 @@ async fn a_drained_scheduler_finishes_what_runs_and_refuses_the_rest() {
     assert_eq!(running.status().await.code, 0);
     drained.await.unwrap();
     kiln.scheduler.shutdown();
-    // It can be tried again elsewhere: it never ran.
+    // The client may try the action again elsewhere, because it never ran.
     let error = waiting.next().await.unwrap().err().unwrap();
     assert_eq!(error.code(), Code::Unavailable);
     assert!(worker.next().await.is_none());
@@ -350,7 +350,7 @@ async fn who_waits_hears_of_a_fault_while_a_test_in_parts_is_put_together() {
     worker.cancelled().await;
     worker.fail(&leases[1], failure(Kind::Cancelled, "")).await;
     kiln.blobs.is_at_fault(false);
-    // It is forgotten as a whole: who asks next begins anew.
+    // The scheduler has forgotten the task with all its parts, so the next request begins anew.
     let mut client = fanout_rig::run(&kiln, &action).await;
     let leases = fanout_rig::parts(&kiln, &mut worker, 2).await;
     for (lease, case) in leases.iter().zip(["a", "b"]) {

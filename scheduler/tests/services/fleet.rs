@@ -43,7 +43,8 @@ async fn client_and_worker_may_be_at_different_frontends() {
     let action = one.simple().await;
     let mut client = one.execute(&action).await;
     assert_eq!(client.update().await.stage, Stage::Queued);
-    // It joins after the action and gets it at once; a second action reaches it over the channel.
+    // The worker joins after the action and gets it at once. A second action reaches the worker over the
+    // channel in Redis.
     let mut worker = other.worker("w", 1, &[]).await;
     let lease = worker.lease().await;
     client.until(Stage::Executing).await;
@@ -119,7 +120,7 @@ async fn requests_at_different_frontends_share_a_run_and_each_is_recorded_once()
     let mut second = other.execute(&action).await;
     let name = first.update().await.name;
     assert_ne!(name, second.update().await.name);
-    // Known everywhere under its name.
+    // Every frontend knows the operation by its name.
     let mut third = other.wait(&name).await.unwrap();
     let mut worker = other.worker("w", 1, &[]).await;
     worker.succeed_next().await;
@@ -154,13 +155,13 @@ async fn a_client_of_a_lost_frontend_finds_its_operation_at_another() {
     let mut worker = other.worker("w", 1, &[]).await;
     let lease = worker.lease().await;
     let name = client.until(Stage::Executing).await.name;
-    // It says nothing any more to anybody, as after kill -9.
+    // The frontend says nothing more to anybody, as after kill -9.
     one.scheduler.shutdown();
     let mut again = other.wait(&name).await.unwrap();
     assert_eq!(again.update().await.stage, Stage::Executing);
     worker.succeed(&lease).await;
     assert_eq!(again.status().await.code, 0);
-    // And also when it has ended already.
+    // Another frontend also answers once the operation has ended.
     assert_eq!(other.wait(&name).await.unwrap().status().await.code, 0);
 }
 
@@ -202,7 +203,8 @@ async fn a_worker_that_was_cut_off_cannot_publish_over_its_successor() {
     let mut first = one.worker("first", 1, &[]).await;
     let old = first.lease().await;
     let mut second = other.worker("second", 1, &[]).await;
-    // Its silence is noticed; the other one beats as it should.
+    // The other frontend notices that the first worker is silent. The second worker sends its heartbeats
+    // meanwhile.
     let begun = Instant::now();
     let new = loop {
         tokio::select! {
@@ -211,7 +213,7 @@ async fn a_worker_that_was_cut_off_cannot_publish_over_its_successor() {
         }
         assert!(begun.elapsed() < 20 * SILENCE, "the silent worker is not given up");
     };
-    // It comes back under its name, and late.
+    // The first worker comes back under its name, but too late.
     let late = one.worker_again("first", 1, &[&old]).await;
     late.answer(&old, exited(7)).await;
     second.succeed(&new).await;
@@ -226,7 +228,7 @@ async fn nobody_waits_any_more_when_a_frontend_is_lost_with_its_clients() {
     let mut client = one.execute(&one.simple().await).await;
     client.update().await;
     one.scheduler.shutdown();
-    // Somebody must be there to notice it.
+    // Another frontend has to be in use, so that it notices the loss.
     let worker = other.worker("w", 1, &[("os", "none")]).await;
     let begun = Instant::now();
     while other.snapshot().await.counters.abandoned == 0 {
@@ -244,7 +246,7 @@ async fn a_frontend_that_was_taken_for_lost_goes_on_with_its_clients_and_workers
     let proxy = SlowProxy::start(other.redis.as_ref().unwrap().port(), Duration::ZERO).await;
     let url = format!("redis://127.0.0.1:{}", proxy.port());
     let one = other.beside_at(&url, config).await;
-    // One waits for an action that runs at the other frontend; its own worker is idle.
+    // The first frontend has a client whose action runs at the other frontend, and a worker that is idle.
     let mut busy = other.worker("busy", 1, &[("pool", "a")]).await;
     let spec = |pool| ActionSpec { platform: vec![("pool", pool)], ..ActionSpec::default() };
     let mut client = one.execute(&one.action(spec("a")).await).await;
@@ -260,7 +262,7 @@ async fn a_frontend_that_was_taken_for_lost_goes_on_with_its_clients_and_workers
         assert!(begun.elapsed() < 20 * SILENCE, "the lost frontend is not noticed");
     }
     proxy.cut(Way::Through);
-    // Its worker is told that the session is over, and comes again.
+    // The first frontend's worker is told that its session is over, and joins again.
     let over = async { while idle.next().await.is_some() {} };
     let others_live = async {
         for _ in 0..40 {

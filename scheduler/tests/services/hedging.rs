@@ -21,7 +21,7 @@ pub fn soon(config: SchedulerConfig) -> SchedulerConfig {
 /// A test of two parts that has run, so that it is known what its cases take.
 pub async fn learned(kiln: &mut Kiln, worker: &mut Worker) -> Digest {
     let action = test_action(kiln, &[("kiln-shards", "2")]).await;
-    // Nothing is known of the first run, so that none of its parts is slow.
+    // In the first run no duration is known, so none of its parts counts as slow.
     let mut client = run(kiln, &action).await;
     let leases = parts(kiln, worker, 2).await;
     for (lease, case) in leases.iter().zip(["a", "b"]) {
@@ -61,7 +61,7 @@ async fn a_slow_part_runs_a_second_time_and_the_first_answer_counts() {
     let copy = worker.lease().await;
     assert_eq!(action_of(&copy), action_of(&leases[1]), "the part that has not come back");
     assert_ne!(copy.lease_id, leases[1].lease_id);
-    // It fails, and that counts: not the first pass, the first answer.
+    // The copy fails, and that counts: the first answer decides, and not the first success.
     worker.answer(&copy, ended_after(&kiln, 1, 7, &["b"], true).await).await;
     assert_eq!(client.response().await.result.unwrap().exit_code, 7);
     assert_eq!(worker.cancelled().await, leases[1].lease_id, "nobody waits for it any more");

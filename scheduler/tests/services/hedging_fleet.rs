@@ -70,14 +70,14 @@ async fn a_part_and_its_copy_end_with_the_frontend_that_waited_for_them() {
     worker.answer(&leases[0], ended_after(&one, 1, 0, &["a"], true).await).await;
     let copy = worker.lease().await;
     assert_eq!(action_of(&copy), action_of(&leases[1]));
-    // It says nothing any more to anybody, as after kill -9.
+    // The first frontend says nothing more to anybody, as after kill -9.
     one.scheduler.shutdown();
     drop(client);
     expect_cancelled(&mut worker, &[&leases[1], &copy]).await;
     for lease in [&leases[1], &copy] {
         worker.fail(lease, failure(worker_failure::Kind::Cancelled, "stopped")).await;
     }
-    // Whoever asks for it again at the other one has both parts run, once each.
+    // A client that asks the other frontend for the action has both parts run, once each.
     let mut again = run_again(&other, &action).await;
     let leases = parts(&other, &mut worker, 2).await;
     for (lease, case) in leases.iter().zip(["a", "b"]) {

@@ -8,7 +8,7 @@ use crate::harness::{ActionSpec, Kiln, request};
 
 async fn submit(kiln: &Kiln, request: reapi::ExecuteRequest) -> crate::harness::Client {
     let mut client = kiln.try_execute(request).await.unwrap();
-    // It is in the queue now.
+    // After this update the request is in the queue.
     client.update().await;
     client
 }

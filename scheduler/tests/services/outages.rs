@@ -37,7 +37,7 @@ async fn a_redis_that_is_away_for_longer_than_a_heartbeat_costs_no_run() {
         tokio::time::sleep(SILENCE / 4).await;
     }
     redis.resume();
-    // Nobody is taken for lost, now or later.
+    // The queue takes neither the worker nor the client for lost, now or later.
     let begun = Instant::now();
     while begun.elapsed() < 2 * SILENCE {
         worker.heartbeat(&[&lease]).await;

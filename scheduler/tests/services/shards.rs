@@ -12,7 +12,7 @@ async fn the_shard_that_is_expected_to_take_longest_runs_first() {
     let mut first = kiln.execute(&kiln.simple().await).await;
     let busy = worker.lease().await;
     let mut clients = Vec::new();
-    // Each is known to take longer than the one that comes before it.
+    // Each shard is known to take longer than the one before it.
     for index in 0..4 {
         let mut client = run(&kiln, &shard_of_client(&kiln, index, 4).await).await;
         client.until(Stage::Queued).await;

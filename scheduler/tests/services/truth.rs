@@ -47,13 +47,15 @@ async fn a_refusal_is_no_try() {
         assert_eq!(lease.attempt, 1);
         worker.refuse(&lease, &[]).await;
     }
-    // What it has instead is cancelled, and takes up its slot until it says otherwise.
+    // The scheduler cancels the unknown lease that the worker names, and counts its slot as taken until the
+    // worker says otherwise.
     let lease = worker.lease().await;
     worker.refuse(&lease, &["of nobody"]).await;
     assert_eq!(worker.cancelled().await, "of nobody");
     assert_eq!(kiln.snapshot().await.workers[0].occupied, 1);
     worker.heartbeat(&[]).await;
-    // In Redis heartbeats are heard together with others'.
+    // A queue in Redis hears a heartbeat together with those of other workers, so an unknown lease in a
+    // heartbeat is tried there as well.
     if crate::SHARED {
         let strange = kiln_protos::worker::Lease { lease_id: "x".into(), ..lease };
         worker.heartbeat(&[&strange]).await;
@@ -78,7 +80,7 @@ async fn a_lease_is_another_workers_only_for_who_knows_its_whole_name() {
         lease_id: format!("{front}-{}", "0".repeat(code.len())),
         ..lease.clone()
     };
-    // Who takes the worker's name over gets its action again, but as a new run.
+    // A caller who takes over the worker's name gets the worker's action only as a new run.
     let mut thief = kiln.worker_again("w", 2, &[&guess]).await;
     assert_eq!(thief.cancelled().await, guess.lease_id);
     assert_eq!(thief.lease().await.attempt, 2);
@@ -129,7 +131,8 @@ async fn an_action_that_failed_on_one_worker_waits_for_another() {
     sick.fail_next(failure(Kind::Infrastructure, "the disk is full")).await;
     client.until(Stage::Executing).await;
     client.until(Stage::Queued).await;
-    // It does not hold up what may go to the free worker.
+    // The failed action waits for the good worker. It does not hold up another action, which may go to the
+    // sick one.
     let mut next = kiln.execute(&kiln.simple().await).await;
     sick.succeed_next().await;
     assert_eq!(next.status().await.code, 0);

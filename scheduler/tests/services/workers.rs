@@ -150,7 +150,7 @@ async fn a_worker_whose_connection_broke_comes_back_with_what_it_runs() {
     while !kiln.snapshot().await.workers[0].draining {
         tokio::task::yield_now().await;
     }
-    // It gets nothing more until it is back.
+    // The worker gets no other action until it is back.
     let mut other = kiln.execute(&kiln.simple().await).await;
     let mut worker = kiln.worker_again("w", 2, &[&lease]).await;
     let second = worker.lease().await;

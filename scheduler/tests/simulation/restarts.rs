@@ -240,7 +240,7 @@ impl<S: Restarts> World<S> {
                 let Host { slots, running, .. } = &mut self.hosts[host];
                 running.insert(held);
                 assert!(running.len() <= *slots as usize, "host {host} has no room for {held:?}");
-                // Some outlast several lives of the server.
+                // Some of the tasks take longer than several lives of the server.
                 let time = if self.rng.permille(100) { 20_000 } else { 200 };
                 let time = self.rng.between(5, time);
                 self.plan(time, Deed::Ended(host, held));

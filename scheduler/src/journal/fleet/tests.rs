@@ -146,7 +146,7 @@ fn what_finished_at_any_frontend_is_seen_at_all_and_idle_ones_ask_nothing() {
         assert_eq!(frontend.journal.expected_ms("//one:0", "CppCompile"), Some(5));
         assert_eq!(frontend.journal.expected_ms("//two:0", "CppCompile"), Some(5));
         wait_for("the counts", || frontend.journal.stats().executions == 800);
-        // Its own requests; Prometheus adds up the frontends.
+        // Each frontend counts only its own requests, because Prometheus adds up the frontends.
         assert_eq!(frontend.journal.stats().counts.total(), 400);
         assert_eq!(frontend.journal.recent_runs().len(), 400);
         assert_eq!(frontend.journal.stats().pending, 0);
@@ -155,7 +155,7 @@ fn what_finished_at_any_frontend_is_seen_at_all_and_idle_ones_ask_nothing() {
     let before = calls();
     one.runtime.block_on(async { tokio::time::sleep(follower::TAKE_OVER * 2).await });
     assert_eq!(calls(), before);
-    // What was learned outlives all of them.
+    // What the frontends learned is still known after all of them have ended.
     one.runtime.block_on(one.journal.shutdown());
     two.runtime.block_on(two.journal.shutdown());
     let three = Frontend::new(&server, "three");
@@ -183,7 +183,7 @@ fn another_frontend_goes_on_where_a_killed_writer_was() {
     drop(resume);
     one.runtime.block_on(one.journal.flush());
     expect_all(&server, &two, &[("one", 210), ("two", 60)]);
-    // Stops amid its work, whatever that is.
+    // This frontend is killed in the middle of its work, whatever that is at the moment.
     one.publish(300);
     one.runtime.block_on(one.journal.flush());
     one.kill();
@@ -257,7 +257,7 @@ fn all_know_a_build_from_its_first_request_and_what_of_it_is_open() {
         let builds = frontend.runtime.block_on(frontend.journal.builds(Page::first(10)));
         assert_eq!(builds.expect("readable")[0].invocation_id, BUILD);
     }
-    // Of the next two one is a hit, which was never open.
+    // Of the next two executions one is a hit, which was never open.
     one.publish(2);
     two.events.begin(begun(BUILD));
     wait_for("the end of one", || open(&two) == Some((0, 3)));
@@ -308,7 +308,7 @@ async fn of_two_authors_only_the_one_that_wrote_last_may_go_on() {
     let meta = Store::open(records.clone()).await.expect("readable").meta;
     assert_eq!((meta.executions, meta.builds), (3, 1));
     assert_eq!(meta.last_seq, rest.last.expect("one more"));
-    // One that begins now counts on.
+    // An author that begins now goes on with the counts of the one before.
     let mut next = Author::open(records.clone(), &config).await.expect("readable");
     add(3, &["4"]).await;
     let page = stream.read(next.meta().last_seq).await.expect("readable");

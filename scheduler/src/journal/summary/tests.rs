@@ -79,7 +79,7 @@ fn what_no_worker_had_was_refused_and_waited_to_its_end() {
     assert_eq!((counts.queue_ns, counts.hit_rate()), (30, Some(0.0)));
     counts.add(&Execution { cancelled: true, ..refused.clone() });
     assert_eq!((counts.refused, counts.cancelled, counts.queue_ns), (1, 1, 60));
-    // What a worker had and lost is no such thing.
+    // An action that a worker had and lost does not count as refused.
     counts.add(&Execution { attempts: 2, ..refused });
     assert_eq!((counts.refused, counts.executed), (1, 1));
 }

@@ -40,7 +40,7 @@ pub fn understand(operation: Operation) -> Update {
 }
 
 impl Client {
-    /// `None`: the stream ended.
+    /// Returns the next update or the error that ends the stream, and `None` once the stream has ended.
     pub async fn next(&mut self) -> Option<Result<Update, Status>> {
         let update = self.stream.next().await?;
         Some(update.map(understand))

@@ -35,7 +35,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// `None`: the session is over.
+    /// Returns the next message of the scheduler, or `None` once the session is over.
     pub async fn next(&mut self) -> Option<scheduler_message::Kind> {
         self.inbound.next().await?.ok()?.kind
     }
@@ -51,7 +51,7 @@ impl Worker {
         self.outbound.send(WorkerMessage { kind: Some(kind) }).await.unwrap();
     }
 
-    /// `offset`: of the first byte of `text` in its stream.
+    /// Sends `text` as output of the lease. `offset` is the place of its first byte in the stream.
     pub async fn print(
         &self,
         lease: &Lease,

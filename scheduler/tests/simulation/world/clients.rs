@@ -45,7 +45,7 @@ impl<S: Subject> World<S> {
         self.client_goes(id);
         if let Some(task) = self.model.tasks.get_mut(&id.task) {
             task.waiters -= 1;
-            // Of clients of a frontend that was lost the queue hears only later.
+            // The queue hears only later that a lost frontend's clients are gone.
             let alone = self.fronts.is_empty() && task.waiters == 0 && !task.is_publishing();
             self.feed(front, Event::GaveUp(id), None);
             assert!(

@@ -23,7 +23,7 @@ impl<S: Subject> World<S> {
                 | Event::Tick
         );
         if exact {
-            // Nothing is due before `now` any more after this.
+            // After this event nothing is due before `now` any more.
             self.handle(Event::Tick, None, None, false);
         }
         self.handle(event, submit, left, exact);

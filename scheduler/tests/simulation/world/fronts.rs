@@ -17,7 +17,7 @@ const LONGEST_CUT: Millis = 4_000;
 
 #[derive(Default)]
 pub struct Front {
-    /// How often it was killed.
+    /// How often the frontend was killed.
     life: u32,
     /// The time until which the frontend is not there, after it was killed.
     dead_until: Millis,
@@ -59,7 +59,7 @@ impl<S: Subject> World<S> {
         format!("front-{front}-{}", self.fronts[front].life)
     }
 
-    /// Has this frontend tell whatever is told next.
+    /// Makes this frontend the one that sends the next events.
     pub fn speak(&mut self, front: usize) {
         if !self.fronts.is_empty() {
             assert_eq!(self.front_is_away(front), None, "a frontend speaks that is away");
@@ -69,7 +69,7 @@ impl<S: Subject> World<S> {
     }
 
     pub fn beat(&mut self, front: usize, life: u32) {
-        // After a cut it beats at once.
+        // A frontend that is away sends no beat here. After a cut it sends one at once.
         if self.fronts[front].life != life || self.front_is_away(front).is_some() {
             return;
         }
@@ -163,7 +163,7 @@ impl<S: Subject> World<S> {
         state.publishing.clear();
         let life = state.life;
         self.plan(away, Deed::Beat(front, life));
-        // Its workers go to another one with what they run.
+        // The workers of the killed frontend go to another one with what they run.
         let time = self.rng.between(5, 4_500);
         for host in self.hosts_wait(front, time) {
             self.plan(time, Deed::Move(host));

@@ -89,7 +89,7 @@ impl<S: Subject> World<S> {
     pub(super) fn answer(&mut self, host: usize, session: WorkerId, lease: LeaseId, good: bool) {
         let paused_until = self.hosts[host].paused_until;
         if paused_until > self.now {
-            // It comes late, perhaps under a session that is over.
+            // The host is paused, so its answer comes late, perhaps under a session that is over.
             let after = paused_until - self.now;
             return self.plan(after, Deed::Answer(host, session, lease, good));
         }
@@ -101,7 +101,7 @@ impl<S: Subject> World<S> {
             return self.plan(away, Deed::Answer(host, session, lease, good));
         }
         self.tick_first();
-        // It says so in the session that it has now.
+        // The host gives the lease back in the session that it has now.
         let session = match self.hosts[host].session {
             Some(now) if self.model.holds(now, lease) => now,
             _ => session,
@@ -148,7 +148,7 @@ impl<S: Subject> World<S> {
         let reason = paused.then(|| "it is sick".into());
         self.feed(front, Event::WorkerPaused { worker, reason }, None);
         if paused {
-            // Long enough for some tasks to give up.
+            // The pause is long enough for some tasks to give up.
             let after = self.rng.between(100, 6_000);
             self.plan(after, Deed::Pause(host, worker, false));
         }
@@ -161,7 +161,7 @@ impl<S: Subject> World<S> {
         let front = self.there_or_some(host);
         self.feed(front, Event::WorkerDraining { worker: session }, None);
         for lease in self.model.leases_of(session) {
-            // It has no time for all of them.
+            // A draining host has no time to give all of its leases back.
             if self.rng.permille(700) {
                 let after = self.rng.between(1, 800);
                 self.plan(after, Deed::Return(host, session, lease));
@@ -211,7 +211,7 @@ impl<S: Subject> World<S> {
         }
         let good = !self.rng.permille(15);
         if self.rng.permille(5) {
-            // It hangs: the lease runs out.
+            // The host hangs, so its lease runs out.
             return self.plan(100, Deed::Progress(worker, lease));
         }
         let after = self.rng.between(5, 1_500);
@@ -219,7 +219,7 @@ impl<S: Subject> World<S> {
             return self.plan(after, Deed::Refuse(host, worker, lease));
         }
         if self.rng.permille(3) {
-            // It says that it drains, but the queue was not told before.
+            // The host gives the lease back because it drains, but has not told the queue so before.
             return self.plan(after, Deed::Return(host, worker, lease));
         }
         self.plan(after, Deed::Answer(host, worker, lease, good));
