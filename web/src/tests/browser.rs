@@ -1,5 +1,5 @@
-//! The pages of tests, builds and pipelines in a real Chromium, wide, narrow and dark. With `KILN_PICTURES=DIR` it leaves pictures
-//! of them there.
+//! The pages of tests, builds and pipelines in a real Chromium, wide, narrow and dark. With
+//! `KILN_PICTURES=DIR` the tests leave pictures of the pages in that directory.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::router;
 const BUILD: &str = "11111111-2222-4333-8444-555555555555";
 const EARLIER: &str = "44444444-2222-4333-8444-555555555555";
 
-/// Nothing where no browser is named.
+/// Returns the path of the browser, or `None` if the environment names none.
 fn browser() -> Option<PathBuf> {
     let program = std::env::var_os("KILN_CHROMIUM").map(PathBuf::from);
     let must = std::env::var_os("KILN_NO_SKIPS").is_some_and(|value| !value.is_empty());

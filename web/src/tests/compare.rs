@@ -16,7 +16,8 @@ async fn flags_and_outcomes_of_two_builds_are_compared() {
     told::failed(&state, FAILED).await;
     let router = router(state);
     let address = format!("/builds/compare?before={PASSED}&after={FAILED}");
-    // Its page leads to the comparison with the one before of the same command and patterns.
+    // The page of the failed build leads to its comparison with the last build of the same command and
+    // patterns.
     let link = address.replace('&', "&amp;");
     assert!(page(&router, &format!("/builds/{FAILED}")).await.contains(&link), "{link}");
     let body = page(&router, &address).await;

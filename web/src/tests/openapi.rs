@@ -14,7 +14,7 @@ use crate::{WebState, openapi, router, routes};
 /// What a router answers, as its picture for developers lists it.
 fn paths(api: &Router<WebState>) -> BTreeSet<String> {
     let shown = format!("{api:?}");
-    // What answers everything else has addresses of its own there.
+    // The router also lists the private addresses of its fallback, which are left out.
     let is_route =
         |text: &&str| text.len() > 1 && text.starts_with('/') && !text.contains("__private");
     let texts = shown.split('"').skip(1).step_by(2).filter(is_route);
@@ -48,7 +48,7 @@ fn properties<'a>(document: &'a Value, schema: &'a Value, found: &mut Vec<(&'a s
 fn items<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     match schema["$ref"].as_str().and_then(|it| it.rsplit('/').next()) {
         Some(name) => items(document, &document["components"]["schemas"][name]),
-        // Pairs say of each place what is there.
+        // The schema of a pair describes each place of it separately.
         None if schema["items"].is_null() => &schema["prefixItems"][0],
         None => &schema["items"],
     }
@@ -66,7 +66,7 @@ fn check(document: &Value, schema: &Value, answer: &Value, place: &str) -> usize
             let mut known = Vec::new();
             properties(document, schema, &mut known);
             let of = |name: &str| known.iter().find(|it| it.0 == name).map(|it| it.1);
-            // Maps say of what their values are.
+            // The schema of a map describes its values.
             let additional = &schema["additionalProperties"];
             let mut checked = 0;
             for (name, value) in all {

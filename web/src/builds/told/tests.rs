@@ -38,7 +38,7 @@ pub fn by_target<'a>(instance: &str, facts: &'a Facts, results: &'a Results) -> 
     let mut keys: Vec<(&TargetKey, Option<&TestTotals>)> =
         tested.map(|(key, target)| (key, target.test.as_ref())).collect();
     let known: std::collections::HashSet<&TargetKey> = keys.iter().map(|(key, _)| *key).collect();
-    // What has no summary yet is going on.
+    // A test that has no summary yet is still running.
     let open: Vec<_> =
         runs.keys().filter(|key| !known.contains(*key)).map(|key| (*key, None)).collect();
     keys.extend(open);
@@ -60,7 +60,8 @@ pub fn by_target<'a>(instance: &str, facts: &'a Facts, results: &'a Results) -> 
     keys.into_iter().map(of).collect()
 }
 
-/// `files`: how many more of them are shown.
+/// Makes the view of one test. `files` is how many more files may be shown, and is reduced by those of this
+/// test.
 fn of<'a>(
     test: TestKey,
     totals: Option<&'a TestTotals>,

@@ -32,7 +32,7 @@ impl Reruns for Busy {
     }
 }
 
-/// What judges at once.
+/// Returns options by which the server judges a failure at once.
 pub fn at_once() -> VerdictOptions {
     VerdictOptions { window: Duration::ZERO, ..VerdictOptions::default() }
 }

@@ -18,7 +18,7 @@ const POLICY: &str = "[environments.dev]\n[environments.prod]\nafter = [\"dev\"]
                       approvals = { count = 1 }\n";
 const NOW: i64 = 1_795_419_668;
 
-/// Whatever is asked for is released.
+/// Releases in which every name that is asked for exists.
 struct Anything;
 
 #[async_trait]

@@ -12,7 +12,7 @@ use kiln_deploy::rollouts::parts::{
     Told,
 };
 
-/// Two targets that nobody hears of.
+/// A fleet of two targets that never report.
 struct Two;
 
 #[async_trait]
@@ -39,7 +39,7 @@ impl Targets for Two {
     }
 }
 
-/// Whatever is asked for may be rolled out.
+/// Releases of which every one may be rolled out.
 struct Anything;
 
 #[async_trait]

@@ -72,7 +72,7 @@ impl Ledger for Unaudited {
     }
 }
 
-/// Who has the package looks after its tests.
+/// Owners of tests, who are named after the test's package.
 struct Packages;
 
 impl Owners for Packages {
