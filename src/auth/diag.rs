@@ -118,7 +118,7 @@ mod tests {
             let (_served, peer) = listener.accept().unwrap();
             assert_eq!(user(peer, here).unwrap(), Some(own), "{address}");
             assert_eq!(user(here, peer).unwrap(), Some(own), "the other end");
-            // Its own address is that of somebody who listens.
+            // Somebody listens at the first address, but that is no connection with the stranger.
             let stranger = SocketAddr::new(peer.ip(), 1);
             assert_eq!(user(here, stranger).unwrap(), None, "{address}");
             let unknown = user(stranger, here).unwrap_err();

@@ -127,7 +127,7 @@ mod tests {
         let process = loop {
             let ended = shell("sleep 600 >/dev/null 2>&1 & echo $!; wait", limit).await;
             let Err(ProcessError::Slow { printed, .. }) = &ended else { panic!("{ended:?}") };
-            // It may not have come so far.
+            // The process may not have printed anything yet.
             if !printed.is_empty() {
                 break String::from_utf8(printed.clone()).unwrap();
             }

@@ -77,7 +77,8 @@ mod tests {
         let refused = ran(&["sh", "-c", "echo no way >&2; exit 3"], 60).await.unwrap_err();
         assert_eq!(refused, "exit status: 3: no way");
         assert!(ran(&["/nowhere/at-all"], 60).await.unwrap_err().contains("cannot be started"));
-        // What it prints is neither kept nor does it hinder it.
+        // Kiln does not keep what a check prints to stderr, and however much that is, it does not hold the
+        // check up.
         assert_eq!(ran(&["sh", "-c", "yes | head -c 1000000 >&2"], 60).await, Ok(()));
     }
 
