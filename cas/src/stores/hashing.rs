@@ -1,9 +1,8 @@
-//! Hashing of a long stream beside its receipt: one batch is hashed on another thread while
-//! the next one arrives, so that a large upload does not hold up its neighbours.
+//! Hashing of a long stream beside its receipt.
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
 
+use super::stage::{Stage, Task};
 use crate::digest::{Digest, DigestFunction, Hasher};
 use crate::error::StoreError;
 
@@ -11,61 +10,28 @@ const HASHING: &str = "hash a blob";
 /// Bytes that are worth a trip to another thread. At most twice as many are held.
 pub const BATCH: usize = 512 << 10;
 
-pub struct StreamHasher {
-    state: HashingState,
-    batch: Vec<Bytes>,
-    batched: usize,
-}
-
-enum HashingState {
-    /// No batch is being hashed.
-    Idle(Hasher),
-    /// A batch is hashed on another thread, which gives the hasher back.
-    Busy(JoinHandle<Hasher>),
-    /// The hasher is gone: the thread that had it panicked, or the call that waited for it was dropped.
-    Lost,
-}
+pub struct StreamHasher(Stage<Hasher>);
 
 impl StreamHasher {
     pub fn new(function: DigestFunction) -> Self {
-        Self { state: HashingState::Idle(function.hasher()), batch: Vec::new(), batched: 0 }
+        Self(Stage::new(function.hasher(), Task { name: HASHING, batch: BATCH, work: update }))
     }
 
     pub async fn update(&mut self, data: Bytes) -> Result<(), StoreError> {
-        self.batched += data.len();
-        self.batch.push(data);
-        if self.batched < BATCH {
-            return Ok(());
-        }
-        let mut hasher = self.settled().await?;
-        let batch = std::mem::take(&mut self.batch);
-        self.batched = 0;
-        self.state = HashingState::Busy(tokio::task::spawn_blocking(move || {
-            batch.iter().for_each(|piece| hasher.update(piece));
-            hasher
-        }));
-        Ok(())
+        self.0.push(data).await
     }
 
     /// The digest of all that came.
-    pub async fn finish(mut self) -> Result<Digest, StoreError> {
-        let mut hasher = self.settled().await?;
-        self.batch.iter().for_each(|piece| hasher.update(piece));
+    pub async fn finish(self) -> Result<Digest, StoreError> {
+        let (mut hasher, rest) = self.0.end().await?;
+        update(&mut hasher, &rest)?;
         Ok(hasher.finish())
     }
+}
 
-    async fn settled(&mut self) -> Result<Hasher, StoreError> {
-        match std::mem::replace(&mut self.state, HashingState::Lost) {
-            HashingState::Idle(hasher) => Ok(hasher),
-            HashingState::Busy(task) => {
-                task.await.map_err(|error| StoreError::failed(HASHING, error))
-            }
-            HashingState::Lost => Err(StoreError::Io {
-                context: HASHING.to_owned(),
-                reason: "it failed before".into(),
-            }),
-        }
-    }
+fn update(hasher: &mut Hasher, pieces: &[Bytes]) -> Result<(), StoreError> {
+    pieces.iter().for_each(|piece| hasher.update(piece));
+    Ok(())
 }
 
 /// The digest of `data`, taken on another thread where there is much of it.

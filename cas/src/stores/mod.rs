@@ -23,6 +23,7 @@ mod records;
 mod redis;
 mod remote;
 pub mod s3;
+mod stage;
 mod verify;
 mod wiring;
 

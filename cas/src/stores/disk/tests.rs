@@ -13,6 +13,7 @@ use crate::promises::Ruling;
 use crate::stores::contract::blob;
 
 mod streams;
+mod uploads;
 
 const LEASE: Duration = Duration::from_secs(1000);
 const MIB: u64 = 1 << 20;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use tokio::task::JoinHandle;
 
 use super::contents::Contents;
 use super::large::Temporary;
@@ -13,7 +12,9 @@ use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::stores::capacity::Reservation;
 use crate::stores::group::blocking;
+use crate::stores::stage::{Stage, Task};
 
+const WRITING: &str = "write a blob";
 /// Bytes gathered before they go to the file in one piece of blocking work. At most twice as
 /// many are held: one batch is gathered while another is written.
 const BATCH: usize = 1 << 20;
@@ -75,21 +76,15 @@ pub struct LargeWriter {
     digest: Digest,
     reservation: Reservation,
     received: u64,
-    batch: Vec<Bytes>,
-    batched: usize,
-    file: FileState,
-}
-
-enum FileState {
-    NotCreated,
-    Writing(JoinHandle<Result<Temporary, StoreError>>),
-    Failed(StoreError),
+    writing: Stage<Unfinished>,
 }
 
 impl LargeWriter {
     pub fn new(contents: Arc<Contents>, digest: Digest, reservation: Reservation) -> Self {
-        let (batch, file) = (Vec::new(), FileState::NotCreated);
-        Self { contents, digest, reservation, received: 0, batch, batched: 0, file }
+        let unfinished = Unfinished { contents: contents.clone(), size: digest.size, file: None };
+        let task = Task { name: WRITING, batch: BATCH, work: Unfinished::append };
+        let writing = Stage::new(unfinished, task);
+        Self { contents, digest, reservation, received: 0, writing }
     }
 
     /// Makes room for `received` bytes, and some ahead of those that come next.
@@ -103,51 +98,51 @@ impl LargeWriter {
         self.reservation.absorb(more);
         Ok(())
     }
+}
 
-    /// The file, once what was handed to it before is written. `None`: it is not created yet.
-    async fn settled(&mut self) -> Result<Option<Temporary>, StoreError> {
-        let result = match &mut self.file {
-            FileState::NotCreated => return Ok(None),
-            FileState::Failed(error) => return Err(error.clone()),
-            FileState::Writing(task) => {
-                task.await.unwrap_or_else(|error| Err(StoreError::failed("write a blob", error)))
-            }
-        };
-        self.file = match &result {
-            Ok(_) => FileState::NotCreated,
-            Err(error) => {
-                self.contents.relieve_if_full(error);
-                FileState::Failed(error.clone())
-            }
-        };
-        result.map(Some)
+/// The file of a blob that is still arriving.
+struct Unfinished {
+    contents: Arc<Contents>,
+    /// Bytes of the whole blob.
+    size: u64,
+    /// `None`: nothing was written yet.
+    file: Option<Temporary>,
+}
+
+impl Unfinished {
+    /// The file, which is created if need be. Blocks.
+    fn take(&mut self) -> Result<Temporary, StoreError> {
+        match self.file.take() {
+            Some(file) => Ok(file),
+            None => self.contents.large.temporary(self.size),
+        }
     }
 
-    /// Begins to write the batch.
-    async fn flush(&mut self) -> Result<(), StoreError> {
-        let file = self.settled().await?;
-        let (contents, size) = (self.contents.clone(), self.digest.size);
-        let batch = std::mem::take(&mut self.batch);
-        self.batched = 0;
-        let task = tokio::task::spawn_blocking(move || append(&contents, size, file, &batch));
-        self.file = FileState::Writing(task);
-        Ok(())
+    /// Blocks.
+    fn append(&mut self, pieces: &[Bytes]) -> Result<(), StoreError> {
+        let file = self.take()?;
+        let appender = &mut self.file.insert(file).file;
+        appender.append(pieces).map_err(|error| StoreError::io(WRITING, error))
     }
 }
 
-/// Creates the file if need be and appends `batch`.
-fn append(
-    contents: &Contents,
-    size: u64,
-    file: Option<Temporary>,
-    batch: &[Bytes],
-) -> Result<Temporary, StoreError> {
-    let mut file = match file {
-        Some(file) => file,
-        None => contents.large.temporary(size)?,
-    };
-    file.file.append(batch).map_err(|error| StoreError::io("write a blob", error))?;
-    Ok(file)
+/// Writes what is left to write, and makes the blob visible.
+async fn publish(
+    writing: Stage<Unfinished>,
+    digest: Digest,
+    reservation: Reservation,
+) -> Result<(), StoreError> {
+    let (mut unfinished, rest) = writing.end().await?;
+    // Of this task: the thread that writes works for nobody.
+    let promised = unfinished.contents.promised_now();
+    blocking(move || {
+        unfinished.append(&rest)?;
+        let file = unfinished.take()?;
+        unfinished.contents.large.publish(&digest, file, promised)?;
+        drop(reservation);
+        Ok(())
+    })
+    .await
 }
 
 #[async_trait]
@@ -159,30 +154,16 @@ impl BlobWriter for LargeWriter {
         }
         self.set_aside(received).await?;
         self.received = received;
-        self.batched += data.len();
-        self.batch.push(data);
-        if self.batched >= BATCH {
-            self.flush().await?;
-        }
-        Ok(())
+        let pushed = self.writing.push(data).await;
+        pushed.inspect_err(|error| self.contents.relieve_if_full(error))
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
         if self.received != self.digest.size {
             return Err(mismatch(&self.digest, self.received));
         }
-        let file = self.settled().await?;
-        let Self { contents, digest, reservation, batch, .. } = *self;
-        let store = contents.clone();
-        // Of this task: the thread that writes works for nobody.
-        let promised = contents.promised_now();
-        let published = blocking(move || {
-            let file = append(&store, digest.size, file, &batch)?;
-            store.large.publish(&digest, file, promised)?;
-            drop(reservation);
-            Ok(())
-        })
-        .await;
+        let Self { contents, digest, reservation, writing, .. } = *self;
+        let published = publish(writing, digest, reservation).await;
         published.inspect_err(|error| contents.relieve_if_full(error))
     }
 }
