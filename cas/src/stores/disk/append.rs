@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 
 use bytes::Bytes;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -44,7 +44,7 @@ impl Appender {
     /// Blocks.
     pub fn append(&mut self, pieces: &[Bytes]) -> io::Result<()> {
         if !self.is_direct {
-            return pieces.iter().try_for_each(|piece| self.file.write_all(piece));
+            return write_all(&mut self.file, pieces);
         }
         BUFFER.with_borrow_mut(|buffer| {
             let length = self.rest.len() + pieces.iter().map(Bytes::len).sum::<usize>();
@@ -98,6 +98,23 @@ impl Appender {
     }
 }
 
+/// Writes pieces with as few calls as the kernel takes them in: clients send 16 KiB at a time.
+fn write_all(to: &mut impl Write, pieces: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut left = &mut slices[..];
+    // Nothing of a piece without bytes can be written.
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match to.write_vectored(left) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 fn set_direct(file: &File, on: bool) -> nix::Result<()> {
     let mut flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
     flags.set(OFlag::O_DIRECT, on);
@@ -146,6 +163,49 @@ mod tests {
         }
         appender.finish().unwrap();
         (std::fs::read(&path).unwrap(), content, was_direct)
+    }
+
+    /// Takes a few bytes of each call, or none.
+    #[derive(Default)]
+    struct Reluctant {
+        taken: Vec<u8>,
+        calls: usize,
+    }
+
+    impl Write for Reluctant {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            self.write_vectored(&[IoSlice::new(data)])
+        }
+
+        fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.calls += 1;
+            if self.calls.is_multiple_of(3) {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            let before = self.taken.len();
+            let bytes = pieces.iter().flat_map(|piece| piece.iter());
+            self.taken.extend(bytes.take(self.calls * 5));
+            Ok(self.taken.len() - before)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn pieces_go_out_together_and_what_is_not_taken_goes_again() {
+        let texts = ["", "a piece", "", " and another one,", " x", "", " and more of them", ""];
+        let (pieces, whole) = (texts.map(Bytes::from), texts.concat());
+        let mut reluctant = Reluctant::default();
+        write_all(&mut reluctant, &pieces).unwrap();
+        assert_eq!(reluctant.taken, whole.as_bytes());
+        assert!(reluctant.calls < 8, "{} calls", reluctant.calls);
+        write_all(&mut reluctant, &[]).unwrap();
+        write_all(&mut reluctant, &[Bytes::new()]).unwrap();
+        assert_eq!(reluctant.taken, whole.as_bytes());
+        let full = write_all(&mut &mut [0_u8; 3][..], &pieces).unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::WriteZero);
     }
 
     #[test]
