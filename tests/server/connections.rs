@@ -78,6 +78,23 @@ fn who_says_nothing_is_given_up_wherever_it_stops() {
 }
 
 #[test]
+fn a_frame_may_hold_a_message_of_an_upload() {
+    const SETTINGS: u8 = 4;
+    const MAX_FRAME_SIZE: [u8; 2] = [0, 5];
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path(), &[]);
+    let mut stream = connect(&server, PREFACE);
+    stream.write_all(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]).unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(head[3], SETTINGS, "{head:?}");
+    let mut settings = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    stream.read_exact(&mut settings).unwrap();
+    let mut sizes = settings.chunks(6).filter(|setting| setting.starts_with(&MAX_FRAME_SIZE));
+    assert_eq!(sizes.next().map(|setting| &setting[2..]), Some(&[0, 2, 0, 0][..]), "{settings:?}");
+}
+
+#[test]
 fn one_peer_cannot_lock_others_out() {
     let data = tempfile::tempdir().unwrap();
     let server = start(
