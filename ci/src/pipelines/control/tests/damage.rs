@@ -8,6 +8,7 @@ use crate::pipelines::control::driver::Driver;
 use crate::pipelines::control::store::{decode, delete, put};
 use crate::pipelines::control::{Control, ControlError, Said, Stands, keys};
 use crate::pipelines::machine::{Event, Logged};
+use crate::services::Clock as _;
 use crate::storage::{Expect, Records as _, Write};
 
 const PLAIN: &str = "name = \"plain\"\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n";
