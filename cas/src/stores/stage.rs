@@ -3,13 +3,16 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use crate::error::StoreError;
 
 /// Batches that a thread works on before whoever else waits for one of its pool has a turn.
 const IN_A_ROW: usize = 8;
+/// Pieces of fewer bytes are copied together. Each piece keeps all of the memory that it arrived in, which has 128 KiB, and
+/// costs some of its own: a million of one byte would hold far more than their bytes.
+const SMALL: usize = 16 << 10;
 
 type Work<T> = fn(&mut T, &[Bytes]) -> Result<(), StoreError>;
 
@@ -39,6 +42,9 @@ struct Shared<T> {
 struct Gathering<T> {
     subject: Subject<T>,
     pieces: Vec<Bytes>,
+    /// What came in small pieces after all of these.
+    small: BytesMut,
+    /// Of all pieces, small ones included.
     bytes: usize,
 }
 
@@ -54,7 +60,8 @@ enum Subject<T> {
 impl<T: Send + 'static> Stage<T> {
     pub fn new(subject: T, task: Task<T>) -> Self {
         let subject = Subject::Idle(subject);
-        let gathering = Mutex::new(Gathering { subject, pieces: Vec::new(), bytes: 0 });
+        let (pieces, small) = (Vec::new(), BytesMut::new());
+        let gathering = Mutex::new(Gathering { subject, pieces, small, bytes: 0 });
         Self { shared: Arc::new(Shared { task, gathering, changed: Notify::new() }) }
     }
 
@@ -114,10 +121,22 @@ impl<T> Shared<T> {
 impl<T> Gathering<T> {
     fn add(&mut self, piece: Bytes) {
         self.bytes += piece.len();
+        if piece.len() < SMALL {
+            self.small.extend_from_slice(&piece);
+            return;
+        }
+        self.join_small();
         self.pieces.push(piece);
     }
 
+    fn join_small(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.small).freeze());
+        }
+    }
+
     fn take_pieces(&mut self) -> Vec<Bytes> {
+        self.join_small();
         self.bytes = 0;
         std::mem::take(&mut self.pieces)
     }
@@ -255,8 +274,24 @@ mod tests {
             stage.push(piece(size)).await.unwrap();
         }
         let (sizes, rest) = stage.end().await.unwrap();
-        assert_eq!(sizes, [3, 7, 12]);
-        assert_eq!(rest, [piece(1), piece(0), piece(2)]);
+        assert_eq!(sizes, [10, 12], "small pieces are put together");
+        assert_eq!(rest, [piece(3)]);
+    }
+
+    #[tokio::test]
+    async fn small_pieces_do_not_keep_what_they_arrived_in() {
+        let task = Task { name: "test a stage", batch: 1 << 20, work: note_sizes };
+        let mut stage = Stage::new(Vec::new(), task);
+        let arrived = Bytes::from((0..=250).cycle().take(128 << 10).collect::<Vec<u8>>());
+        for at in 0..100 {
+            stage.push(arrived.slice(at..at + 1)).await.unwrap();
+        }
+        assert!(arrived.is_unique(), "it is kept for a hundred bytes");
+        stage.push(arrived.slice(100..100 + SMALL)).await.unwrap();
+        stage.push(arrived.slice(100 + SMALL..101 + SMALL)).await.unwrap();
+        let (_, rest) = stage.end().await.unwrap();
+        assert_eq!(rest.iter().map(Bytes::len).collect::<Vec<_>>(), [100, SMALL, 1]);
+        assert_eq!(rest.concat(), arrived[..101 + SMALL], "they are in their order");
     }
 
     #[tokio::test]

@@ -27,6 +27,8 @@ use crate::services::wire::{Encoded, Messages, RequestBody, WriteRequest};
 const NAME: &str = "WriteRequest";
 /// Bytes of an upload that wait to be hashed and written.
 const IN_FLIGHT: u64 = MAX_WHOLE_BLOB;
+/// Bytes of a message from which on it is not kept for little data. That of smaller ones is copied where it has to wait.
+const LARGE: usize = 16 << 10;
 /// `committed_size` of a compressed upload of a blob that is there already.
 const ALREADY_THERE: i64 = -1;
 
@@ -209,9 +211,15 @@ async fn write_whole(
 }
 
 fn request(message: Bytes) -> Result<WriteRequest, Status> {
-    WriteRequest::decode(message).map_err(|error| {
+    let size = message.len();
+    let mut request = WriteRequest::decode(message).map_err(|error| {
         Status::invalid_argument(format!("{NAME} is not a valid message: {error}"))
-    })
+    })?;
+    // Data that waits to be written keeps its whole message, and only the largest one of a call is charged.
+    if size > LARGE && request.data.len() < size / 2 {
+        request.data = Bytes::copy_from_slice(&request.data);
+    }
+    Ok(request)
 }
 
 /// `committed_size` of a finished upload: all bytes, counted as the client counts its offsets.
@@ -294,6 +302,23 @@ impl<B: RequestBody> Incoming<B> {
             Some(_) => Err(Status::invalid_argument(
                 "finish_write: another request came after one that had set it",
             )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_data_does_not_keep_a_large_message() {
+        for (name, is_kept) in [(100, true), (50_000, false)] {
+            let (resource_name, data) = (vec![b'n'; name].into(), vec![7_u8; 1_000].into());
+            let sent = WriteRequest { resource_name, data, ..WriteRequest::default() };
+            let message = Bytes::from(sent.encode_to_vec());
+            let data = request(message.clone()).unwrap().data;
+            assert_eq!(data, sent.data);
+            assert_eq!(message.is_unique(), !is_kept, "{name} other bytes");
         }
     }
 }
