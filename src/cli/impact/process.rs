@@ -16,9 +16,17 @@ const SHOWN: usize = 2000;
 const MAX_ANSWER: usize = 8 << 30;
 /// Variables by which git tells its hooks which repository, work tree and index are meant.
 const OF_A_HOOK: [&str; 4] = ["GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"];
-/// What git and ssh say where they would have asked somebody at a terminal.
-const UNASKED: [&str; 3] =
-    ["terminal prompts disabled", "Permission denied (publickey", "Host key verification failed"];
+/// What git and ssh say where they would have asked somebody at a terminal, and who has to answer instead.
+const UNASKED: [(&str, &str); 3] = [
+    ("terminal prompts disabled", PASSWORD),
+    ("Permission denied (publickey", PASSWORD),
+    (
+        "Host key verification failed",
+        "nobody is asked here whether to trust a host: its key has to be in ssh's known_hosts",
+    ),
+];
+const PASSWORD: &str =
+    "nobody is asked for a password here: an ssh agent or a credential helper of git has to answer";
 
 /// Runs a program in `directory` and returns what it prints to stdout. It is ended after `limit`, and all that it has started
 /// with it; what has left its process group (a build tool's server) stays.
@@ -73,8 +81,8 @@ async fn answer(
     }
     let (program, status) = (program.display().to_string(), output.status);
     let mut said = end_of(&output.stderr);
-    if UNASKED.iter().any(|words| said.contains(words)) {
-        said += "; nobody is asked for a password here: an ssh agent or a credential helper of git has to answer";
+    if let Some((_, who)) = UNASKED.iter().find(|(words, _)| said.contains(words)) {
+        said = format!("{said}; {who}");
     }
     Err(ProcessError::Failed { program, status, said })
 }
@@ -117,6 +125,9 @@ mod tests {
         let wanted = "fatal: could not read Username for ...: terminal prompts disabled";
         let error = shell(&fails(wanted), minute).await.unwrap_err().to_string();
         assert!(error.contains(wanted) && error.contains("credential helper"), "{error}");
+        let untrusted = shell(&fails("Host key verification failed."), minute).await;
+        let error = untrusted.unwrap_err().to_string();
+        assert!(error.contains("known_hosts") && !error.contains("password"), "{error}");
         let error = shell(&fails("fatal: no such branch"), minute).await.unwrap_err().to_string();
         assert!(!error.contains("credential helper"), "{error}");
     }
