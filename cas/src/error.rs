@@ -74,7 +74,7 @@ pub enum StoreError {
     SizeMismatch { expected: Digest, actual: u64 },
     #[error("offset {offset} is beyond the end of blob {digest}")]
     OutOfRange { digest: Digest, offset: u64 },
-    #[error("{size} bytes are more than the limit of {limit}; split or compress it")]
+    #[error("{size} bytes are more than the limit of {limit}")]
     TooLarge { size: u64, limit: u64 },
     /// Everything stored is promised to somebody: writing more would break a promise. `setting`
     /// is the key of the limit.
