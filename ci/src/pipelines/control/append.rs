@@ -101,9 +101,9 @@ impl Control {
             // The next one of its group has its turn.
             self.wake.notify_waiters();
         }
-        // Where it is not known, the next append conflicts, and all is read again.
+        // Where it is not known, or somebody has given the run up since, the next append conflicts, and all is read again.
         let written = self.store.head(&open.run.id).await.ok().flatten();
-        let same = written.filter(|(head, _)| head.length == open.state.length);
+        let same = written.filter(|(it, _)| *it == head);
         open.version = same.map_or(0, |(_, version)| version);
         open.last = now;
         Ok(Appended::Events(events))

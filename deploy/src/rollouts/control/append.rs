@@ -145,9 +145,9 @@ impl Control {
         if open.rollout.drill.is_none() {
             self.counters.count(&open.rollout, &events, (&open.state, &state));
         }
-        // Where it is not known, the next append conflicts, and all is read again.
+        // Where it is not known, or somebody has given it up since, the next append conflicts, and all is read again.
         let written = self.store.head(&open.rollout.id).await.ok().flatten();
-        let same = written.filter(|(head, _)| head.length == state.length);
+        let same = written.filter(|(it, _)| *it == head);
         let version = same.map_or(0, |(_, version)| version);
         (open.state, open.version, open.last) = (state, version, now);
         Ok(Appended::Events(events.into_iter().map(|logged| logged.event).collect()))

@@ -1,15 +1,20 @@
 //! Records that cannot be read, among others.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use async_trait::async_trait;
 
 use super::rig::Rig;
 use crate::model::Time;
 use crate::pipelines::control::driver::Driver;
+use crate::pipelines::control::kept::Head;
 use crate::pipelines::control::store::{decode, delete, put};
 use crate::pipelines::control::{Control, ControlError, Said, Stands, keys};
 use crate::pipelines::machine::{Event, Logged};
 use crate::services::Clock as _;
-use crate::storage::{Expect, Records as _, Write};
+use crate::storage::memory::Memory;
+use crate::storage::{Expect, Record, Records, StorageError, Write};
 
 const PLAIN: &str = "name = \"plain\"\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n";
 
@@ -151,6 +156,57 @@ async fn a_run_whose_history_lacks_events_is_given_up_by_a_person_and_frees_its_
     control.sweep().await.unwrap();
     assert!(kept(&rig, keys::RUNS).await.is_empty());
     assert!(kept(&rig, &keys::log(&run.id)).await.is_empty());
+}
+
+/// Records in which somebody gives up a run right after its head was written.
+struct Hasty {
+    inner: Memory,
+    /// The key of the head; `None`: the run was given up.
+    head: Mutex<Option<String>>,
+}
+
+#[async_trait]
+impl Records for Hasty {
+    async fn get(&self, key: &str) -> Result<Option<Record>, StorageError> {
+        self.inner.get(key).await
+    }
+
+    async fn apply(&self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError> {
+        let written = |key: &mut String| writes.iter().any(|it| it.key == *key);
+        let head = self.head.lock().unwrap().take_if(written);
+        let versions = self.inner.apply(writes).await?;
+        if let Some(key) = head {
+            let stored = self.inner.get(&key).await?.unwrap();
+            let abandoned = Some("ana: a disk is lost".to_owned());
+            let head = Head { abandoned, ..decode(&stored).unwrap() };
+            let write = put(key, Expect::Version(stored.version), &head).unwrap();
+            self.inner.apply(vec![write]).await?;
+        }
+        Ok(versions)
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<Record>, StorageError> {
+        self.inner.list(prefix, after, reverse, limit).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_given_up_right_behind_a_write_of_its_driver_stays_so() {
+    let rig = Rig::new();
+    let run = rig.start(PLAIN).await;
+    let head = Mutex::new(Some(keys::head(&run.id)));
+    let hasty = Arc::new(Hasty { inner: rig.memory.clone(), head });
+    let mut driver = Driver::load(rig.frontend_on(hasty.clone()), &run.id).await.unwrap();
+    driver.round(rig.clock.now()).await.unwrap();
+    assert_eq!(*hasty.head.lock().unwrap(), None, "it was not written");
+    let driven = driver.round(rig.clock.now()).await;
+    assert!(matches!(driven, Err(ControlError::Abandoned { .. })), "{driven:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,14 +1,19 @@
 //! Records that cannot be read, among others.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kiln_cas::records::{Expect, Records as _, SharedRecords, Write};
+use async_trait::async_trait;
+use kiln_cas::records::{Expect, Record, Records, RecordsError, SharedRecords, Version, Write};
+use kiln_cas::stores::MemoryRecords;
 
 use super::rig::{DECLARED, Rig};
+use crate::rollouts::control::append::{Appended, More};
+use crate::rollouts::control::kept::Head;
 use crate::rollouts::control::store::{decode, delete, put};
 use crate::rollouts::control::{By, Command, Control, ControlError, Driver};
 use crate::rollouts::control::{Rollout, keys, needed};
-use crate::rollouts::machine::{Logged, Phase};
+use crate::rollouts::machine::{Input, Logged, Phase};
 use crate::rollouts::parts::Place;
 
 async fn damage(rig: &Rig, key: String) {
@@ -161,6 +166,60 @@ async fn a_rollout_whose_log_lacks_events_is_given_up_by_a_person_and_frees_its_
     let again = control.abandon(&one.id, &ana()).await;
     assert!(matches!(again, Err(ControlError::NotNow(_))), "{again:?}");
     rig.good("app:3").await;
+}
+
+/// Records in which somebody gives up a rollout right after its head was written.
+struct Hasty {
+    inner: Arc<MemoryRecords>,
+    /// The key of the head; `None`: the rollout was given up.
+    head: Mutex<Option<String>>,
+}
+
+#[async_trait]
+impl Records for Hasty {
+    async fn get(&self, key: &str) -> Result<Option<Record>, RecordsError> {
+        self.inner.get(key).await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Version>, RecordsError> {
+        let written = |key: &mut String| writes.iter().any(|it| it.key == *key);
+        let head = self.head.lock().unwrap().take_if(written);
+        let versions = self.inner.write(writes).await?;
+        if let Some(key) = head {
+            let stored = self.inner.get(&key).await?.unwrap();
+            let abandoned = Some("ana: a disk is lost".to_owned());
+            let head = Head { abandoned, ..decode(&stored).unwrap() };
+            let write = put(key, Expect::Version(stored.version), &head).unwrap();
+            self.inner.write(vec![write]).await?;
+        }
+        Ok(versions)
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<Record>, RecordsError> {
+        self.inner.list(prefix, after, reverse, limit).await
+    }
+}
+
+#[tokio::test]
+async fn a_rollout_that_is_given_up_right_behind_a_write_of_its_driver_stays_so() {
+    let rig = Rig::new();
+    let one = rig.start(DECLARED, "app:1").await;
+    let head = Mutex::new(Some(keys::head(&one.id)));
+    let control = rig.elsewhere_on(Arc::new(Hasty { inner: rig.records.inner.clone(), head }));
+    let mut open = control.open(&one.id).await.unwrap();
+    let by = ("kiln", control.now());
+    for (input, is_first) in [(Input::Pause("ana".to_owned()), true), (Input::Resume, false)] {
+        let told = control.append(&mut open, &[input], by, More::default()).await.unwrap();
+        assert_eq!(told != Appended::Conflict, is_first, "{told:?}");
+    }
+    let shown = control.show(&one.id).await.err();
+    assert!(matches!(shown, Some(ControlError::Abandoned { .. })), "{shown:?}");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use crate::rollouts::parts::{
 };
 
 /// Records that fail once: at the write of a number, before or after it is done.
+#[derive(Default)]
 pub struct Faulty {
     pub inner: Arc<MemoryRecords>,
     pub writes: AtomicUsize,
@@ -273,15 +274,7 @@ impl Rig {
 
     /// A rig with so many targets that stay up in each environment.
     pub fn floored(floors: &[(&str, usize)]) -> Self {
-        let inner = Arc::new(MemoryRecords::default());
-        let records = Arc::new(Faulty {
-            inner,
-            writes: AtomicUsize::new(0),
-            fails: Mutex::new(None),
-            reads: AtomicUsize::new(0),
-            slow: AtomicBool::new(false),
-            breaks: AtomicBool::new(false),
-        });
+        let records = Arc::<Faulty>::default();
         let old = Fake { version: Some(digest("old")), ..Fake::default() };
         let fleet = Arc::new(Fleet::default());
         fleet.targets.lock().unwrap().insert("a".to_owned(), old);
@@ -307,6 +300,11 @@ impl Rig {
 
     /// Another process over the same records, which knows nothing yet.
     pub fn elsewhere(&self) -> Arc<Control> {
+        self.elsewhere_on(self.records.clone())
+    }
+
+    /// Another process over records that lead to the same ones.
+    pub fn elsewhere_on(&self, records: SharedRecords) -> Arc<Control> {
         let parts = Parts {
             targets: [("agents".to_owned(), self.fleet.clone() as Arc<dyn Targets>)].into(),
             traffic: BTreeMap::new(),
@@ -316,7 +314,7 @@ impl Rig {
             stay_up: BTreeMap::new(),
             tells: false,
         };
-        Control::new(self.records.clone() as SharedRecords, parts, "test")
+        Control::new(records, parts, "test")
     }
 
     pub fn ask(declared: &str, release: &str) -> Start {
