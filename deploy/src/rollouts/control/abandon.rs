@@ -65,7 +65,10 @@ impl Control {
                 return Err(ControlError::NotNow("it is over already".to_owned()));
             }
             if self.is_whole(id, head.length).await? {
-                let message = "its records can be read: abort it (`kiln rollout abort`)";
+                let message = match head.ended {
+                    true => "it is over already, and its records can be read",
+                    false => "its records can be read: abort it (`kiln rollout abort`)",
+                };
                 return Err(ControlError::NotNow(message.to_owned()));
             }
         }

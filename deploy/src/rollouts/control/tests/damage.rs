@@ -136,8 +136,8 @@ async fn a_rollout_whose_log_lacks_events_is_given_up_by_a_person_and_frees_its_
     rig.good("app:1").await;
     let one = rig.start(DECLARED, "app:2").await;
     rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
-    let whole = rig.elsewhere().abandon(&one.id, &ana()).await;
-    assert!(matches!(whole, Err(ControlError::NotNow(_))), "it can be aborted");
+    let whole = rig.elsewhere().abandon(&one.id, &ana()).await.unwrap_err().to_string();
+    assert!(whole.contains("kiln rollout abort"), "{whole}");
     let log = rig.records.inner.list(&keys::log(&one.id), None, false, 100).await.unwrap();
     rig.records.inner.write(vec![delete(log[1].key.clone())]).await.unwrap();
     let (control, runs) = (rig.elsewhere(), rig.runs());
@@ -166,6 +166,10 @@ async fn a_rollout_whose_log_lacks_events_is_given_up_by_a_person_and_frees_its_
     let again = control.abandon(&one.id, &ana()).await;
     assert!(matches!(again, Err(ControlError::NotNow(_))), "{again:?}");
     rig.good("app:3").await;
+    // It is still looked after.
+    let ended = control.store.active().await.unwrap().pop().unwrap();
+    let over = control.abandon(&ended, &ana()).await.unwrap_err().to_string();
+    assert!(over.contains("over already"), "{over}");
 }
 
 /// Records in which somebody gives up a rollout right after its head was written.
