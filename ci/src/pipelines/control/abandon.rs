@@ -74,9 +74,15 @@ impl Control {
     /// Whether everything that whoever drives a run needs can be read.
     async fn is_whole(&self, id: &str, length: u64) -> Result<bool, ControlError> {
         // From the beginning: what this process has read before is not known to others.
-        let read = async { self.read_on(id, self.unopened(id).await?, length).await };
+        let read = async {
+            let open = self.read_on(id, self.unopened(id).await?, length).await?;
+            match &open.run.group {
+                Some(name) => self.store.group(name).await.map(drop),
+                None => Ok(()),
+            }
+        };
         match read.await {
-            Ok(_) => Ok(true),
+            Ok(()) => Ok(true),
             Err(
                 ControlError::Damaged { .. }
                 | ControlError::Missing { .. }

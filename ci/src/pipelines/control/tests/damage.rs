@@ -158,6 +158,17 @@ async fn a_run_whose_history_lacks_events_is_given_up_by_a_person_and_frees_its_
     assert!(kept(&rig, &keys::log(&run.id)).await.is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_group_cannot_be_read_is_given_up_as_well() {
+    let rig = Rig::new();
+    let run = rig.start(GROUPED).await;
+    damage(&rig, kept(&rig, keys::GROUPS).await.remove(0)).await;
+    let driven = rig.drive(&run.id).await;
+    assert!(matches!(driven, Err(ControlError::Damaged { .. })), "{driven:?}");
+    rig.frontend().abandon(&run.id, ANA).await.unwrap();
+    assert!(kept(&rig, keys::ACTIVE).await.is_empty());
+}
+
 /// Records in which somebody gives up a run right after its head was written.
 struct Hasty {
     inner: Memory,
