@@ -133,6 +133,38 @@ fn fuzzing_takes_the_versions_that_ship() {
     assert!(common > 100, "only {common} crates in common");
 }
 
+/// A lock file that lacks what a crate depends on makes `--locked` fail, and fuzzing is built by nothing that runs every day.
+#[test]
+fn fuzzing_locks_all_that_our_crates_depend_on() {
+    let text_of = std::fs::read_to_string(root().join("fuzz/Cargo.lock")).expect("it is there");
+    let lock: toml::Table = text_of.parse().expect("it is TOML");
+    let locked = |name: &str| {
+        let packages = lock["package"].as_array().expect("packages");
+        let package = packages.iter().find(|it| it["name"].as_str() == Some(name))?;
+        let of = |it: &toml::Value| it.as_str()?.split(' ').next().map(str::to_owned);
+        let dependencies = package.get("dependencies").and_then(|it| it.as_array());
+        Some(dependencies.into_iter().flatten().filter_map(of).collect::<BTreeSet<_>>())
+    };
+    let mut checked = 0;
+    for package in list(&metadata(), "packages") {
+        let name = text(package, "name");
+        if !name.starts_with("kiln-") {
+            continue;
+        }
+        let Some(locked) = locked(name) else { continue };
+        checked += 1;
+        for dependency in list(package, "dependencies") {
+            let needed = text(dependency, "name");
+            let is_built = dependency["kind"].is_null() && dependency["optional"] == false;
+            assert!(
+                !is_built || locked.contains(needed),
+                "{name} lacks {needed} in fuzz/Cargo.lock"
+            );
+        }
+    }
+    assert!(checked > 5, "only {checked} crates are fuzzed");
+}
+
 #[test]
 fn no_file_is_too_long() {
     let name = |path: &Path| path.strip_prefix(root()).expect("below it").display().to_string();
