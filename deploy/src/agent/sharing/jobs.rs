@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use crate::swarm::downloader::{PeerId, Source};
 
 /// Threads that wait at once for others to say what they have.
-pub const ASKING: usize = 4;
+pub const ASKING: usize = 8;
 
 pub enum Job {
     Announce { seeded: Vec<u32>, starving: Vec<u32> },
@@ -66,6 +66,6 @@ mod tests {
         assert!(matches!(jobs.take(), Some(Job::Fetch { piece: 7, .. })));
         assert!(jobs.take().is_none());
         jobs.answered();
-        assert!(matches!(jobs.take(), Some(Job::Ask(4))));
+        assert!(matches!(jobs.take(), Some(Job::Ask(it)) if it as usize == ASKING));
     }
 }

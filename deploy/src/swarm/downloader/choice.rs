@@ -1,7 +1,7 @@
 //! What is fetched next and from whom, whom to ask what it has, and when to look again.
 
 use super::event::{Effect, MAX_NAMED, Source};
-use super::machine::{ANNOUNCE_GAP, Downloader, ENOUGH, Flight, POLLS, STUCK};
+use super::machine::{ANNOUNCE_GAP, Downloader, ENOUGH, Flight, POLLS};
 use super::peers::Peer;
 use crate::rollouts::machine::Millis;
 use crate::swarm::bits::ones_of;
@@ -26,10 +26,10 @@ impl Downloader {
 
     /// Nothing comes, and nobody grants anything: the origin is asked for what is missing.
     fn help_itself(&mut self, now: Millis) {
-        if !self.flights.is_empty() || now < self.progress.saturating_add(STUCK) {
+        if !self.flights.is_empty() || now < self.progress.saturating_add(self.stuck()) {
             return;
         }
-        self.progress = now;
+        self.goes_on(now);
         let most = self.help;
         self.help = most.saturating_mul(2);
         let pieces = self.missing(most);
@@ -138,8 +138,11 @@ impl Downloader {
     }
 
     /// The first of the pieces that nobody has whom this one knows. The tracker grants them in order: those are what has had
-    /// the longest time to spread.
+    /// the longest time to spread. Who has enough to fetch does not ask others what they have, and names none.
     fn starving(&self, now: Millis) -> Vec<u32> {
+        if !self.is_idle() {
+            return Vec::new();
+        }
         let heard = self.peers.list.iter().filter(|it| it.has.is_some()).count();
         if heard < ENOUGH && now <= self.progress.saturating_add(self.again) {
             return Vec::new();
@@ -153,7 +156,7 @@ impl Downloader {
 
     /// When [`Event::Tick`](super::Event::Tick) is due at the latest.
     pub fn wake_at(&self, now: Millis) -> Millis {
-        let mut wake = now.saturating_add(STUCK);
+        let mut wake = now.saturating_add(self.stuck());
         let mut at = |time: Millis| wake = wake.min(time.max(now.saturating_add(1)));
         if !self.is_announcing {
             at(self.announce_at);
@@ -161,7 +164,7 @@ impl Downloader {
                 at(self.announced.saturating_add(ANNOUNCE_GAP));
             }
         }
-        at(self.progress.saturating_add(STUCK));
+        at(self.progress.saturating_add(self.stuck()));
         for flight in &self.flights {
             at(flight.since.saturating_add(self.patience(flight.piece)));
         }

@@ -32,12 +32,18 @@ const LONGEST_POLL: Millis = 2_000;
 pub const POLLS: usize = 4;
 /// A peer that serves others is left alone for half of what a piece takes, and so long at least.
 const BUSY: Millis = 20;
+/// A peer that sends nothing for so many times what a piece takes makes room for another one, within these bounds: a connection
+/// to a new one costs several round trips, and some of the bytes that a slow link has for pieces.
+const STAY_TIMES: Millis = 4;
+const STAY: (Millis, Millis) = (4_000, 60_000);
 /// Peers that have to say what they have, or nothing has to come for long, before a piece counts as found nowhere.
 pub const ENOUGH: usize = 4;
 /// Nothing has come for so long: the origin is asked without a grant, for so many pieces, and each time for twice as many as
 /// before: whoever says that it has them, and gives none, holds up nobody for hours.
-pub const STUCK: Millis = 30_000;
+const STUCK: Millis = 30_000;
 pub const STUCK_PIECES: usize = 8;
+/// Peers that serve others have something, which comes sooner or later: so many times longer nothing may come.
+const STUCK_BUSY: Millis = 4;
 /// A granted piece that so many peers have is not fetched from the origin: another frontend granted it, or this one before it began
 /// anew. One alone may lie.
 const SPREAD: u16 = 2;
@@ -71,6 +77,8 @@ pub struct Downloader {
     pub(super) pace: Millis,
     /// When a piece came, or something was done about that none did.
     pub(super) progress: Millis,
+    /// Whether a peer has served others since.
+    pub(super) heard_busy: bool,
     /// How many pieces the origin is then asked for without a grant.
     pub(super) help: usize,
     pub(super) is_announcing: bool,
@@ -98,6 +106,7 @@ impl Downloader {
             origin_after: 0,
             pace: 0,
             progress: now,
+            heard_busy: false,
             help: STUCK_PIECES,
             is_announcing: false,
             announced: 0,
@@ -173,6 +182,16 @@ impl Downloader {
         self.takes(self.size(piece).into()).saturating_mul(LATE_TIMES).max(LATE)
     }
 
+    /// For how long nothing may come until the origin is asked without a grant.
+    pub(super) fn stuck(&self) -> Millis {
+        if self.heard_busy { STUCK * STUCK_BUSY } else { STUCK }
+    }
+
+    /// Something came, or something was done about that nothing did.
+    pub(super) fn goes_on(&mut self, now: Millis) {
+        (self.progress, self.heard_busy) = (now, false);
+    }
+
     pub(super) fn poll_every(&self) -> Millis {
         // Until a piece has come others are asked more often: all begin at once.
         let part = if self.pace == 0 { 4 } else { 1 };
@@ -190,7 +209,8 @@ impl Downloader {
         // Many that begin at once do not ask at once for ever.
         let spread = self.rng.u64(0..=self.again / 4);
         self.announce_at = now.saturating_add(self.again - self.again / 8 + spread);
-        self.peers.renew(peers, self.limits.peers, now);
+        let stay = self.average().saturating_mul(STAY_TIMES).clamp(STAY.0, STAY.1);
+        self.peers.renew(peers, self.limits.peers, stay, now);
         for piece in grants.into_iter().take(MAX_NAMED) {
             let is_spread = self.peers.spread(piece as usize) >= SPREAD;
             if is_spread || self.have.get(piece as usize) {
@@ -226,13 +246,13 @@ impl Downloader {
                 self.pace = if self.pace == 0 { pace } else { (self.pace * 7 + pace) / 8 };
             }
             if let Some(peer) = self.peers.get_mut(id) {
-                peer.is_useful = true;
+                peer.useful = now;
             }
         }
         if !self.have.set(piece as usize) {
             return;
         }
-        self.progress = now;
+        self.goes_on(now);
         if let Some(at) = self.granted.iter().position(|it| *it == piece) {
             self.granted.swap_remove(at);
             self.seeded.push(piece);
@@ -260,6 +280,7 @@ impl Downloader {
             _ if !is_known => {}
             (Source::Origin, _) => self.origin_after = now.saturating_add(ORIGIN_AGAIN),
             (Source::Peer(id), Failure::Busy) => {
+                self.heard_busy = true;
                 let pause = (self.average() / 2).max(BUSY);
                 if let Some(peer) = self.peers.get_mut(id) {
                     peer.busy_until = now.saturating_add(pause);

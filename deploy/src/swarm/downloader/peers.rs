@@ -25,8 +25,8 @@ pub struct Peer {
     pub busy_until: Millis,
     /// How many pieces are on their way from the peer.
     pub load: usize,
-    /// Whether the peer has sent something since the tracker was last asked.
-    pub is_useful: bool,
+    /// When the peer was taken in, or sent something last.
+    pub useful: Millis,
 }
 
 impl Peer {
@@ -68,16 +68,14 @@ impl Peers {
         self.spread.get(piece).copied().unwrap_or(0)
     }
 
-    /// Takes in new peers, `max` in all. Peers that help stay, the others make room.
-    pub fn renew(&mut self, new: &[(PeerId, bool)], max: usize, now: Millis) {
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            self.list.drain(..).partition(|it| it.load > 0 || it.is_useful);
+    /// Takes in new peers, `max` in all. Peers that help stay, and so do those that had no time to: each new one takes a
+    /// connection. The others, of whom nothing came for as long as `stay`, make room.
+    pub fn renew(&mut self, new: &[(PeerId, bool)], max: usize, stay: Millis, now: Millis) {
+        let stays = |it: &Peer| it.load > 0 || it.is_asked || now < it.useful.saturating_add(stay);
+        let (kept, gone): (Vec<_>, Vec<_>) = self.list.drain(..).partition(stays);
         self.list = kept;
         for peer in gone {
             self.forget(peer.has);
-        }
-        for peer in &mut self.list {
-            peer.is_useful = false;
         }
         self.shunned.retain(|_, until| *until > now);
         for (id, is_near) in new {
@@ -91,7 +89,7 @@ impl Peers {
                     told: 0,
                     busy_until: 0,
                     load: 0,
-                    is_useful: false,
+                    useful: now,
                 });
             }
         }

@@ -3,9 +3,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use fastrand::Rng;
+use lru::LruCache;
 
 use super::super::Bits;
 use super::super::downloader::{Downloader, Effect, Event, Failure, Limits, Source, Why};
@@ -20,6 +22,8 @@ const UNANSWERED: Millis = 1_000;
 const AWAY: Millis = 5_000;
 /// Pieces that a host sends, or is to send next.
 const UPLOADS: usize = 3;
+/// Other hosts to which a host keeps connections.
+const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
 /// What is simulated. Rates are given by how long one piece takes at the full rate of a host.
 #[derive(Debug, Clone)]
@@ -81,6 +85,7 @@ struct Host {
     done: Option<Millis>,
     have: Bits,
     uploads: usize,
+    connections: LruCache<u32, ()>,
     /// The times until which the host is busy with sending and with receiving.
     sends: Millis,
     receives: Millis,
@@ -102,6 +107,8 @@ pub struct Outcome {
     pub near: usize,
     pub lied: usize,
     pub dropped_as_slow: usize,
+    /// Connections of all hosts to others that were made.
+    pub connections: usize,
 }
 
 impl Outcome {
@@ -163,6 +170,7 @@ impl Network {
             done: None,
             have: Bits::none(model.pieces),
             uploads: 0,
+            connections: LruCache::new(CONNECTIONS),
             sends: 0,
             receives: 0,
             tick: 0,
@@ -220,6 +228,7 @@ impl Network {
                 (it.life, it.downloader, it.done) = (it.life + 1, None, None);
                 (it.have, it.uploads) = (Bits::none(self.model.pieces), 0);
                 (it.sends, it.receives) = (0, 0);
+                it.connections.clear();
                 self.after(AWAY, host, What::Start);
             }
             What::Arrives { from, life, piece } => self.arrives(host, is_same, from, life, piece),
@@ -262,6 +271,8 @@ impl Network {
                 self.after(ROUND_TRIP / 2, host, What::Asked { seeded, starving });
             }
             Effect::AskHas(peer) => {
+                let is_new = self.hosts[host].connections.put(peer, ()).is_none();
+                self.seen.connections += usize::from(is_new);
                 let it = &self.hosts[peer as usize];
                 let (event, time) = match it.downloader.is_some() {
                     true => (Event::Has(peer, it.have.clone()), ROUND_TRIP),

@@ -17,7 +17,7 @@ fn run(what: &str, model: Model) -> Outcome {
     let outcome = Network::run(model);
     println!(
         "{what}: {hosts} hosts, {pieces} pieces: p50 {:.3}, p99 {:.3}, worst {:.3} F/B, egress {:.3} F, \
-         {} lies, {} dropped as slow, {} near, {} far, simulated in {:?}",
+         {} lies, {} dropped as slow, {} near, {} far, {} connections a host, simulated in {:?}",
         outcome.at(50),
         outcome.at(99),
         outcome.at(100),
@@ -26,6 +26,7 @@ fn run(what: &str, model: Model) -> Outcome {
         outcome.dropped_as_slow,
         outcome.near,
         outcome.far,
+        outcome.connections / hosts,
         begun.elapsed()
     );
     // No download can be faster than the origin sends all pieces once and a host receives them.
@@ -63,6 +64,17 @@ fn few_hosts_take_little_longer_than_one_as_well() {
         assert!(outcome.at(100) <= most, "worst {} of {hosts}", outcome.at(100));
         assert!(outcome.egress <= 2.0, "egress {}", outcome.egress);
     }
+}
+
+/// A piece takes seconds there, and so does a connection: who has one keeps it, and waits for what others are about to have
+/// instead of taking it from the origin.
+#[test]
+fn slow_links_have_few_connections_and_the_origin_sends_little_more_than_once() {
+    let model = Model { piece: 4_200, origin: 50, ..Model::new(100, 60, seed()) };
+    let outcome = run("slow links", model);
+    assert!(outcome.at(100) <= 1.45, "worst {}", outcome.at(100));
+    assert!(outcome.egress <= 2.0, "egress {}", outcome.egress);
+    assert!(outcome.connections <= 200 * 100, "{} connections", outcome.connections);
 }
 
 #[test]

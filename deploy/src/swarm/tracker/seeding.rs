@@ -9,8 +9,8 @@ use crate::rollouts::machine::Millis;
 const OPEN: usize = 4;
 /// What was granted and did not come is granted again: after so many times what it takes to come, within these bounds.
 const LOST_TIMES: Millis = 4;
-const LOST_AFTER: (Millis, Millis) = (3_000, 60_000);
-/// The time after which a piece that did not come is granted again, before any has come.
+const LOST_AFTER: (Millis, Millis) = (3_000, 300_000);
+/// Before any has come: after so long without a word of the agent. One that is heard of is at it, however slow its link is.
 const LOST_FIRST: Millis = 15_000;
 /// What was brought and nobody finds is granted again, when it has had the time to spread.
 const SPREAD_TIMES: Millis = 12;
@@ -21,6 +21,20 @@ struct Open {
     piece: u32,
     agent: String,
     since: Millis,
+    /// When the agent was heard of last.
+    heard: Millis,
+}
+
+impl Open {
+    /// `pace`: the time that it takes until a granted piece is there; 0: none has come.
+    fn is_lost(&self, pace: Millis, now: Millis) -> bool {
+        let (least, most) = LOST_AFTER;
+        let until = match pace {
+            0 => self.heard.saturating_add(LOST_FIRST),
+            pace => self.since.saturating_add(pace.saturating_mul(LOST_TIMES).clamp(least, most)),
+        };
+        now >= until
+    }
 }
 
 /// The pieces of one list.
@@ -63,26 +77,22 @@ impl Seeding {
         self.open.retain(|it| it.agent != agent);
     }
 
-    fn lost_after(&self) -> Millis {
-        let (least, most) = LOST_AFTER;
-        match self.pace {
-            0 => LOST_FIRST,
-            pace => pace.saturating_mul(LOST_TIMES).clamp(least, most),
-        }
-    }
-
     /// What an agent may fetch from the origin now. `starving`: pieces that it finds nowhere. `most`: so many at most, with
     /// those that it was granted before and has not brought yet.
     pub fn grant(&mut self, agent: &str, starving: &[u32], most: usize, now: Millis) -> Vec<u32> {
-        let after = self.lost_after();
-        let is_lost = |it: &Open| now >= it.since.saturating_add(after);
-        self.lost.extend(self.open.iter().filter(|it| is_lost(it)).map(|it| it.piece));
-        self.open.retain(|it| !is_lost(it));
+        for open in self.open.iter_mut().filter(|it| it.agent == agent) {
+            open.heard = now;
+        }
+        let pace = self.pace;
+        let (lost, open) =
+            std::mem::take(&mut self.open).into_iter().partition(|it| it.is_lost(pace, now));
+        self.open = open;
+        self.lost.extend(Vec::into_iter(lost).map(|it| it.piece));
         let most = most.saturating_sub(self.open.iter().filter(|it| it.agent == agent).count());
         let mut granted = Vec::new();
         while self.open.len() < OPEN && granted.len() < most {
             let Some(piece) = self.next_piece(starving, now) else { break };
-            self.open.push(Open { piece, agent: agent.to_owned(), since: now });
+            self.open.push(Open { piece, agent: agent.to_owned(), since: now, heard: now });
             self.granted.insert(piece, now);
             granted.push(piece);
         }
@@ -137,5 +147,18 @@ mod tests {
         seeding.seeded("b", &[0], 10_000);
         assert!(seeding.grant("c", &[0, 1, 7], 9, 23_999).is_empty(), "it may still spread");
         assert_eq!(seeding.grant("c", &[0, 1, 7], 9, 24_000), [1]);
+    }
+
+    #[test]
+    fn before_any_has_come_who_is_heard_of_is_given_time_and_who_is_silent_is_not() {
+        let mut seeding = Seeding::new(2);
+        assert_eq!(seeding.grant("slow", &[], 1, 0), [0]);
+        assert_eq!(seeding.grant("silent", &[], 1, 0), [1]);
+        for now in (1..=7).map(|it| it * 2_000) {
+            assert!(seeding.grant("slow", &[], 1, now).is_empty());
+        }
+        assert!(seeding.grant("other", &[], 9, 14_999).is_empty());
+        assert_eq!(seeding.grant("other", &[], 9, 15_000), [1]);
+        assert!(seeding.grant("slow", &[], 1, 28_000).is_empty(), "it is still at it");
     }
 }

@@ -13,9 +13,11 @@ use tokio::runtime::Handle;
 use super::PASS;
 use super::tls::Own;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long an answer may take, and the next bytes of one.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may take to come about, with TLS. On a slow link that others keep full each of its round trips takes
+/// seconds, and a first packet that was lost is sent again after 1, 3 and 7 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long an answer may take, with its connection, and the next bytes of one.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long it takes at most until it is seen that whoever asks does something else.
 const LOOK: Duration = Duration::from_millis(200);
 /// Agents with connections that are kept, and connections to one.

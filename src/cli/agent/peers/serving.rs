@@ -19,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kiln_deploy::agent::{Given, Giving, Refusal};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -32,14 +33,17 @@ use crate::cli::error::CliError;
 const MAX_CONNECTIONS: u32 = 128;
 const MAX_OF_ADDRESS: u32 = 32;
 /// How long a connection may take until TLS is agreed on, and between two questions.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-const SILENT: Duration = Duration::from_secs(30);
+const HANDSHAKE: Duration = Duration::from_secs(12);
+const SILENT: Duration = Duration::from_secs(120);
 /// How long whoever is sent something may take for the next part of it.
 const STALLED: Duration = Duration::from_secs(15);
 /// The longest headers of a question, in bytes.
 const MAX_HEADERS: usize = 16 << 10;
 /// Bytes that are sent at once: few, so that whoever is sent them slowly hears that there are more.
 const PART: usize = 16 << 10;
+/// Bytes that wait in the kernel and were not sent. If all of a piece could wait there, its turn would be over long before the
+/// piece is on its way, and whoever has a slow link would give to many at once.
+const UNSENT: u32 = 64 << 10;
 /// How long to wait after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -156,6 +160,8 @@ async fn serve(
     acceptor: TlsAcceptor,
     giving: Arc<Giving>,
 ) -> Result<(), String> {
+    let bounded = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
+    bounded.map_err(|error| format!("what waits to be sent is not bounded: {error}"))?;
     let accepted = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
     let stream = accepted.map_err(|_| "no TLS handshake".to_owned())?;
     let stream = stream.map_err(|error| error.to_string())?;
