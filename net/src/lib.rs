@@ -20,7 +20,7 @@
 //! | `causes` | an error with what caused it, as one line |
 //! | `counts` | numbers with their nouns, in messages |
 //! | `unread` | which records cannot be read, each said once |
-//! | `troubles` | what is wrong with things that are looked at again and again, said once until it changes |
+//! | `troubles` | what is wrong with things that are looked at again and again, said once while it lasts |
 //! | `ages` | for how long something has been there, as far as this process has seen |
 
 mod ages;

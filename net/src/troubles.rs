@@ -2,41 +2,110 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::causes::chain;
 
-/// Things of which it is remembered what is wrong with them. Of what comes after them nothing is said: the log would be full
-/// of it.
-const MAX_KNOWN: usize = 1_000;
+/// Things of which it is remembered at most what is wrong with them: more than are looked at by one who looks. Where there
+/// are as many all the same, the one that was longest not heard of is forgotten, and is said anew.
+const MAX_KNOWN: usize = 4_000;
+/// A trouble that does not come again for so long is forgotten. Whoever looks again does so much more often.
+const FORGET: Duration = Duration::from_secs(600);
+/// Troubles that are said within one [`SPAN`] at most, since the log would be full of them.
+const MAX_SAID: usize = 100;
+const SPAN: Duration = Duration::from_secs(60);
 
 /// What was said last to be wrong with each thing, by its key.
 #[derive(Debug, Default)]
-pub struct Troubles(Mutex<BTreeMap<String, String>>);
+pub struct Troubles(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    by_key: BTreeMap<String, Trouble>,
+    /// When the newest span began, and how many troubles were said in it.
+    span: Option<(Instant, usize)>,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    words: String,
+    /// When it came last.
+    heard: Instant,
+}
 
 impl Troubles {
-    /// Whether an error is to be said: of this thing none was said, or another one was said last.
+    /// Whether an error is to be said: of this thing none was said lately, or another one was said last. Where too many
+    /// are said already it is not to be said now, but when it comes again.
     pub fn is_news(&self, key: &str, error: &(dyn Error + 'static)) -> bool {
-        let words = chain(error);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_said = known.get(key).is_some_and(|said| *said == words);
-        let has_room = known.contains_key(key) || known.len() < MAX_KNOWN;
-        if is_said || !has_room {
-            return false;
-        }
-        known.insert(key.to_owned(), words);
-        true
+        self.known().is_news(key, chain(error), Instant::now())
     }
 
     /// The thing is well: what goes wrong with it from now on is said.
     pub fn end(&self, key: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.known().by_key.remove(key);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn is_news(&mut self, key: &str, words: String, now: Instant) -> bool {
+        if let Some(said) = self.by_key.get_mut(key)
+            && said.words == words
+            && said.is_fresh(now)
+        {
+            said.heard = now;
+            return false;
+        }
+        if !self.may_say(now) {
+            return false;
+        }
+        self.by_key.retain(|_, it| it.is_fresh(now));
+        if self.by_key.len() >= MAX_KNOWN && !self.by_key.contains_key(key) {
+            self.forget_one();
+        }
+        self.by_key.insert(key.to_owned(), Trouble { words, heard: now });
+        true
+    }
+
+    /// Counts one that is said, where one more may be.
+    fn may_say(&mut self, now: Instant) -> bool {
+        let (began, said) = match self.span {
+            Some((began, said)) if now.duration_since(began) < SPAN => (began, said),
+            _ => (now, 0),
+        };
+        let may = said < MAX_SAID;
+        self.span = Some((began, said + usize::from(may)));
+        may
+    }
+
+    fn forget_one(&mut self) {
+        let oldest = self.by_key.iter().min_by_key(|(_, it)| it.heard);
+        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+            self.by_key.remove(&key);
+        }
+    }
+}
+
+impl Trouble {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now.duration_since(self.heard) < FORGET
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Says what is wrong with things that have numbers for keys. Returns of how many that is news.
+    fn said(known: &mut Known, keys: std::ops::Range<usize>, now: Instant) -> usize {
+        keys.filter(|key| known.is_news(&key.to_string(), "cut".to_owned(), now)).count()
+    }
 
     #[test]
     fn a_trouble_is_said_once_until_it_changes_or_ends() {
@@ -48,8 +117,45 @@ mod tests {
         assert!(troubles.is_news("a", &one), "it is as before");
         troubles.end("a");
         assert!(troubles.is_news("a", &one) && !troubles.is_news("b", &one));
-        let said = (0..2 * MAX_KNOWN).filter(|at| troubles.is_news(&at.to_string(), &one));
-        assert_eq!(said.count(), MAX_KNOWN - 2);
-        assert!(troubles.is_news("a", &other), "there is room for what is known");
+    }
+
+    #[test]
+    fn what_does_not_come_again_is_forgotten() {
+        let (mut known, mut now) = (Known::default(), Instant::now());
+        assert_eq!(said(&mut known, 0..10, now), 10);
+        for _ in 0..30 {
+            now += FORGET / 10;
+            assert_eq!(said(&mut known, 0..1, now), 0, "it goes on");
+        }
+        assert_eq!(said(&mut known, 10..11, now), 1);
+        assert_eq!(known.by_key.keys().collect::<Vec<_>>(), ["0", "10"]);
+        now += FORGET;
+        assert_eq!(said(&mut known, 0..1, now), 1, "it ended, and comes anew");
+    }
+
+    #[test]
+    fn new_troubles_are_always_said_some_at_a_time() {
+        let (mut known, mut now) = (Known::default(), Instant::now());
+        let all = 10 * MAX_SAID;
+        for span in 1..=10 {
+            assert_eq!(said(&mut known, 0..all, now), MAX_SAID, "{span}");
+            assert_eq!(said(&mut known, 0..all, now), 0, "{span}: the others wait");
+            now += SPAN;
+        }
+        assert_eq!(said(&mut known, 0..all, now), 0, "each was said");
+        assert_eq!(said(&mut known, all..all + 1, now), 1, "another one");
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_there_is_room_for() {
+        let (mut known, began) = (Known::default(), Instant::now());
+        let now = began + Duration::from_secs(1);
+        for key in 0..MAX_KNOWN {
+            let heard = if key == 7 { began } else { now };
+            known.by_key.insert(key.to_string(), Trouble { words: "cut".to_owned(), heard });
+        }
+        assert_eq!(said(&mut known, MAX_KNOWN..MAX_KNOWN + 1, now), 1);
+        assert_eq!(known.by_key.len(), MAX_KNOWN);
+        assert!(!known.by_key.contains_key("7"), "it was longest not heard of");
     }
 }
