@@ -92,8 +92,10 @@ impl Working {
             return None;
         }
         tokio::select! {
-            done = work => Some(done),
+            biased;
+            // First, so that after a pause of the whole process no further step is taken in a turn that is over.
             () = self.until_lost() => None,
+            done = work => Some(done),
         }
     }
 
@@ -116,9 +118,10 @@ impl Working {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::future::pending;
 
-    use tokio::time::{Instant, sleep, timeout};
+    use tokio::time::{Instant, advance, sleep, timeout};
 
     use super::*;
     use crate::storage::memory::Memory;
@@ -135,5 +138,25 @@ mod tests {
         let done = timeout(2 * TERM, working.doing(pending::<()>())).await;
         assert_eq!(done, Ok(None), "it goes on");
         assert!(began.elapsed() < TERM, "another one may work on it by then");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn no_further_step_is_taken_once_the_lease_is_over() {
+        // Chance would decide about each.
+        for _ in 0..20 {
+            let memory = Memory::default();
+            let turns = Turns::new(Arc::new(memory.clone()), "one".to_owned());
+            let working = turns.take("a").await.unwrap().expect("nobody else works on it");
+            let went_on = Cell::new(false);
+            let work = async {
+                sleep(TERM).await;
+                went_on.set(true);
+            };
+            let pause = async {
+                memory.fall_silent();
+                advance(2 * TERM).await;
+            };
+            let (done, ()) = tokio::join!(working.doing(work), pause);
+            assert_eq!((done, went_on.get()), (None, false));
+        }
     }
 }

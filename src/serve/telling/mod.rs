@@ -122,8 +122,10 @@ impl<N: Notices> Telling<N> {
             return None;
         }
         tokio::select! {
-            done = work => Some(done),
+            biased;
+            // First, so that after a pause of the whole process no further step is taken in a turn that is over.
             () = self.until_lost() => None,
+            done = work => Some(done),
         }
     }
 

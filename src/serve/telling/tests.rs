@@ -1,12 +1,13 @@
 //! Notices of a list in memory, under leases in records that may fall silent.
 
+use std::cell::Cell;
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kiln_cas::records::{Record, Records, RecordsError, Version, Write};
 use kiln_cas::stores::MemoryRecords;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, advance, sleep, timeout};
 
 use super::*;
 
@@ -129,6 +130,26 @@ async fn what_is_told_is_cut_off_before_another_server_may_tell_it() {
     assert_eq!(done, Ok(None), "it goes on");
     assert!(began.elapsed() < PACE.term, "another one may tell by then");
     assert_eq!((board.tried(0), board.left()), (1, vec![0]), "it is not taken for told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_further_step_is_taken_once_the_turn_is_over() {
+    // Chance would decide about each.
+    for _ in 0..20 {
+        let board = Board::new(&[], &[]);
+        let telling = board.telling("one");
+        let went_on = Cell::new(false);
+        let work = async {
+            sleep(PACE.term).await;
+            went_on.set(true);
+        };
+        let pause = async {
+            board.records.fell.store(true, Ordering::Relaxed);
+            advance(2 * PACE.term).await;
+        };
+        let (done, ()) = tokio::join!(telling.doing(work), pause);
+        assert_eq!((done, went_on.get()), (None, false));
+    }
 }
 
 #[tokio::test(start_paused = true)]

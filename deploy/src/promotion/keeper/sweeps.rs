@@ -61,8 +61,10 @@ impl Sweeps {
             return Ok(());
         }
         let done = tokio::select! {
-            done = work => done,
+            biased;
+            // First, so that after a pause of the whole process no further step is taken in a turn that is over.
             () = until_lost(&turn, environment) => Ok(()),
+            done = work => done,
             () = sleep(most) => {
                 tracing::warn!(environment, "what happens by itself here does not end, and begins anew");
                 Ok(())

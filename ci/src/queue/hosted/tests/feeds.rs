@@ -1,5 +1,6 @@
 //! Tests of who is told what.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -193,6 +194,30 @@ async fn whoever_tells_stops_before_another_one_may_where_nobody_answers() {
     let told = timeout(2 * SILENT, feed.telling(std::future::pending::<()>())).await;
     assert_eq!(told, Ok(None), "it goes on");
     assert!(began.elapsed() < SILENT, "another one may tell by then");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_more_is_told_once_the_lease_is_over() {
+    // Chance would decide about each.
+    for _ in 0..20 {
+        let world = World::new();
+        let queues = world.server();
+        let feed = queues.feed("forges");
+        assert!(all(&feed).await.is_empty());
+        queues.take(&queue(), &runner("a")).await.expect("it is free");
+        assert_eq!(feed.take(100).await.expect("it is read").len(), 1);
+        let told_more = Cell::new(false);
+        let work = async {
+            tokio::time::sleep(SILENT).await;
+            told_more.set(true);
+        };
+        let pause = async {
+            world.memory.fall_silent();
+            advance(2 * SILENT).await;
+        };
+        let (told, ()) = tokio::join!(feed.telling(work), pause);
+        assert_eq!((told, told_more.get()), (None, false));
+    }
 }
 
 /// How far somebody has heard, as earlier versions write and read it.
