@@ -166,6 +166,8 @@ impl Runner {
                 return Ok(());
             }
             tokio::select! {
+                biased;
+                // First: to take in what was told may fetch and push, for which whoever ends the process would wait.
                 () = stop.cancelled() => break,
                 Some(event) = self.told.recv() => self.heard(event, &stop).await?,
                 () = tokio::time::sleep(self.ledger.look()) => {}
