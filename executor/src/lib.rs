@@ -8,7 +8,6 @@
 
 pub mod command;
 pub mod config;
-mod deadline;
 mod execute;
 pub mod failure;
 mod health;

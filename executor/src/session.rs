@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kiln_net::clock::until;
 use kiln_protos::worker::{
     Draining, Heartbeat, Hello, Lease, Paused, Property, SchedulerMessage, WorkerMessage,
     scheduler_message, worker_message,
@@ -10,7 +11,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::deadline::until;
 use crate::platform;
 use crate::report;
 use crate::work::{Outcome, Work};

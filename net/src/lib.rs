@@ -18,6 +18,7 @@
 //! | `lease` | whose turn it is among processes that share a record |
 //! | `toml` | files in TOML, read key by key: what is wrong is told with line and column |
 //! | `causes` | an error with what caused it, as one line |
+//! | `clock` | what time it is, and waiting until a moment that may never come |
 //! | `counts` | numbers with their nouns, in messages |
 //! | `unread` | which records cannot be read, each said once |
 //! | `troubles` | what is wrong with things that are looked at again and again, said once while it lasts |
@@ -27,6 +28,7 @@ mod ages;
 mod allowed;
 mod backoff;
 pub mod causes;
+pub mod clock;
 pub mod counts;
 pub mod files;
 pub mod grpc;

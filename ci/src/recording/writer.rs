@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::clock::until;
 use kiln_net::panics::caught;
 use kiln_protos::events::Execution;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -282,11 +283,4 @@ async fn whole(read: impl Future<Output = Option<Attempt>>) -> Option<Attempt> {
         tracing::warn!(%panicked, "a run of a test is not recorded");
         None
     })
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
-    }
 }

@@ -9,6 +9,7 @@ use kiln_cas::SharedBlobStore;
 use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::records::{Expect, Record, RecordsError, SharedRecords, Write};
 use kiln_net::Backoff;
+use kiln_net::clock::until;
 use kiln_protos::events::Execution;
 use lru::LruCache;
 use prost::Message as _;
@@ -389,12 +390,5 @@ impl Writer {
             self.unnamed = 0;
         }
         Ok(())
-    }
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }

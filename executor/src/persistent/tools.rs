@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use kiln_net::clock::until;
 use kiln_protos::persistent::WorkResponse;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -19,7 +20,6 @@ use super::tail::Tail;
 use super::warm::{
     Kept, Lent, Number, Shared, Silence, ToolAnswer, Warm, converse, is_fit, malformed,
 };
-use crate::deadline::until;
 use crate::failure::Failure;
 use crate::runner::Runners;
 use crate::sandbox::{

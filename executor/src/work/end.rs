@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use kiln_net::clock::until;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, Work};
-use crate::deadline::until;
 
 impl Work {
     /// Takes no more leases, because this process is to end. Answers `false` where the worker

@@ -7,6 +7,7 @@ use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::records::RecordsError;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::clock::until;
 use kiln_net::panics::caught;
 use kiln_protos::events::{Begun, Execution};
 use tokio::sync::broadcast::Receiver;
@@ -76,8 +77,8 @@ impl Writer {
                     // Every handle is gone.
                     None => return self.drain().await,
                 },
-                () = wait_until(due) => self.flush().await,
-                () = wait_until(gathering), if gathering.is_some() => gathering = None,
+                () = until(due) => self.flush().await,
+                () = until(gathering), if gathering.is_some() => gathering = None,
                 event = self.events.recv(), if gathering.is_none() => {
                     match event {
                         Ok(execution) => self.take(&execution).await,
@@ -285,13 +286,6 @@ impl Writer {
 
     fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.inner.memory()
-    }
-}
-
-pub(super) async fn wait_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }
 

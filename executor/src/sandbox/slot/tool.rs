@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
+use kiln_net::clock::until;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::{KILL_PATIENCE, Slot, input_pipe, output_pipe};
-use crate::deadline::until;
 use crate::sandbox::pump::read_now;
 use crate::sandbox::wire::{Reply, Report, Request};
 use crate::sandbox::{CommandSpec, Ending, SandboxError, SlotConfig, Withdrawal};

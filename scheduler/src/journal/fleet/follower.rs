@@ -7,6 +7,7 @@ use kiln_cas::records::RecordsError;
 use kiln_cas::redis::Subscription;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::clock::until;
 use kiln_net::panics::caught;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use super::author::{Author, MAX_CHANGES};
 use super::stream::{News, Page, Stream};
 use crate::journal::shared::Inner;
 use crate::journal::store::Meta;
-use crate::journal::writer::{Command, MAX_BACKOFF, PRUNE_STEPS, wait_until};
+use crate::journal::writer::{Command, MAX_BACKOFF, PRUNE_STEPS};
 
 /// When nothing was written for so long although something is there to write, another frontend
 /// begins to. If the first one is only slow, one of the two finds that it is no writer any more.
@@ -103,8 +104,8 @@ impl Follower {
                     Some(News::Own) => {}
                     None => return,
                 },
-                () = wait_until(gathered) => self.look().await,
-                () = wait_until(due) => {
+                () = until(gathered) => self.look().await,
+                () = until(due) => {
                     let result = self.take_over().await;
                     self.settle(result);
                     self.look().await;

@@ -8,6 +8,7 @@ use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::redis::RedisError;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use kiln_net::clock::until;
 use kiln_net::panics::caught;
 use kiln_protos::events::{Begun, Execution};
 use prost::Message;
@@ -20,7 +21,7 @@ use super::stream::{Kind, Stream};
 use crate::journal::limits::{bounded, bounded_begun};
 use crate::journal::memory::MAX_PENDING;
 use crate::journal::shared::Inner;
-use crate::journal::writer::{Command, GATHER, MAX_BACKOFF, wait_until};
+use crate::journal::writer::{Command, GATHER, MAX_BACKOFF};
 
 /// Sums of beginnings that wait to be sent; of more, the counts of what is open or missed are too low.
 const MAX_BEGUN: usize = 4000;
@@ -98,8 +99,8 @@ impl Sender {
                         None => return,
                     };
                 }
-                () = wait_until(due) => self.send().await,
-                () = wait_until(gathering), if gathering.is_some() => gathering = None,
+                () = until(due) => self.send().await,
+                () = until(gathering), if gathering.is_some() => gathering = None,
                 event = self.events.recv(), if listens => {
                     match event {
                         Ok(execution) => self.take(&execution),
