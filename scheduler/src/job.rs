@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kiln_cas::{ActionKey, Digest};
+pub(crate) use kiln_net::clock::unix_nanos;
 use kiln_protos::reapi;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -212,12 +213,6 @@ impl ShardEstimator for NoEstimates {
     fn shard_ms(&self, _shard: &TestShard<'_>) -> Option<u64> {
         None
     }
-}
-
-/// The wall clock.
-pub(crate) fn unix_nanos() -> UnixNanos {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since_epoch.map_or(0, |elapsed| i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

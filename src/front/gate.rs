@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::response::IntoResponse;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use kiln_cas::access::Refused;
+use kiln_net::clock::unix_seconds;
 use kiln_scheduler::presence::Connection;
 use tonic::Status;
 
@@ -100,7 +101,7 @@ impl Gate {
             header = None;
             request.extensions_mut().insert(Nobody);
         }
-        let caller = self.0.caller(&origin.peer, header.as_ref(), now()).await;
+        let caller = self.0.caller(&origin.peer, header.as_ref(), unix_seconds()).await;
         let caller = caller.map_err(Refusal::Credentials)?;
         check(&caller, permission).map_err(Refusal::Access)?;
         if let (Permission::Introduction, Some(header)) = (permission, header) {
@@ -142,11 +143,6 @@ fn check(caller: &Caller, permission: Permission) -> Result<(), Refused> {
         Permission::Instance(right) => caller.check_somewhere(right),
         Permission::All(right) | Permission::Closable(_, right) => caller.check_everywhere(right),
     }
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn respond<B>(refusal: Refusal, request: &Request<B>) -> Response<Body> {

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_net::causes;
+use kiln_net::clock::unix_seconds;
 use kiln_net::tls::{FileError, certified_key, provider, roots};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
@@ -71,7 +71,7 @@ struct Loaded {
 
 impl Tls {
     pub fn load(options: TlsOptions) -> Result<Self, TlsError> {
-        let current = RwLock::new(load(&options, now())?);
+        let current = RwLock::new(load(&options, unix_seconds())?);
         Ok(Self { options, current })
     }
 
@@ -105,15 +105,10 @@ impl Reload for Tls {
     }
 
     fn reload(&self) -> Result<(), String> {
-        let loaded = load(&self.options, now()).map_err(|error| causes::chain(&error))?;
+        let loaded = load(&self.options, unix_seconds()).map_err(|error| causes::chain(&error))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn load(options: &TlsOptions, now: i64) -> Result<Loaded, TlsError> {

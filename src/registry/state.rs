@@ -1,7 +1,6 @@
 //! State that the registry's handlers share, with the rights of callers.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::Extensions;
 use kiln_cas::access::{Refused, Right, SharedAuthorizer};
@@ -13,6 +12,7 @@ use kiln_cas::services::{Guard, Quotas};
 use kiln_deploy::oci::Repository;
 use kiln_deploy::registry::store::{Registry, RegistryParts};
 use kiln_deploy::registry::{SharedOwned, UploadLimits, instance_of};
+use kiln_net::clock::unix_millis;
 
 use super::options::RegistryOptions;
 use super::owned::ProtectedTags;
@@ -56,7 +56,7 @@ impl RegistryState {
             },
             max_blob_size: if parts.max_blob_size == 0 { u64::MAX } else { parts.max_blob_size },
             owned: vec![protected],
-            now: Arc::new(now),
+            now: Arc::new(unix_millis),
         });
         Self {
             registry,
@@ -115,10 +115,4 @@ impl RegistryState {
         let may = rights.into_iter().any(|it| self.access.allows(caller, it, instance));
         may.then(|| self.invocations.begin(format!("registry/{repository}").as_bytes())).flatten()
     }
-}
-
-/// Milliseconds since the Unix epoch.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kiln_deploy::rollouts::parts::Targets;
 use kiln_deploy::{DeployOptions, DeployParts, DeployServices};
+use kiln_net::clock::unix_nanos;
 use kiln_net::panics::spawn_resumed;
 use kiln_web::Kept;
 use tokio::task::JoinHandle;
@@ -47,7 +48,7 @@ pub fn start(
         records: storage.records.clone(),
         blobs: storage.blobs.clone(),
         pins: storage.pins.clone(),
-        clock: Arc::new(releases::now),
+        clock: Arc::new(unix_nanos),
         tests: Arc::new(gates),
         checks: Arc::new(Programs),
         agents,

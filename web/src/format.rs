@@ -1,8 +1,7 @@
 //! Numbers, times and names for people.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use kiln_cas::Digest;
+pub use kiln_net::clock::unix_nanos as now;
 use kiln_net::urls;
 use time::OffsetDateTime;
 
@@ -74,12 +73,6 @@ pub fn count(number: u64) -> String {
 pub fn percent(share: f64) -> String {
     let tenths = (share * 1000.0).floor() / 10.0;
     if tenths >= 100.0 { "100 %".to_owned() } else { format!("{tenths:.1} %") }
-}
-
-/// The time now, in nanoseconds since the Unix epoch.
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// `just now`, `4 min ago`, `3 h ago`, `2 d ago`.

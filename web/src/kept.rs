@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use http::Extensions;
 use kiln_cas::budget::{Charge, Share};
@@ -14,6 +14,7 @@ use kiln_ci::events::{EventLog, Limits, Noted, StreamKey, View};
 use kiln_ci::history::{History, Tested};
 use kiln_ci::model::Time;
 use kiln_ci::verdicts::{Account, Survey, Surveyed, Told};
+use kiln_net::clock::unix_millis;
 use lru::LruCache;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
@@ -238,8 +239,7 @@ impl Kept {
 
 /// The number of this day, in UTC.
 pub fn today() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).day()
+    Time(unix_millis()).day()
 }
 
 /// The last `days` days up to and with `today`, as charts show them.

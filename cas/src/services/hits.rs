@@ -1,10 +1,10 @@
 //! Look-ups of action results as events, for clients that say which build they belong to.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use kiln_net::clock::unix_nanos;
 use kiln_protos::events::{Begun, Digest, Execution, Timeline, execution::Origin};
 use kiln_protos::reapi::ActionResult;
 use prost::Message as _;
@@ -27,13 +27,13 @@ pub struct Hits {
 
 impl Hits {
     pub fn new(events: Events) -> Self {
-        Self { events, started: now() as u64, count: AtomicU64::new(0) }
+        Self { events, started: unix_nanos() as u64, count: AtomicU64::new(0) }
     }
 
     /// No result was found. Does nothing without a `RequestMetadata` header.
     pub fn missed(&self, headers: &HeaderMap, instance: &str) {
         let Some(metadata) = from_headers(headers) else { return };
-        let (at, tool) = (now(), metadata.tool_details.unwrap_or_default());
+        let (at, tool) = (unix_nanos(), metadata.tool_details.unwrap_or_default());
         self.events.begin(Begun {
             invocation_id: metadata.tool_invocation_id,
             correlated_invocations_id: metadata.correlated_invocations_id,
@@ -64,7 +64,7 @@ impl Hits {
             metadata.action_mnemonic = name.to_owned();
         }
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let received = now();
+        let received = unix_nanos();
         let tool = metadata.tool_details.unwrap_or_default();
         self.events.publish(Execution {
             id: format!("hit-{:x}-{number:x}", self.started),
@@ -85,12 +85,6 @@ impl Hits {
             ..Default::default()
         });
     }
-}
-
-/// Nanoseconds since the Unix epoch.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// `ActionResult.exit_code` without decoding the rest. What is no valid message counts as 0.

@@ -24,7 +24,6 @@ mod tests;
 mod writer;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cas::events::Events;
 use kiln_cas::records::{RecordsError, SharedRecords};
@@ -40,7 +39,7 @@ pub use summary::{
     BuildSummary, Class, Counts, MnemonicCounts, between, has_failed, is_part, queue_ns, run_ns,
 };
 
-use crate::job::DurationEstimator;
+use crate::job::{DurationEstimator, unix_nanos};
 use shared::Inner;
 use store::Store;
 use writer::{Command, Writer};
@@ -163,9 +162,4 @@ impl DurationEstimator for Journal {
     fn expected_ms(&self, target: &str, mnemonic: &str) -> Option<u64> {
         self.inner.memory().durations.expected_ms(target, mnemonic)
     }
-}
-
-fn unix_nanos() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

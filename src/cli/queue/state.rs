@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueHint};
 use kiln_ci::model::Time;
@@ -10,6 +9,7 @@ use kiln_ci::queue::serving::{Desk, LaneName, Ledger, Local, QueueError};
 use kiln_ci::queue::{Branch, Lane, Refused};
 use kiln_ci::services::Clock;
 use kiln_ci::storage::{FileRecords, Records};
+use kiln_net::clock::unix_millis;
 
 use crate::cli::error::CliError;
 
@@ -81,8 +81,7 @@ pub struct System;
 
 impl Clock for System {
     fn now(&self) -> Time {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        Time(unix_millis())
     }
 }
 

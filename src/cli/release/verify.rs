@@ -1,7 +1,6 @@
 //! `kiln release verify`.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use kiln_deploy::oci::DirectoryLayout;
@@ -9,6 +8,7 @@ use kiln_deploy::releases::{self, Checked, Expected, Failure, ReleaseName};
 use kiln_deploy::signing::KeyRing;
 use kiln_deploy::timestamp::Timestamp;
 use kiln_net::causes;
+use kiln_net::clock::unix_seconds;
 use serde::Serialize;
 
 use super::{fetch, keys};
@@ -138,6 +138,5 @@ fn show(json: bool, checked: &[Checked], broken: Option<String>) -> Result<(), C
 }
 
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    Timestamp::from_unix(unix_seconds())
 }

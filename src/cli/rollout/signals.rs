@@ -1,6 +1,6 @@
 //! `kiln rollout signals`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
 use kiln_deploy::judge::{Counts, Points};
@@ -9,6 +9,7 @@ use kiln_deploy::rollouts::parts::{
     Asked, Cohort, Cohorts, Measured, Member, Query, Target, Window,
 };
 use kiln_deploy::signals;
+use kiln_net::clock::unix_millis;
 use serde_json::{Value, json};
 
 use super::parts::{PartsFile, Versions, part};
@@ -104,8 +105,7 @@ impl SignalsCommand {
             }
             (query, ..) => Query::Points(query.clone().unwrap_or_default()),
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let to = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let to = unix_millis();
         Asked {
             place: self.versions.place(),
             metric: "tried".to_owned(),

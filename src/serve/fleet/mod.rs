@@ -1,12 +1,13 @@
 //! The agents of a server, on its records, and how many of them are how.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kiln_cas::stores::Storage;
 use kiln_deploy::fleet::Fleet;
 use kiln_deploy::rollouts::parts::Targets;
 use kiln_net::causes::chain;
+use kiln_net::clock::unix_nanos;
 use kiln_net::panics::spawn_resumed;
 use tokio::task::JoinHandle;
 
@@ -32,13 +33,8 @@ impl Started {
     }
 }
 
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
 pub fn start(storage: &Storage) -> Started {
-    let fleet = Fleet::new(storage.records.clone(), Arc::new(now));
+    let fleet = Fleet::new(storage.records.clone(), Arc::new(unix_nanos));
     let given = fleet.given();
     let figures = Arc::new(Mutex::new(AgentCounts { given, ..AgentCounts::default() }));
     let (counted, into) = (fleet.clone(), figures.clone());

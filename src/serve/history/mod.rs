@@ -7,13 +7,13 @@ mod records;
 mod segments;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_cas::stores::Storage;
 use kiln_ci::history::Tap;
 use kiln_ci::model::Time;
 use kiln_ci::services::Clock;
 use kiln_ci::{CiParts, CiServices};
+use kiln_net::clock::unix_millis;
 
 use self::admit::RoleAdmission;
 pub use self::blobs::StoredBlobs;
@@ -31,8 +31,7 @@ struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Time {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Time(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+        Time(unix_millis())
     }
 }
 

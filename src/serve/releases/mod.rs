@@ -3,7 +3,7 @@
 mod options;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kiln_cas::stores::Storage;
 use kiln_deploy::catalog::Catalog;
@@ -14,12 +14,6 @@ use tokio::time::Instant;
 
 pub use self::options::ReleaseOptions;
 use super::common::Common;
-
-/// The clock of the machine, in nanoseconds since the Unix epoch.
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
 
 /// Starts to record executions; `None`: the options say that nothing is recorded.
 pub fn start_records(

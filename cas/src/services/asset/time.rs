@@ -1,14 +1,7 @@
 //! Times as records and messages have them.
 
-use std::time::SystemTime;
-
+pub use kiln_net::clock::unix_nanos as now;
 use kiln_protos::protobuf::Timestamp;
-
-/// Nanoseconds since the Unix epoch.
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
 
 /// Nanoseconds since the Unix epoch.
 pub fn nanoseconds(time: &Timestamp) -> i64 {
