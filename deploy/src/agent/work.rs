@@ -46,9 +46,9 @@ pub enum Installed {
 pub enum AgentError {
     #[error("another agent works in {}", .0.display())]
     Busy(PathBuf),
-    #[error("{told:?} is older than {newest:?}, which was accepted before")]
+    #[error("generation {told} is older than {newest}, which was accepted before")]
     Stale { told: Generation, newest: Generation },
-    #[error("{0:?} was another version before: one generation means one")]
+    #[error("generation {0} was another version before: one generation means one")]
     Ambiguous(Generation),
     #[error("{what}")]
     Disk {

@@ -94,6 +94,7 @@ fn what_is_stale_is_refused_even_after_a_restart() {
     let agent = open(dir.path(), Hooks::default());
     let error = agent.obey(&order("one", 1), &on).unwrap_err();
     assert!(matches!(error, AgentError::Stale { .. }), "{error}");
+    assert!(error.to_string().starts_with("generation 1.1 is older than 1.2,"), "{error}");
     let error = agent.obey(&order("other", 2), &on).unwrap_err();
     assert!(matches!(error, AgentError::Ambiguous(_)), "{error}");
     assert_eq!(app(dir.path()), Some(version("two").to_string()));

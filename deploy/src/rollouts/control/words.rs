@@ -76,6 +76,6 @@ fn heard(name: &str, running: &Running, rollout: &Rollout) -> String {
     };
     match (generation.fence, generation.change) {
         (0, 0) => format!("{name} runs {version}, and not yet as it was told"),
-        (fence, change) => format!("{name} runs {version}, as it was told by {fence}.{change}"),
+        _ => format!("{name} runs {version}, as it was told by {generation}"),
     }
 }

@@ -1,6 +1,7 @@
 //! What a rollout is to do, fixed when it starts.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,12 @@ pub type Version = Arc<str>;
 pub struct Generation {
     pub fence: u64,
     pub change: u64,
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}.{}", self.fence, self.change)
+    }
 }
 
 /// What a target is to run.
