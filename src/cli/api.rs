@@ -128,7 +128,11 @@ impl Api {
             // What stands before it says that it is not there.
             StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => CliError::busy(format!("it answered {status}")),
+            | StatusCode::GATEWAY_TIMEOUT => {
+                CliError::busy(format!("{} answered {status}", self.base)).hint(
+                    "what stands before the server cannot reach it now: try again in a moment",
+                )
+            }
             _ => not_kiln(&self.base, format!("it answered {status}")),
         })?;
         let error = match status {

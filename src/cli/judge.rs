@@ -63,8 +63,10 @@ impl JudgeCommand {
             self.file.display().to_string()
         };
         let data = read(&self.file, &shown)?;
-        let case = judge::read(&data)
-            .map_err(|error| CliError::usage(format!("{shown}: {}", causes::chain(&error))))?;
+        let case = judge::read(&data).map_err(|error| {
+            CliError::usage(format!("{shown}: {}", causes::chain(&error)))
+                .hint("docs/judge.md says how a case is written")
+        })?;
         let judgement = match self.compat {
             None => judge::judge(&case),
             Some(Compat::Kayenta) => judge::judge_as_kayenta(&case),

@@ -22,15 +22,16 @@ const OPEN_FILES: u64 = 1 << 20;
 /// connections and blobs of a large build, and a limit of a file's size is met by any large blob.
 pub fn raise_limits() {
     use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-    for (resource, most) in
-        [(Resource::RLIMIT_NOFILE, OPEN_FILES), (Resource::RLIMIT_FSIZE, RLIM_INFINITY)]
-    {
+    for (resource, most, what) in [
+        (Resource::RLIMIT_NOFILE, OPEN_FILES, "open files"),
+        (Resource::RLIMIT_FSIZE, RLIM_INFINITY, "the size of a file"),
+    ] {
         let Ok((soft, hard)) = getrlimit(resource) else { continue };
         let wanted = hard.min(most);
         if soft < wanted
             && let Err(error) = setrlimit(resource, wanted, hard)
         {
-            tracing::warn!(%error, "{resource:?} stays at {soft}");
+            tracing::warn!(%error, "the limit of {what} stays at {soft}");
         }
     }
 }

@@ -124,7 +124,10 @@ impl TargetOptions {
         };
         let tls = TlsFiles { ca: self.tls_ca, identity };
         let mut servers = self.server.into_iter();
-        let url = servers.next().ok_or_else(|| CliError::usage("--server names no server"))?;
+        let url = servers.next().ok_or_else(|| {
+            CliError::usage("--server names no server")
+                .hint("write an address such as http://127.0.0.1:8980")
+        })?;
         let (others, names_instance) = (servers.collect(), self.instance.is_some());
         let instance = self.instance.unwrap_or_default();
         let credentials = Credentials { tls, token };

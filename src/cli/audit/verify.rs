@@ -177,7 +177,10 @@ fn report(it: &Report) -> String {
 }
 
 fn read_lines(path: &Path, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), CliError> {
-    let failed = |error: std::io::Error| CliError::usage(format!("{}: {error}", path.display()));
+    let failed = |error: std::io::Error| {
+        CliError::usage(format!("cannot read {}: {error}", path.display()))
+            .hint("`kiln audit export` writes what is verified here")
+    };
     let mut reader = BufReader::new(File::open(path).map_err(failed)?);
     loop {
         let mut line = Vec::new();
@@ -195,7 +198,8 @@ fn read_lines(path: &Path, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Cl
 }
 
 fn read_keys(path: &Path) -> Result<KeyRing, CliError> {
-    let failed = |error: std::io::Error| CliError::usage(format!("{}: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| CliError::usage(format!("cannot read {}: {error}", path.display()));
     let text = Machine.file(path, MAX_KEY_BYTES).map_err(failed)?;
     KeyRing::read("server", &text).map_err(|error| {
         CliError::usage(format!("{}: {}", path.display(), causes::chain(&error)))

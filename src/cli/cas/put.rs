@@ -145,7 +145,7 @@ impl Upload<'_> {
     async fn directory(&self, path: &Path, depth: usize) -> Result<Digest, CliError> {
         if depth > MAX_DEPTH {
             let message = format!("{} is more than {MAX_DEPTH} levels deep", path.display());
-            return Err(CliError::usage(message));
+            return Err(CliError::usage(message).hint("put an archive of it, or what is below it"));
         }
         let failed = |error| unreadable(path, error);
         let entries = std::fs::read_dir(path).map_err(failed)?;
@@ -191,7 +191,7 @@ impl Upload<'_> {
             message.files.push(FileNode { name, digest, is_executable, node_properties: None });
         } else {
             let message = format!("{} is no file, directory or link", path.display());
-            return Err(CliError::usage(message));
+            return Err(CliError::usage(message).hint("leave it out: it has no content to store"));
         }
         Ok(())
     }

@@ -124,6 +124,7 @@ async fn run(line: &CommandLine, signals: &mut Signals) -> Result<ExitStatus, Cl
     let child = Command::new(program).args(arguments).spawn().map_err(|error| {
         let program = Path::new(program).display();
         CliError::machine(format!("{program} cannot be started: {error}"))
+            .hint("is it a program, and in PATH?")
     });
     let mut child = child?;
     loop {

@@ -56,6 +56,7 @@ impl Git {
                 workspace.display(),
                 chain(&error)
             ))
+            .hint("run it in a workspace that is a clone of a git repository")
         };
         let prefix = git(workspace, &["rev-parse", "--show-prefix"]).await.map_err(failed)?;
         let common = git(workspace, &["rev-parse", "--git-common-dir"]).await.map_err(failed)?;

@@ -107,7 +107,8 @@ impl Tool {
         limit: Duration,
     ) -> Result<Self, CliError> {
         if universe.starts_with('-') {
-            return Err(CliError::usage(format!("--universe {universe}: that is an option")));
+            return Err(CliError::usage(format!("--universe {universe}: that is an option"))
+                .hint("write a pattern of targets, such as //... or //app/..."));
         }
         let program = given.or_else(|| program(kind, workspace)).ok_or_else(|| {
             CliError::machine("no bazelisk, bazel or buck2 is in PATH")

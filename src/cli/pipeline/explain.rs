@@ -53,7 +53,10 @@ impl ExplainCommand {
             inputs: values(self.input)?,
             ..Begun::default()
         };
-        let laid = lay_out(&declared, &begun).map_err(|error| CliError::usage(chain(&error)))?;
+        let laid = lay_out(&declared, &begun).map_err(|error| {
+            CliError::usage(chain(&error))
+                .hint("inputs are given as --input NAME=VALUE; docs/pipelines.md has every key")
+        })?;
         let explained = explain(&declared, &laid);
         match self.json {
             true => text::print_json(&explained)?,

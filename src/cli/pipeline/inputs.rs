@@ -18,8 +18,10 @@ pub fn declared(path: &Path) -> Result<(String, Declared), CliError> {
     let file = File::open(path).map_err(failed)?;
     // One byte more than it may have, so that what is longer is told as that.
     file.take(MAX_BYTES as u64 + 1).read_to_string(&mut text).map_err(failed)?;
-    let declared =
-        read(&text).map_err(|error| CliError::usage(format!("{shown}: {}", chain(&error))))?;
+    let declared = read(&text).map_err(|error| {
+        CliError::usage(format!("{shown}: {}", chain(&error)))
+            .hint("docs/pipelines.md has every key of a pipeline")
+    })?;
     Ok((text, declared))
 }
 
@@ -34,7 +36,8 @@ pub fn values(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, 
     let mut values = BTreeMap::new();
     for (name, value) in pairs {
         if values.insert(name.clone(), value).is_some() {
-            return Err(CliError::usage(format!("the input {name:?} is given twice")));
+            return Err(CliError::usage(format!("the input {name:?} is given twice"))
+                .hint("an input has one value"));
         }
     }
     Ok(values)

@@ -81,7 +81,8 @@ impl RunCommand {
             Some(source) if source.is_dir() => Some(put_directory(target, source).await?),
             Some(source) => {
                 let message = format!("{} is no directory", source.display());
-                return Err(CliError::usage(message));
+                return Err(CliError::usage(message)
+                    .hint("--source names the directory whose files stages see"));
             }
             None => None,
         };

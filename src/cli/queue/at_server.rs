@@ -41,7 +41,8 @@ fn said(queue: &str, request: &Request) -> Result<MergeSay, CliError> {
         Request::Pause { why } => MergeSay { reason: Some(why.clone()), ..plain(MergeSaid::Pause) },
         Request::Resume => plain(MergeSaid::Resume),
         Request::Mode(_) => {
-            return Err(CliError::usage("how a queue tests is its runner's to say"));
+            return Err(CliError::usage("how a queue tests is its runner's to say")
+                .hint("start the runner with other options: kiln queue run --help"));
         }
     })
 }

@@ -6,7 +6,7 @@ use kiln_ci::queue::{Branch, USUAL_PRIORITY};
 use kiln_ci::services::Clock;
 
 use super::at_server;
-use super::state::{QueueDirectory, System, branch, told};
+use super::state::{QueueDirectory, System, WAITS, branch, told};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text;
@@ -130,7 +130,7 @@ impl Remove {
         let shown = self.state.desk()?.show(&self.branch).await.map_err(told)?;
         if let Shown::Ended(it) = shown {
             let message = format!("{} is not in the queue any more: {}", self.branch, it.end);
-            return Err(CliError::not_found(message));
+            return Err(CliError::not_found(message).hint(WAITS));
         }
         let done = format!("{} is to be taken out", self.branch);
         ask(&self.state, request, self.json, &done).await

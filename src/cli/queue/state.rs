@@ -85,11 +85,14 @@ impl Clock for System {
     }
 }
 
+/// Where somebody asks for a change that is not in the queue.
+pub const WAITS: &str = "`kiln queue list` says what waits in it";
+
 /// Turns an error of the queue into one of the command, whose exit code says whose fault it is.
 pub fn told(error: QueueError) -> CliError {
     match &error {
         QueueError::Unknown(_) | QueueError::Refused(Refused::Unknown(_)) => {
-            CliError::not_found(error.to_string())
+            CliError::not_found(error.to_string()).hint(WAITS)
         }
         QueueError::Name(_) | QueueError::NoTarget(_) | QueueError::OtherTarget { .. } => {
             CliError::usage(error.to_string())

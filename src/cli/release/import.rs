@@ -55,6 +55,7 @@ impl Import {
                 self.directory.display(),
                 causes::chain(&broken)
             ))
+            .hint("--key is the key that signed it; docs/releases.md says what is verified")
         })?;
         let store = RemoteStore::on(target.connect()?, &target.instance);
         self.send(&layout, &store).await?;

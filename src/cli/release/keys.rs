@@ -19,9 +19,10 @@ pub const PASSPHRASE: &str = "KILN_RELEASE_PASSPHRASE";
 fn text(path: &Path) -> Result<String, CliError> {
     let shown = path.display().to_string();
     match shown.strip_prefix("env:") {
-        Some(name) => {
-            Machine.variable(name).ok_or_else(|| CliError::usage(format!("{name} is not set")))
-        }
+        Some(name) => Machine.variable(name).ok_or_else(|| {
+            CliError::usage(format!("{name} is not set"))
+                .hint("env:NAME takes the key from a variable, a path takes it from a file")
+        }),
         None => Machine
             .file(path, MAX_KEY_BYTES)
             .map_err(|error| CliError::usage(format!("cannot read {shown}: {error}"))),

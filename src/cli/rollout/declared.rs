@@ -17,7 +17,9 @@ pub fn read(path: &Path) -> Result<(String, Declared), CliError> {
     let file = File::open(path).map_err(failed)?;
     // One byte more than it may have, so that what is longer is told as that.
     file.take(MAX_BYTES as u64 + 1).read_to_string(&mut text).map_err(failed)?;
-    let declared =
-        plan::read(&text).map_err(|error| CliError::usage(format!("{shown}: {error}")))?;
+    let declared = plan::read(&text).map_err(|error| {
+        CliError::usage(format!("{shown}: {error}"))
+            .hint("docs/rollouts.md has every key of a declaration")
+    })?;
     Ok((text, declared))
 }

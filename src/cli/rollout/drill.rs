@@ -67,7 +67,8 @@ impl DrillCommand {
         watch::until(&api, id, watch::Until::End, self.json).await?;
         let ended: RolloutShown = api::read(api.get(&format!("/rollouts/{id}")).await?)?;
         let Some(drill) = ended.drill else {
-            return Err(CliError::answered("the server does not say how the drill went"));
+            return Err(CliError::answered("the server does not say how the drill went")
+                .hint("are server and command of the same version?"));
         };
         if !self.json {
             let said = match drill.passed {
