@@ -152,11 +152,7 @@ pub fn name(text: &str) -> String {
 
 /// The beginning of a text, up to so many bytes.
 pub fn cut(text: &str, most: usize) -> &str {
-    let mut end = text.len().min(most);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(most)]
 }
 
 #[cfg(test)]

@@ -76,11 +76,7 @@ fn normalised(text: &str) -> String {
 }
 
 fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MAX_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(MAX_BYTES)]
 }
 
 /// Leaves out escape sequences (`ESC [ ... letter`) and other control characters but line feeds and tabs.

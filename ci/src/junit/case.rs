@@ -143,7 +143,5 @@ pub fn joined(mut all: String, next: String, limit: usize) -> String {
 
 /// Keeps at most `limit` bytes, up to where a character ends.
 pub fn cut(text: &mut String, limit: usize) {
-    let is_end = |&at: &usize| text.is_char_boundary(at);
-    let end = (0..=limit.min(text.len())).rev().find(is_end).unwrap_or_default();
-    text.truncate(end);
+    text.truncate(text.floor_char_boundary(limit));
 }

@@ -132,10 +132,6 @@ pub trait Link: Send + Sync {
 /// A text of at most [`MAX_SAID`] bytes, on one line.
 pub fn short(text: &str) -> String {
     let mut said: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut end = said.len().min(MAX_SAID);
-    while !said.is_char_boundary(end) {
-        end -= 1;
-    }
-    said.truncate(end);
+    said.truncate(said.floor_char_boundary(MAX_SAID));
     said
 }

@@ -85,10 +85,7 @@ pub fn bounded_begun(begun: &Begun) -> Begun {
 
 /// Cuts at the last character that ends within `limit` bytes.
 fn cut(text: &mut String, limit: usize) {
-    if text.len() > limit {
-        let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        text.truncate(end);
-    }
+    text.truncate(text.floor_char_boundary(limit));
 }
 
 #[cfg(test)]

@@ -134,10 +134,7 @@ fn label(properties: &[(String, String)]) -> String {
     let pairs: Vec<String> =
         properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let mut label = pairs.join(",");
-    if label.len() > MAX_LABEL {
-        let end = (0..=MAX_LABEL).rev().find(|end| label.is_char_boundary(*end)).unwrap_or(0);
-        label.truncate(end);
-    }
+    label.truncate(label.floor_char_boundary(MAX_LABEL));
     label
 }
 

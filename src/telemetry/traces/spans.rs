@@ -148,11 +148,7 @@ fn status(execution: &Execution) -> Status {
 
 /// Cuts a text after the last character that ends within [`MAX_TEXT`] bytes.
 pub fn cut(text: &str) -> String {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
 }
 
 #[cfg(test)]
