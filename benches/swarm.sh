@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Measures how a release comes to many hosts: agents that share it, and then the same agents with the server alone, in one run
-# on this machine. Each agent, and the server, is in a network namespace of its own, on one switch; links are shaped by tc.
+# on this machine. Each agent, and the server, is in a network namespace of its own, behind one router; links are shaped by tc.
+# A router and no switch: behind a switch each agent would know each other one as a neighbour, and the kernel has room for 1,024
+# neighbours of all namespaces together. What finds no room there is not connected, as forty agents showed.
 #
 #   benches/swarm.sh                     100 agents, 200 MiB: an hour, and 50 GB of disk meanwhile
 #   AGENTS=5 MIB=20 benches/swarm.sh     a try of five minutes
@@ -45,7 +47,8 @@ needed=$((agents * mib * 5 / 2)) free=$(df --output=avail -BM "$data" | tail -1 
 [ "$free" -gt "$needed" ] || fail "$needed MiB are needed in $data, and $free are free"
 
 # The network. Nothing of it is in the machine's own namespace; with its namespace each link goes.
-switch=kiln-swarm-$$-switch
+router=kiln-swarm-$$-router
+readonly GATEWAY=10.213.255.254
 namespaces=()
 unmake() {
   local name pid
@@ -66,15 +69,19 @@ shape() { # NAMESPACE DEVICE MBIT
   # A burst holds one packet before it is cut (64 KiB), so that the kernel cuts none for the sake of the rate.
   tc -n "$1" qdisc add dev "$2" root handle 1: tbf rate "$3mbit" burst 128kb latency 200ms
 }
-link() { # NAME ADDRESS MBIT: a namespace on the switch
+link() { # NAME ADDRESS MBIT: a namespace behind the router
   local it=kiln-swarm-$$-$1
   namespace "$it"
-  ip link add dev eth0 netns "$it" type veth peer name "port-$1" netns "$switch"
-  ip -n "$it" address add "$2/16" dev eth0
+  ip link add dev eth0 netns "$it" type veth peer name "port-$1" netns "$router"
+  ip -n "$it" address add "$2/32" dev eth0
   ip -n "$it" link set eth0 up
-  ip -n "$switch" link set "port-$1" master bridge up
-  # What goes to it is shaped at the switch, what comes from it at itself.
-  shape "$switch" "port-$1" "$3"
+  ip -n "$it" route add "$GATEWAY" dev eth0
+  ip -n "$it" route add default via "$GATEWAY"
+  ip -n "$router" address add "$GATEWAY/32" dev "port-$1"
+  ip -n "$router" link set "port-$1" up
+  ip -n "$router" route add "$2" dev "port-$1"
+  # What goes to it is shaped at the router, what comes from it at itself.
+  shape "$router" "port-$1" "$3"
   shape "$it" eth0 "$3"
   [ "$delay" = 0 ] || tc -n "$it" qdisc add dev eth0 parent 1:1 handle 10: netem delay "${delay}ms" limit 10000
 }
@@ -86,14 +93,13 @@ inside() { # NAME COMMAND...: becomes the command
 address_of() { echo "10.213.$((1 + $1 / 250)).$((1 + $1 % 250))"; }
 
 say "$agents agents at $agent_mbit Mbit/s, a server at $server_mbit Mbit/s"
-namespace "$switch"
-ip -n "$switch" link add dev bridge type bridge
-ip -n "$switch" link set bridge up
-if [ "$delay" != 0 ] && ! tc -n "$switch" qdisc add dev bridge root netem delay 1ms 2>/dev/null; then
+namespace "$router"
+ip netns exec "$router" sysctl -qw net.ipv4.ip_forward=1
+if [ "$delay" != 0 ] && ! tc -n "$router" qdisc add dev lo root netem delay 1ms 2>/dev/null; then
   say "this kernel has no netem: links have a rate and no delay"
   delay=0
 fi
-tc -n "$switch" qdisc del dev bridge root 2>/dev/null || true
+tc -n "$router" qdisc del dev lo root 2>/dev/null || true
 link server 10.213.0.1 "$server_mbit"
 for number in $(seq "$agents"); do link "$number" "$(address_of "$number")" "$agent_mbit"; done
 
