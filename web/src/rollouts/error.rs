@@ -47,7 +47,9 @@ fn answer(error: &ControlError) -> (StatusCode, &'static str) {
         It::Records(_) | It::Restless | It::Part { .. } => {
             (StatusCode::SERVICE_UNAVAILABLE, "Nothing was changed; try again.")
         }
-        It::Damaged { .. } | It::Missing { .. } => (StatusCode::INTERNAL_SERVER_ERROR, UNREAD),
+        It::Damaged { .. } | It::Missing { .. } | It::Lacking { .. } => {
+            (StatusCode::INTERNAL_SERVER_ERROR, UNREAD)
+        }
         It::Abandoned { .. } => (StatusCode::GONE, "Start the next one: the place is free."),
         It::Unwritable(_) | It::Panicked(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The server's log has more.")

@@ -86,6 +86,7 @@ impl Control {
             Err(
                 ControlError::Damaged { .. }
                 | ControlError::Missing { .. }
+                | ControlError::Lacking { .. }
                 | ControlError::NoRun(_),
             ) => Ok(false),
             Err(error) => Err(error),

@@ -51,7 +51,9 @@ impl Control {
 
     /// A run of whose history nothing was read.
     pub(super) async fn unopened(&self, id: &str) -> Result<Arc<Open>, ControlError> {
-        Ok(Arc::new(Open::new(self.store.run(id).await?, self.store.stages(id).await?)))
+        let run = self.store.run(id).await?;
+        let stages = self.store.stages(&run).await?;
+        Ok(Arc::new(Open::new(run, stages)))
     }
 
     /// Takes in what a history of this length has beyond what was read of it.

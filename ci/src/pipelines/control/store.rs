@@ -156,12 +156,16 @@ impl Store {
         }
     }
 
-    pub async fn stages(&self, id: &str) -> Result<Vec<Stage>, ControlError> {
+    /// Errors: `Lacking` where not all stages of the run are there: an event names a stage by its number, which would be that
+    /// of another one behind a part that is lost.
+    pub async fn stages(&self, run: &Run) -> Result<Vec<Stage>, ControlError> {
         let mut stages: Vec<Stage> = Vec::new();
-        for part in self.all(&keys::stages(id)).await? {
+        for part in self.all(&keys::stages(&run.id)).await? {
             stages.extend(decode::<Vec<Stage>>(&part)?);
         }
-        Ok(stages)
+        let (found, count) = (stages.len(), run.stages);
+        let whole = (found == count).then_some(stages);
+        whole.ok_or_else(|| ControlError::Lacking { id: run.id.clone(), found, count })
     }
 
     /// The next events of a history, one at least, from the number `from` on, which a record begins with, and below `end`, which is

@@ -80,14 +80,15 @@ impl Control {
     async fn is_whole(&self, id: &str, length: u64) -> Result<bool, ControlError> {
         // From the beginning: what this process has read before is not known to others.
         let read = async {
-            self.read_on(id, self.unopened(id).await?, length).await?;
-            self.store.targets(id).await
+            let read = self.read_on(id, self.unopened(id).await?, length).await?;
+            self.store.targets(id, read.rollout.targets).await
         };
         match read.await {
             Ok(_) => Ok(true),
             Err(
                 ControlError::Damaged { .. }
                 | ControlError::Missing { .. }
+                | ControlError::Lacking { .. }
                 | ControlError::NoRollout(_),
             ) => Ok(false),
             Err(error) => Err(error),

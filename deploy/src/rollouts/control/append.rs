@@ -99,12 +99,15 @@ impl Control {
     }
 
     /// The targets of a rollout, which never change.
-    pub(super) async fn targets_of(&self, id: &str) -> Result<Arc<Vec<Target>>, ControlError> {
-        if let Some(known) = self.targets.get(id) {
+    pub(super) async fn targets_of(
+        &self,
+        rollout: &Rollout,
+    ) -> Result<Arc<Vec<Target>>, ControlError> {
+        if let Some(known) = self.targets.get(&rollout.id) {
             return Ok(known);
         }
-        let targets = Arc::new(self.store.targets(id).await?);
-        self.targets.put(id, targets.clone());
+        let targets = Arc::new(self.store.targets(&rollout.id, rollout.targets).await?);
+        self.targets.put(&rollout.id, targets.clone());
         Ok(targets)
     }
 

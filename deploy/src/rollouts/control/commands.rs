@@ -179,7 +179,7 @@ impl Control {
             first,
             judgements: self.store.judgements(id, looks).await?,
             latest: self.store.latest(id).await?,
-            targets: self.targets_of(id).await?,
+            targets: self.targets_of(&rollout).await?,
         })
     }
 

@@ -101,7 +101,7 @@ impl Steady {
 impl Driver {
     pub async fn load(control: Arc<Control>, id: &str) -> Result<Self, ControlError> {
         let open = control.open(id).await?;
-        let targets = control.targets_of(id).await?;
+        let targets = control.targets_of(&open.rollout).await?;
         let declared = Arc::new(plan::read(&open.rollout.declared)?);
         Ok(Self {
             control,

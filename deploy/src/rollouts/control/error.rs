@@ -20,6 +20,8 @@ pub enum ControlError {
     },
     #[error("event {number} of {id} is not there, though it was written")]
     Missing { id: String, number: u64 },
+    #[error("{found} targets of {id} are there, though {count} were written")]
+    Lacking { id: String, found: usize, count: usize },
     #[error("{id} was given up where it stood, since its records could not be read, by {said}")]
     Abandoned { id: String, said: String },
     #[error("what is to be kept cannot be written")]

@@ -228,12 +228,16 @@ impl Store {
         Ok((first + dropped as u64, log))
     }
 
-    pub async fn targets(&self, id: &str) -> Result<Vec<Target>, ControlError> {
+    /// The targets of a rollout, of which so many were written. Errors: `Lacking` where not all of them are there: a target
+    /// is told by its number, which would be that of another one behind a part that is lost.
+    pub async fn targets(&self, id: &str, count: usize) -> Result<Vec<Target>, ControlError> {
         let mut targets = Vec::new();
         for part in self.all(&keys::targets(id)).await? {
             targets.extend(decode::<Vec<Target>>(&part)?);
         }
-        Ok(targets)
+        let found = targets.len();
+        let whole = (found == count).then_some(targets);
+        whole.ok_or_else(|| ControlError::Lacking { id: id.to_owned(), found, count })
     }
 
     /// The writes that keep the targets of a rollout.

@@ -239,6 +239,20 @@ async fn a_run_of_which_hardly_anything_can_be_read_is_given_up_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_of_which_stages_are_lost_is_not_gone_on_with_and_is_given_up() {
+    let rig = Rig::new();
+    let run = rig.start(PLAIN).await;
+    rig.memory.write(vec![delete(keys::part(&run.id, 0))]).await.unwrap();
+    let control = rig.frontend();
+    for error in [control.show(&run.id).await.err(), rig.drive(&run.id).await.err()] {
+        let lacks = matches!(error, Some(ControlError::Lacking { found: 0, count: 1, .. }));
+        assert!(lacks, "{error:?}");
+    }
+    control.abandon(&run.id, ANA).await.unwrap();
+    assert!(kept(&rig, keys::ACTIVE).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_that_cannot_be_read_is_looked_at_more_and_more_rarely() {
     let rig = Rig::new();
     let run = rig.start(PLAIN).await;

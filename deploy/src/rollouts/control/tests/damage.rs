@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use kiln_cas::records::{Expect, Record, Records, RecordsError, SharedRecords, Version, Write};
 use kiln_cas::stores::MemoryRecords;
 
-use super::rig::{DECLARED, Rig};
+use super::rig::{DECLARED, Fake, Rig, digest};
 use crate::rollouts::control::append::{Appended, More};
 use crate::rollouts::control::kept::Head;
 use crate::rollouts::control::store::{decode, delete, put};
@@ -237,6 +237,28 @@ async fn a_rollout_of_which_hardly_anything_can_be_read_is_given_up_as_well() {
         rig.elsewhere().abandon(&one.id, &ana()).await.unwrap();
         rig.good("app:2").await;
     }
+}
+
+#[tokio::test]
+async fn a_rollout_of_whose_targets_a_part_is_lost_tells_none_of_the_others() {
+    let rig = Rig::new();
+    for number in 0..60 {
+        let old = Fake { version: Some(digest("old")), ..Fake::default() };
+        rig.fleet.targets.lock().unwrap().insert(format!("t{number:02}"), old);
+    }
+    let one = rig.start(&DECLARED.replace("targets = 4", "targets = 64"), "app:1").await;
+    let parts = rig.records.inner.list(&keys::targets(&one.id), None, false, 10).await.unwrap();
+    assert_eq!(parts.len(), 2);
+    rig.records.inner.write(vec![delete(parts[0].key.clone())]).await.unwrap();
+    let control = rig.elsewhere();
+    for error in
+        [control.show(&one.id).await.err(), Driver::load(control.clone(), &one.id).await.err()]
+    {
+        let lacks = matches!(error, Some(ControlError::Lacking { found: 14, count: 64, .. }));
+        assert!(lacks, "{error:?}");
+    }
+    control.abandon(&one.id, &ana()).await.unwrap();
+    assert!(control.store.active().await.unwrap().is_empty());
 }
 
 #[tokio::test]
