@@ -37,7 +37,7 @@ pub struct LockCommand {
     json: bool,
 }
 
-/// Give a deploy lock back, whoever has it
+/// Give a deploy lock back, whoever has it, also one whose record cannot be read
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -8,9 +8,9 @@ use serde_json::json;
 use super::commands::By;
 use super::error::ControlError;
 use super::kept::{Head, Rollout, phase};
-use super::locks::{check_reason, keep};
+use super::locks::{anew, check_reason, keep};
 use super::notice::cut;
-use super::store::{decode, delete, put};
+use super::store::{Read, decode, delete, put};
 use super::{Control, keys};
 use crate::rollouts::machine::{End, Millis, Phase};
 use crate::rollouts::parts::Place;
@@ -106,19 +106,21 @@ impl Control {
         Ok(run.map(|it| it.place).or_else(noted))
     }
 
-    /// The write that gives the rollout's deploy lock back, if it has it.
+    /// The write that gives the rollout's deploy lock back, if it has it, or if nobody can read who has it.
     async fn freed(
         &self,
         id: &str,
         place: &Place,
         now: Millis,
     ) -> Result<Option<Write>, ControlError> {
-        let locks = self.store.locks(place).await;
-        let Some(mut read) = self.store.readable(locks)? else { return Ok(None) };
-        let held = read.value.held(now).filter(|lock| lock.owner == id);
+        let Read { value, version } = self.written_locks(place).await?;
+        let Some(mut locks) = value else {
+            return keep(place, &Read { value: anew(now), version }).map(Some);
+        };
+        let held = locks.held(now).filter(|lock| lock.owner == id);
         let Some(token) = held.map(|lock| lock.token) else { return Ok(None) };
-        read.value.release(token);
-        keep(place, &read).map(Some)
+        locks.release(token);
+        keep(place, &Read { value: locks, version }).map(Some)
     }
 }
 

@@ -10,6 +10,7 @@ use super::error::ControlError;
 use super::hand::{Hand, pools};
 use super::locks::{LOCK_TIME, keep};
 use super::notice;
+use super::store::Read;
 use crate::rollouts::machine::{Effect, EffectId, Input, Millis, Outcome};
 
 /// Effects that are carried out, or wait for it.
@@ -114,24 +115,26 @@ impl Driver {
         now: Millis,
     ) -> Result<bool, ControlError> {
         let rollout = self.open.rollout.clone();
-        let mut read = self.control.store.locks(&rollout.place).await?;
-        let outcome = match effect {
-            Effect::Unlock(token) => {
-                read.value.release(*token);
+        let Read { mut value, version } = self.control.written_locks(&rollout.place).await?;
+        let outcome = match (effect, &mut value) {
+            (Effect::Unlock(token), locks) => {
+                locks.iter_mut().for_each(|it| it.release(*token));
                 Outcome::Done
             }
-            _ => {
+            (_, Some(locks)) => {
                 let reason = format!("{}: {}", rollout.release, rollout.reason);
                 let reason = notice::cut(&reason);
-                match read.value.acquire(&rollout.id, &reason, now, LOCK_TIME) {
+                match locks.acquire(&rollout.id, &reason, now, LOCK_TIME) {
                     Ok(token) => Outcome::Locked(token),
                     Err(_) => Outcome::LockHeld,
                 }
             }
+            // Nobody can read whose it is.
+            (_, None) => Outcome::LockHeld,
         };
-        let writes = match outcome {
-            Outcome::LockHeld => Vec::new(),
-            _ => vec![keep(&rollout.place, &read)?],
+        let writes = match value.filter(|_| outcome != Outcome::LockHeld) {
+            Some(value) => vec![keep(&rollout.place, &Read { value, version })?],
+            None => Vec::new(),
         };
         let more = More { writes, ..More::default() };
         self.tell_with(&[Input::Result(id, outcome)], now, more).await

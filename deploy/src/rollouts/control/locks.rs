@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::error::ControlError;
+use super::kept::Head;
 use super::notice::cut;
-use super::store::{Read, decode, put};
+use super::store::{MAX_WATCHED, Read, decode, put};
 use super::{Control, keys};
 use crate::rollouts::machine::{Lock, Locks, Lost, Millis};
 use crate::rollouts::parts::Place;
@@ -49,7 +50,26 @@ pub(super) fn keep(place: &Place, read: &Read<Locks>) -> Result<Write, ControlEr
     put(keys::lock(place), read.expect(), &read.value)
 }
 
+/// Locks in the place of those that cannot be read. Tokens count owners, so the time in milliseconds is newer than all of
+/// them, and newer than when this was done before.
+pub(super) fn anew(now: Millis) -> Locks {
+    Locks::since(now)
+}
+
 impl Control {
+    /// The locks of a place. The value is `None` where what is written cannot be read: then nobody can take the lock, and who
+    /// has it keeps it.
+    pub(super) async fn written_locks(
+        &self,
+        place: &Place,
+    ) -> Result<Read<Option<Locks>>, ControlError> {
+        let stored = self.store.records.get(&keys::lock(place)).await?;
+        let version = stored.as_ref().map(|it| it.version);
+        let read = stored.as_ref().map(decode::<Locks>).transpose();
+        let value = self.store.readable(read)?.map(Option::unwrap_or_default);
+        Ok(Read { value, version })
+    }
+
     /// Holds up every rollout that does not run yet, for at most 30 days.
     pub async fn lock(
         &self,
@@ -80,7 +100,7 @@ impl Control {
         Err(ControlError::Restless)
     }
 
-    /// Takes a person's lock away, whoever has it. A rollout's own goes with the rollout.
+    /// Takes a person's lock away, whoever has it, or one that cannot be read. A rollout's own goes with the rollout.
     pub async fn unlock(
         &self,
         place: &Place,
@@ -90,21 +110,58 @@ impl Control {
         check_reason(reason)?;
         for _ in 0..TRIES {
             let now = self.now();
-            let mut read = self.store.locks(place).await?;
-            let none = || ControlError::Refused(format!("nobody has the deploy lock of {place}"));
-            let lock = read.value.held(now).cloned().ok_or_else(none)?;
-            if self.store.head(&lock.owner).await?.is_some_and(|(head, _)| !head.ended) {
-                let message = format!("the lock is that of the rollout {}: abort it", lock.owner);
-                return Err(ControlError::Refused(message));
-            }
-            read.value.release(lock.token);
+            let Read { value, version } = self.written_locks(place).await?;
+            let (value, lock) = match value {
+                Some(locks) => self.given_back(place, locks, now).await?,
+                None => self.replaced(place, now).await?,
+            };
             let event = noted("deploy.unlock", place, by, reason, now);
-            if self.store.commit(vec![event], vec![keep(place, &read)?]).await? {
+            let write = keep(place, &Read { value, version })?;
+            if self.store.commit(vec![event], vec![write]).await? {
                 self.wake.notify_waiters();
                 return Ok(lock);
             }
         }
         Err(ControlError::Restless)
+    }
+
+    /// Locks without the one that somebody has, and that one.
+    async fn given_back(
+        &self,
+        place: &Place,
+        mut locks: Locks,
+        now: Millis,
+    ) -> Result<(Locks, Lock), ControlError> {
+        let none = || ControlError::Refused(format!("nobody has the deploy lock of {place}"));
+        let lock = locks.held(now).cloned().ok_or_else(none)?;
+        if self.store.head(&lock.owner).await?.is_some_and(|(head, _)| !head.ended) {
+            let message = format!("the lock is that of the rollout {}: abort it", lock.owner);
+            return Err(ControlError::Refused(message));
+        }
+        locks.release(lock.token);
+        Ok((locks, lock))
+    }
+
+    /// Locks in the place of those that cannot be read, and what is said of the one that was lost. Errors: `Refused` while a
+    /// rollout goes on there, which may have it.
+    async fn replaced(&self, place: &Place, now: Millis) -> Result<(Locks, Lock), ControlError> {
+        if let Some(id) = self.running_at(place).await? {
+            let message = format!("the lock may be that of the rollout {id}: abort it first");
+            return Err(ControlError::Refused(message));
+        }
+        let (owner, reason) = ("unknown".to_owned(), "its record could not be read".to_owned());
+        Ok((anew(now), Lock { owner, reason, expires: now, token: now }))
+    }
+
+    /// A rollout at a place that has not ended, or of which nobody can read whether it has.
+    async fn running_at(&self, place: &Place) -> Result<Option<String>, ControlError> {
+        let active = self.store.records.list(keys::ACTIVE, None, false, MAX_WATCHED).await?;
+        let of_place = active.iter().filter(|it| decode::<Place>(it).ok().as_ref() == Some(place));
+        let ids = of_place.filter_map(|it| it.key.strip_prefix(keys::ACTIVE).map(str::to_owned));
+        let ids: Vec<String> = ids.collect();
+        let heads = self.store.heads(&ids).await?;
+        let goes_on = |head: &Option<Head>| head.as_ref().is_none_or(|it| !it.ended);
+        Ok(ids.into_iter().zip(heads).find(|(_, head)| goes_on(head)).map(|(id, _)| id))
     }
 
     /// All locks that somebody has, but those that cannot be read.
@@ -123,18 +180,21 @@ impl Control {
         Ok(shown)
     }
 
-    /// Makes a rollout's lock last on. `Some(Err)`: it is somebody else's; `None`: somebody else wrote just now.
+    /// Makes a rollout's lock last on. `Some(Err)`: it is somebody else's; `None`: somebody else wrote just now. One that
+    /// cannot be read stays as it is, and holds up no way back.
     pub(super) async fn renew(
         &self,
         place: &Place,
         token: u64,
         now: Millis,
     ) -> Result<Option<Result<(), Lost>>, ControlError> {
-        let mut read = self.store.locks(place).await?;
-        if let Err(lost) = read.value.renew(token, now, LOCK_TIME) {
+        let Read { value, version } = self.written_locks(place).await?;
+        let Some(mut value) = value else { return Ok(Some(Ok(()))) };
+        if let Err(lost) = value.renew(token, now, LOCK_TIME) {
             return Ok(Some(Err(lost)));
         }
-        let written = self.store.commit(Vec::new(), vec![keep(place, &read)?]).await?;
+        let write = keep(place, &Read { value, version })?;
+        let written = self.store.commit(Vec::new(), vec![write]).await?;
         Ok(written.then_some(Ok(())))
     }
 }

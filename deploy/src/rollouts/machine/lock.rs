@@ -33,6 +33,11 @@ pub struct Locks {
 }
 
 impl Locks {
+    /// Locks that nobody has, whose tokens are all newer than this one.
+    pub fn since(token: u64) -> Self {
+        Self { held: None, last: token }
+    }
+
     /// The lock, where somebody has it.
     pub fn held(&self, now: Millis) -> Option<&Lock> {
         self.held.as_ref().filter(|lock| now < lock.expires)

@@ -13,7 +13,7 @@ use crate::rollouts::control::kept::Head;
 use crate::rollouts::control::store::{decode, delete, put};
 use crate::rollouts::control::{By, Command, Control, ControlError, Driver};
 use crate::rollouts::control::{Rollout, keys, needed};
-use crate::rollouts::machine::{Input, Logged, Phase};
+use crate::rollouts::machine::{End, Input, Logged, Phase};
 use crate::rollouts::parts::Place;
 
 async fn damage(rig: &Rig, key: String) {
@@ -172,6 +172,30 @@ async fn a_rollout_whose_log_lacks_events_is_given_up_by_a_person_and_frees_its_
     assert!(over.contains("over already"), "{over}");
 }
 
+#[tokio::test]
+async fn a_lock_that_cannot_be_read_holds_up_no_way_back_and_is_replaced_by_a_person() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let one = rig.start(DECLARED, "app:2").await;
+    rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    damage(&rig, keys::lock(&one.place)).await;
+    let own = rig.control.unlock(&one.place, "ana", "a disk is lost").await.unwrap_err();
+    assert!(own.to_string().contains("abort it"), "{own}");
+    rig.control.say(&one.id, Command::Abort, &ana()).await.unwrap();
+    assert_eq!(rig.drive_to_end(&one.id).await, Phase::Ended(End::RolledBack));
+    assert_eq!(rig.runs(), vec![digest("app:1"); 4]);
+
+    // Nobody knows who has it: what begins waits, and can be given up as well.
+    let next = rig.start(DECLARED, "app:3").await;
+    assert_eq!(rig.drive(&next.id, 30, |_| false).await, Phase::Waiting);
+    rig.control.say(&next.id, Command::Abort, &ana()).await.unwrap();
+    assert_eq!(rig.drive_to_end(&next.id).await, Phase::Ended(End::RolledBack));
+    rig.control.unlock(&one.place, "ana", "a disk is lost").await.unwrap();
+    // Targets obey what is told with the new lock.
+    rig.good("app:3").await;
+    assert_eq!(rig.runs(), vec![digest("app:3"); 4]);
+}
+
 /// Records in which somebody gives up a rollout right after its head was written.
 struct Hasty {
     inner: Arc<MemoryRecords>,
@@ -234,6 +258,7 @@ async fn a_rollout_of_which_hardly_anything_can_be_read_is_given_up_as_well() {
         let rig = Rig::new();
         let one = rig.start(DECLARED, "app:1").await;
         damage(&rig, key(&one.id)).await;
+        damage(&rig, keys::lock(&one.place)).await;
         rig.elsewhere().abandon(&one.id, &ana()).await.unwrap();
         rig.good("app:2").await;
     }
