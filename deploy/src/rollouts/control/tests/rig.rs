@@ -1,13 +1,13 @@
 //! A fleet in memory, and a clock that tests set.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use kiln_cas::records::{Record, Records, RecordsError, SharedRecords, Version, Write};
-use kiln_cas::stores::MemoryRecords;
+use kiln_cas::records::SharedRecords;
 
+use super::faulty::Faulty;
 use crate::judge::Points;
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
@@ -18,62 +18,6 @@ use crate::rollouts::parts::{
     Applied, Asked, Clock, Health, Measured, Observation, Order, PartError, Place, Pool, Releases,
     Selector, Side, Signals, Split, Standing, Target, Targets, Told, Traffic,
 };
-
-/// Records that fail once: at the write of a number, before or after it is done.
-#[derive(Default)]
-pub struct Faulty {
-    pub inner: Arc<MemoryRecords>,
-    pub writes: AtomicUsize,
-    pub fails: Mutex<Option<(usize, bool)>>,
-    /// How many records of logs were read.
-    pub reads: AtomicUsize,
-    /// Whether others go on between a read and what follows from it.
-    pub slow: AtomicBool,
-    /// Whether the listing of the running rollouts panics.
-    pub breaks: AtomicBool,
-}
-
-#[async_trait]
-impl Records for Faulty {
-    async fn get(&self, key: &str) -> Result<Option<Record>, RecordsError> {
-        let found = self.inner.get(key).await;
-        if self.slow.load(Ordering::SeqCst) {
-            tokio::task::yield_now().await;
-        }
-        found
-    }
-
-    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Version>, RecordsError> {
-        let number = self.writes.fetch_add(1, Ordering::SeqCst);
-        let fails = *self.fails.lock().unwrap();
-        let broken =
-            || RecordsError::Unavailable(kiln_cas::Reason::of(std::io::Error::other("cut")));
-        match fails {
-            Some((at, false)) if at == number => Err(broken()),
-            Some((at, true)) if at == number => {
-                self.inner.write(writes).await?;
-                Err(broken())
-            }
-            _ => self.inner.write(writes).await,
-        }
-    }
-
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        reverse: bool,
-        limit: usize,
-    ) -> Result<Vec<Record>, RecordsError> {
-        let breaks = self.breaks.load(Ordering::SeqCst);
-        assert!(!breaks || prefix != "rollouts/active/", "it breaks");
-        let found = self.inner.list(prefix, after, reverse, limit).await?;
-        if prefix.starts_with("rollouts/log/") {
-            self.reads.fetch_add(found.len(), Ordering::SeqCst);
-        }
-        Ok(found)
-    }
-}
 
 #[derive(Default)]
 pub struct Fake {
@@ -172,14 +116,21 @@ impl Signals for Measures {
 }
 
 /// A balancer that keeps the splits that it was told. The second lock has to be free before it takes another
-/// split: a test holds that lock to delay it.
+/// split: a test holds that lock to delay it. The third says why it takes none.
 #[derive(Default)]
-pub struct Splits(pub Mutex<Vec<Split>>, pub tokio::sync::Mutex<()>);
+pub struct Splits(
+    pub Mutex<Vec<Split>>,
+    pub tokio::sync::Mutex<()>,
+    pub Mutex<Option<&'static str>>,
+);
 
 #[async_trait]
 impl Traffic for Splits {
     async fn set(&self, _: &Place, split: &Split) -> Result<Applied, PartError> {
         let _free = self.1.lock().await;
+        if let Some(why) = *self.2.lock().unwrap() {
+            return Err(why.into());
+        }
         let mut all = self.0.lock().unwrap();
         if let Some(last) = all.last().filter(|last| last.generation > split.generation) {
             return Ok(Applied::Stale(last.generation));
@@ -204,6 +155,15 @@ pub struct Listed {
     pub unsigned: Mutex<Option<String>>,
     /// Whether it panics when somebody asks how a release stands.
     pub breaks: AtomicBool,
+    /// Whether nobody answers: the store of releases is away.
+    pub away: AtomicBool,
+}
+
+impl Listed {
+    fn answers(&self) -> Result<(), PartError> {
+        let away = self.away.load(Ordering::SeqCst);
+        if away { Err("the store does not answer".into()) } else { Ok(()) }
+    }
 }
 
 pub fn digest(name: &str) -> ContentDigest {
@@ -214,6 +174,7 @@ pub fn digest(name: &str) -> ContentDigest {
 impl Releases for Listed {
     async fn standing(&self, release: &ReleaseName, _: &str) -> Result<Standing, PartError> {
         assert!(!self.breaks.load(Ordering::SeqCst), "it breaks");
+        self.answers()?;
         let digest = digest(&release.to_string());
         if let Some(why) = self.refused.lock().unwrap().clone() {
             return Ok(Standing::Refused(why));
@@ -228,6 +189,7 @@ impl Releases for Listed {
         _: &str,
         _: bool,
     ) -> Result<Result<ContentDigest, String>, PartError> {
+        self.answers()?;
         let name = release.to_string();
         let unsigned = self.unsigned.lock().unwrap().as_ref() == Some(&name);
         Ok(if unsigned { Err(format!("nobody has signed {name}")) } else { Ok(digest(&name)) })
@@ -238,6 +200,7 @@ impl Releases for Listed {
     }
 
     async fn blame(&self, _: &ReleaseName, _: &Place, reason: &str) -> Result<(), PartError> {
+        self.answers()?;
         self.blamed.lock().unwrap().push(reason.to_owned());
         Ok(())
     }
