@@ -11,6 +11,7 @@ use super::hand::{Hand, pools};
 use super::locks::{LOCK_TIME, keep};
 use super::notice;
 use super::store::Read;
+use super::words;
 use crate::rollouts::machine::{Effect, EffectId, Input, Millis, Outcome};
 
 /// Effects that are carried out, or wait for it.
@@ -24,6 +25,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const OF_SHIFT: Duration = Duration::from_secs(3_300);
 /// Pauses before an effect that could not be carried out is tried again.
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// How often in a row requests could not be split when a person is called: a restart of a balancer is over by then.
+const SPLIT_TRIES: u32 = 6;
 
 impl Driver {
     /// `false`: somebody else wrote.
@@ -82,7 +85,10 @@ impl Driver {
             rollout: self.open.rollout.clone(),
             declared: self.declared.clone(),
             targets: self.targets.clone(),
-            why: state.why.as_ref().map(notice::in_words).unwrap_or_default(),
+            why: match effect {
+                Effect::Page(_) => words::left(state, &self.targets),
+                _ => state.why.as_ref().map(notice::in_words).unwrap_or_default(),
+            },
             pools: match effect {
                 Effect::Shift(shift, _) => pools(*shift, state, &self.targets),
                 _ => Vec::new(),
@@ -101,10 +107,21 @@ impl Driver {
                         (&self.open.rollout.id, self.open.state.pending.get(&id));
                     let said = "it could not be done, and is tried again";
                     tracing::warn!(rollout, error, ?effect, "{said}");
+                    inputs.extend(self.stopped(id, &error));
                 }
             }
         }
         inputs
+    }
+
+    /// What follows where a balancer does not take a step's split again and again: requests stay split as they were, and the
+    /// rollout waits for a person instead of its deadline.
+    fn stopped(&self, id: EffectId, error: &str) -> Option<Input> {
+        let state = &self.open.state;
+        let splits = matches!(state.pending.get(&id), Some(Effect::Shift(..)));
+        let often = self.tried.get(&id).is_some_and(|(_, tries)| *tries >= SPLIT_TRIES);
+        let stops = splits && often && state.is_forward() && state.paused.is_none();
+        stops.then(|| Input::Pause(format!("requests cannot be split: {}", notice::cut(error))))
     }
 
     /// The lock and what is known of it change in one step: nobody has it twice, and nobody who is late takes it anew.

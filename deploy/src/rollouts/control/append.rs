@@ -9,8 +9,8 @@ use super::error::ControlError;
 use super::fold::Fold;
 use super::kept::{Good, Head, Rollout};
 use super::store::{MAX_EVENTS, put};
-use super::{Control, drill, keys, notice, scheduled};
-use crate::rollouts::machine::{End, Event, Input, Logged, Millis, RolloutState, decide};
+use super::{Control, drill, keys, notice, scheduled, words};
+use crate::rollouts::machine::{End, Event, Input, Logged, Millis, Phase, RolloutState, decide};
 use crate::rollouts::parts::Target;
 use crate::rollouts::plan::is_name;
 
@@ -133,7 +133,7 @@ impl Control {
             return Ok(Appended::Nothing);
         }
         let first = open.state.length;
-        let (audit, mut writes) = self.belongs(open, &events, by).await?;
+        let (audit, mut writes) = self.belongs(open, (events.as_slice(), &state), by).await?;
         let head = Head::of(&state, now);
         writes.push(put(keys::head(&open.rollout.id), Expect::Version(open.version), &head)?);
         for (at, batch) in events.chunks(BATCH).enumerate() {
@@ -156,16 +156,29 @@ impl Control {
         Ok(Appended::Events(events.into_iter().map(|logged| logged.event).collect()))
     }
 
-    /// What is noted of events, told of them, and follows from a good end.
+    /// What a rollback that failed has left behind, in words.
+    async fn left(&self, rollout: &Rollout, state: &RolloutState) -> String {
+        if state.phase != Phase::Ended(End::RollbackFailed) {
+            return String::new();
+        }
+        // That names are not known holds up no end.
+        let targets = self.targets_of(rollout).await.unwrap_or_default();
+        words::left(state, &targets)
+    }
+
+    /// What is noted of events, told of them, and follows from a good end. `state`: the one behind the events.
     async fn belongs(
         &self,
         open: &Open,
-        events: &[Logged],
+        (events, state): (&[Logged], &RolloutState),
         by: &str,
     ) -> Result<(Vec<AuditEvent>, Vec<Write>), ControlError> {
         let rollout = &open.rollout;
         let (mut audit, mut writes) = (Vec::new(), Vec::new());
-        for (line, notice) in notice::of_events(rollout, by, events, open.state.length) {
+        let left = self.left(rollout, state).await;
+        for (line, notice) in
+            notice::of_events(rollout, by, events, (open.state.length, left.as_str()))
+        {
             audit.push(line);
             if self.parts.tells {
                 let key = keys::notice(&rollout.id, notice.number);

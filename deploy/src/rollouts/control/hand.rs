@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kiln_net::causes::chain;
+
 use super::kept::Rollout;
 use super::{Control, notice};
 use crate::oci::ContentDigest;
@@ -16,7 +18,7 @@ pub struct Hand {
     pub rollout: Arc<Rollout>,
     pub declared: Arc<Declared>,
     pub targets: Arc<Vec<Target>>,
-    /// Why the rollout is reverted, in words.
+    /// Why the rollout is reverted, in words; for a call of a person what is left behind.
     pub why: String,
     /// How requests are to be split, where that is the effect.
     pub pools: Vec<Pool>,
@@ -50,12 +52,13 @@ impl Hand {
                 let why = format!("the rollout {} was reverted: {}", rollout.id, self.why);
                 let why = notice::cut(&why);
                 let kept = self.control.quarantine(&rollout.place, version, &why).await;
-                kept.map_err(|error| kiln_net::causes::chain(&error).to_string())?;
+                kept.map_err(|error| chain(&error).to_string())?;
                 let blamed = releases.blame(&rollout.release, &rollout.place, &why).await;
                 blamed.map(|()| Outcome::Done).map_err(|error| error.to_string())
             }
             Effect::Page(text) => {
-                tracing::error!(rollout = rollout.id, text, "a rollout needs a person");
+                let left = if self.why.is_empty() { text } else { &self.why };
+                tracing::error!(rollout = rollout.id, left, "a rollout needs a person");
                 Ok(Outcome::Done)
             }
             Effect::Lock | Effect::Unlock(_) | Effect::Judge => Err("not done here".to_owned()),
@@ -65,7 +68,7 @@ impl Hand {
     /// Why the set that gets the release is not the idle one any more.
     async fn moved(&self) -> Result<Option<String>, String> {
         let moved = self.control.serves_another(&self.rollout, &self.declared, &self.targets);
-        moved.await.map_err(|error| kiln_net::causes::chain(&error).to_string())
+        moved.await.map_err(|error| chain(&error).to_string())
     }
 
     async fn order(&self, target: TargetId, desired: &Desired) -> Result<Outcome, String> {
@@ -94,7 +97,7 @@ impl Hand {
         match traffic.set(&self.rollout.place, &split).await {
             Ok(Applied::Now) => Ok(Outcome::Done),
             Ok(Applied::Stale(newer)) => Ok(Outcome::Stale(newer)),
-            Err(error) => Err(format!("{name}: {error}")),
+            Err(error) => Err(format!("{name}: {}", chain(&*error))),
         }
     }
 }

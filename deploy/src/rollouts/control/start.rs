@@ -115,7 +115,7 @@ impl Control {
         let events = [started];
         writes.push(put(keys::events(&rollout.id, 0), Expect::Absent, &events)?);
         writes.extend(Store::keep_targets(&rollout.id, targets)?);
-        let noted = notice::of_events(rollout, &rollout.by, &events, 0);
+        let noted = notice::of_events(rollout, &rollout.by, &events, (0, ""));
         let (audit, notices): (Vec<AuditEvent>, Vec<_>) = noted.into_iter().unzip();
         if self.parts.tells {
             for told in &notices {

@@ -3,12 +3,12 @@
 use super::kept::Rollout;
 use super::notice::{in_words, noted};
 use crate::judge::Verdict;
-use crate::rollouts::machine::{Event, Running, TargetId, Why};
+use crate::rollouts::machine::{Event, RolloutState, Running, Shift, TargetId, Why};
 use crate::rollouts::parts::Target;
 
 /// Characters of a digest that tell versions apart.
 const SHORT: usize = 8;
-/// Targets that are told together and are named.
+/// Targets that are named at once.
 const MAX_NAMES: usize = 10;
 
 fn name(targets: &[Target], id: TargetId) -> &str {
@@ -35,7 +35,7 @@ pub fn event(event: &Event, rollout: &Rollout, targets: &[Target]) -> Option<Str
         Event::LockAsked => "the deploy lock is asked for again".to_owned(),
         Event::Locked(token) => format!("it has the deploy lock, with the token {token}"),
         Event::Unwanted(_) => "the deploy lock is given back at once".to_owned(),
-        Event::WaveBegan(ids) => told_together(ids, targets),
+        Event::WaveBegan(ids) => format!("told together: {}", names(ids, targets)),
         Event::Crowded(1) => "1 target is down, which is as many as may be".to_owned(),
         Event::Crowded(down) => format!("{down} targets are down, which is as many as may be"),
         Event::Asked(id) => format!("{} is told again", name(id)),
@@ -52,15 +52,27 @@ pub fn event(event: &Event, rollout: &Rollout, targets: &[Target]) -> Option<Str
         Event::ShiftAsked => "requests are to be split anew".to_owned(),
         Event::Shifted => "requests are split so".to_owned(),
         Event::RollbackBegan(reason) => format!("it is reverted: {}", why(reason, targets)),
-        event => noted(event, rollout)?.1,
+        event => noted(event, rollout, "")?.1,
     })
 }
 
-fn told_together(ids: &[TargetId], targets: &[Target]) -> String {
+/// What a rollback that failed has left behind, for whoever is called; empty: nothing is left.
+pub fn left(state: &RolloutState, targets: &[Target]) -> String {
+    if state.spec.old.is_none() {
+        return "there is no release to return to".to_owned();
+    }
+    let ids = state.unsettled();
+    let of_targets = (!ids.is_empty()).then(|| format!("not restored: {}", names(&ids, targets)));
+    let goes_there = matches!(state.split, Some(Shift::Step(_)));
+    let of_split = goes_there.then(|| "requests are split as before the rollback".to_owned());
+    of_targets.into_iter().chain(of_split).collect::<Vec<_>>().join("; ")
+}
+
+fn names(ids: &[TargetId], targets: &[Target]) -> String {
     let names: Vec<_> = ids.iter().take(MAX_NAMES).map(|id| name(targets, *id)).collect();
     let more = ids.len().saturating_sub(names.len());
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("told together: {}{more}", names.join(", "))
+    format!("{}{more}", names.join(", "))
 }
 
 fn heard(name: &str, running: &Running, rollout: &Rollout) -> String {

@@ -4,8 +4,70 @@ use std::sync::atomic::Ordering;
 
 use super::rig::{DECLARED, METRIC, Rig, digest};
 use crate::judge::Points;
+use crate::rollouts::control::{By, Command};
 use crate::rollouts::machine::{End, Event, Phase, Why};
 use crate::rollouts::parts::Measured;
+
+const SUCCEEDED: Phase = Phase::Ended(End::Succeeded);
+
+fn ana() -> By {
+    By { name: "ana".to_owned(), reason: "because".to_owned() }
+}
+
+fn split() -> String {
+    format!("by = \"both\"\ntraffic = \"edge\"\nrollback = \"30s\"\n{DECLARED}")
+}
+
+/// The texts that people were told of one kind of event of a rollout.
+async fn told(rig: &Rig, id: &str, event: &str) -> Vec<String> {
+    let all = rig.control.notices(1_000).await.unwrap();
+    let of = all.into_iter().filter(|it| it.rollout == id && it.event == event);
+    of.map(|it| it.text).collect()
+}
+
+#[tokio::test]
+async fn a_balancer_that_takes_no_split_stops_a_rollout_with_what_it_says() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    *rig.splits.2.lock().unwrap() = Some("it does not reload");
+    let one = rig.start(&split(), "app:2").await;
+    assert_eq!(rig.drive(&one.id, 300, |_| false).await, Phase::Applying(0));
+    let shown = rig.control.show(&one.id).await.unwrap();
+    assert!(shown.state.paused.is_some(), "{:?}", shown.log);
+    let paused = told(&rig, &one.id, "rollout.pause").await;
+    assert_eq!(paused, ["paused: requests cannot be split: edge: it does not reload"]);
+    // It is mended: a person lets the rollout go on.
+    *rig.splits.2.lock().unwrap() = None;
+    rig.control.say(&one.id, Command::Resume, &ana()).await.unwrap();
+    assert_eq!(rig.drive_to_end(&one.id).await, SUCCEEDED);
+}
+
+#[tokio::test]
+async fn a_rollback_that_fails_says_what_is_left() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let one = rig.start(&split(), "app:2").await;
+    rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    *rig.splits.2.lock().unwrap() = Some("it does not reload");
+    rig.control.say(&one.id, Command::Abort, &ana()).await.unwrap();
+    assert_eq!(rig.drive_to_end(&one.id).await, Phase::Ended(End::RollbackFailed));
+    assert_eq!(rig.runs(), vec![digest("app:1"); 4], "targets return all the same");
+    let why = "a person is needed: requests are split as before the rollback";
+    assert_eq!(told(&rig, &one.id, "rollout.end").await, [format!("NOT all is restored: {why}")]);
+
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let one = rig.start(&format!("rollback = \"30s\"\n{DECLARED}"), "app:2").await;
+    rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    let canary = *rig.control.show(&one.id).await.unwrap().state.targets.keys().next().unwrap();
+    let targets = rig.control.show(&one.id).await.unwrap().targets;
+    let name = targets[usize::try_from(canary).unwrap()].name.clone();
+    rig.with(&name, |fake| fake.lies = true);
+    rig.control.say(&one.id, Command::Abort, &ana()).await.unwrap();
+    assert_eq!(rig.drive_to_end(&one.id).await, Phase::Ended(End::RollbackFailed));
+    let why = format!("a person is needed: not restored: {name}");
+    assert_eq!(told(&rig, &one.id, "rollout.end").await, [format!("NOT all is restored: {why}")]);
+}
 
 #[tokio::test]
 async fn a_store_of_releases_that_is_away_holds_up_what_begins_and_no_way_back() {
