@@ -55,7 +55,7 @@ impl Control {
             let previous = self.previous(&fit, standing.good.clone(), ask).await?;
             // Last: what is refused reverts nobody.
             if let Some(newest) = &standing.newest {
-                self.make_room(newest, ask, fit.sets.is_some()).await?;
+                self.make_room(newest, ask, &fit).await?;
             }
             let now = self.now();
             let rollout = made(&fit, ask, previous, (id_at(now), now))?;

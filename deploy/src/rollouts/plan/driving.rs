@@ -7,7 +7,7 @@ use crate::rollouts::machine::Limits;
 use crate::toml::{Fields, TableError, time};
 
 /// Keys of a declaration that are read here.
-pub const KNOWN: [&str; 13] = [
+pub const KNOWN: [&str; 14] = [
     "service",
     "from",
     "labels",
@@ -21,6 +21,7 @@ pub const KNOWN: [&str; 13] = [
     "lock_retry",
     "drill_every",
     "drill_budget",
+    "supersede",
 ];
 /// Labels that select targets.
 const MAX_LABELS: usize = 32;
@@ -44,6 +45,8 @@ pub struct Driving {
     pub drill_every: Option<Duration>,
     /// The time within which a drill has to be reverted.
     pub drill_budget: Duration,
+    /// Whether a newer release takes the place of a rollout that runs there.
+    pub supersede: bool,
 }
 
 pub fn read(top: &Fields<'_>, name: &str) -> Result<Driving, TableError> {
@@ -69,6 +72,7 @@ pub fn read(top: &Fields<'_>, name: &str) -> Result<Driving, TableError> {
         limits: limits(top)?,
         drill_every: time(top, "drill_every")?,
         drill_budget: time(top, "drill_budget")?.unwrap_or(Duration::from_secs(60)),
+        supersede: top.get("supersede").map_or(Ok(false), |field| field.flag())?,
     })
 }
 

@@ -135,6 +135,7 @@ fn what_is_wrong_is_told_with_its_line() {
         ("targets = 1\nsteps = [101]", "at most 100"),
         ("targets = 1\nsteps = [\"1\"]", "steps[0]: expected percent"),
         ("targets = 1\nsteps = [nan]", "steps[0]: expected percent"),
+        ("targets = 1\nsupersede = \"newer\"", "line 2, column 13: supersede: expected"),
         ("targets = 1\nbake = \"soon\"", "bake: expected a time like"),
         ("targets = 1\nstrategy = \"yolo\"", "strategy: expected one of canary, blue-green, rings"),
         (

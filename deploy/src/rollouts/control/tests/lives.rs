@@ -1,11 +1,13 @@
 //! Tests of how rollouts go.
 
+use std::sync::atomic::Ordering;
+
 use kiln_cas::records::{Expect, Records, Write};
 
 use super::rig::{DECLARED, METRIC, Rig, digest, words};
 use crate::judge::{Points, Verdict};
 use crate::rollouts::control::{By, Command, ControlError};
-use crate::rollouts::machine::{End, Event, Phase};
+use crate::rollouts::machine::{End, Event, Phase, Why};
 use crate::rollouts::parts::{Measured, Place, Side};
 
 const SUCCEEDED: Phase = Phase::Ended(End::Succeeded);
@@ -160,6 +162,27 @@ async fn one_rollout_at_a_place_and_a_newer_one_takes_over_when_told_to() {
     let waits = rig.control.show(&newer.id).await.unwrap().state.phase;
     assert_eq!(waits, Phase::Waiting, "until the first has given the lock back");
     assert_eq!(rig.drive_to_end(&one.id).await, ROLLED_BACK);
+    assert_eq!(rig.drive_to_end(&newer.id).await, SUCCEEDED);
+    assert_eq!(rig.runs(), vec![digest("app:3"); 4]);
+}
+
+#[tokio::test]
+async fn a_newer_release_takes_the_place_of_an_older_one_where_that_is_declared() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let declared = format!("supersede = true\n{DECLARED}");
+    rig.listed.made.store(20, Ordering::SeqCst);
+    let one = rig.start(&declared, "app:2").await;
+    rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    for (made, declared) in [(10, &*declared), (20, &*declared), (30, DECLARED)] {
+        rig.listed.made.store(made, Ordering::SeqCst);
+        let busy = rig.control.start(&Rig::ask(declared, "app:3")).await;
+        assert!(matches!(busy, Err(ControlError::Busy { .. })), "{made}: {busy:?}");
+    }
+    let newer = rig.start(&declared, "app:3").await;
+    assert_eq!(rig.drive_to_end(&one.id).await, ROLLED_BACK);
+    let why = rig.control.show(&one.id).await.unwrap().state.why;
+    assert!(matches!(why, Some(Why::Superseded(_))), "{why:?}");
     assert_eq!(rig.drive_to_end(&newer.id).await, SUCCEEDED);
     assert_eq!(rig.runs(), vec![digest("app:3"); 4]);
 }
