@@ -47,6 +47,8 @@ pub struct World {
     pub locks: Locks,
     lock_answers: HashMap<EffectId, Outcome>,
     pub lease: Option<(usize, Millis)>,
+    /// Until when nobody gets at log, lock, lease and releases.
+    store_away_until: Millis,
     pub messages: Vec<Message>,
     /// The release is bad: the judge finds it worse.
     pub is_bad: bool,
@@ -93,6 +95,7 @@ impl World {
             locks: Locks::default(),
             lock_answers: HashMap::new(),
             lease: None,
+            store_away_until: 0,
             messages: Vec::new(),
             carried: HashMap::new(),
             verified: false,
@@ -104,8 +107,22 @@ impl World {
         }
     }
 
-    /// Appends events if nobody appended others since, and if the lease is the writer's.
+    /// Whether somebody gets at what is stored. Until everything behaves, the store is away now and then, for two minutes at
+    /// most.
+    fn has_store(&mut self) -> bool {
+        if self.now < CALM && self.now >= self.store_away_until && self.random.u32(0..400) == 0 {
+            self.store_away_until = self.now + self.random.u64(5_000..120_000);
+        }
+        self.now >= self.store_away_until
+    }
+
+    /// Appends events if nobody appended others since, and if the lease is the writer's. Where the store goes away in the
+    /// middle, the events may be written all the same, and the writer does not know.
     pub fn append(&mut self, length: u64, events: &[Event], writer: usize) -> bool {
+        let answers = self.has_store();
+        if !answers && self.random.bool() {
+            return false;
+        }
         let leads = self.lease.is_some_and(|(holder, until)| holder == writer && self.now < until);
         if !leads || length != self.log.len() as u64 {
             return false;
@@ -117,7 +134,7 @@ impl World {
             }
             self.log.push(Logged { at: self.now, event: event.clone() });
         }
-        true
+        answers
     }
 
     /// Targets that do not answer now.
@@ -127,6 +144,9 @@ impl World {
     }
 
     pub fn lead(&mut self, who: usize) -> bool {
+        if !self.has_store() {
+            return false;
+        }
         match self.lease {
             Some((holder, until)) if holder != who && self.now < until => false,
             _ => {
@@ -174,6 +194,10 @@ impl World {
     }
 
     fn carry_out(&mut self, id: EffectId, effect: Effect) -> Option<Outcome> {
+        let stored = matches!(effect, Effect::Verify(_) | Effect::Lock | Effect::Unlock(_));
+        if stored && !self.has_store() {
+            return None;
+        }
         match effect {
             Effect::Verify(_) => {
                 self.verified |= self.is_signed;
