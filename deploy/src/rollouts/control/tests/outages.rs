@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::rig::{DECLARED, METRIC, Rig, digest};
-use crate::judge::Points;
-use crate::rollouts::control::{By, Command};
+use crate::judge::{Points, Verdict};
+use crate::rollouts::control::{By, Command, Driver};
 use crate::rollouts::machine::{End, Event, Phase, Why};
 use crate::rollouts::parts::Measured;
 
@@ -91,6 +91,53 @@ async fn a_store_of_releases_that_is_away_holds_up_what_begins_and_no_way_back()
     rig.listed.away.store(false, Ordering::SeqCst);
     rig.drive(&one.id, 60, |_| false).await;
     assert_eq!(rig.listed.blamed.lock().unwrap().len(), 1);
+}
+
+fn noise(random: &mut fastrand::Rng) -> Points {
+    let mut point = || (random.u8(0..10) > 0).then(|| 70.0 + 60.0 * random.f64());
+    (0..60).map(|_| point()).collect()
+}
+
+/// What a signal says that is noise, lacks values, has those of one side alone, or does not answer.
+fn flaky(random: &mut fastrand::Rng) -> Measured {
+    let (canary, baseline) = (noise(random), noise(random));
+    match random.u8(0..8) {
+        0 => Measured::Failed("no answer within 5s".to_owned()),
+        1 => Measured::Missing("there is no series of the canary".to_owned()),
+        2 => Measured::Points { canary: Points::new(), baseline },
+        3 => Measured::Points { canary, baseline: Points::new() },
+        _ => Measured::Points { canary, baseline },
+    }
+}
+
+#[tokio::test]
+async fn a_flaky_signal_reverts_none_of_two_hundred_rollouts() {
+    const SEED: u64 = 13;
+    let (rig, mut random) = (Rig::new(), fastrand::Rng::with_seed(SEED));
+    rig.good("app:0").await;
+    // The judge alone looks, at the end of each bake.
+    let rarely = DECLARED.replace("watch = \"1s\"", "watch = \"1h\"");
+    let declared = format!("{rarely}{METRIC}critical = true\n");
+    let (mut held, mut went_on) = (0, 0);
+    for number in 1..=200 {
+        let one = rig.start(&declared, &format!("app:{number}")).await;
+        let mut driver = Driver::load(rig.control.clone(), &one.id).await.unwrap();
+        for _ in 0..24 {
+            *rig.measures.next.lock().unwrap() = Some(flaky(&mut random));
+            driver.round(rig.control.now()).await.unwrap();
+            driver.looked().await;
+            rig.wait(4_000);
+        }
+        let shown = rig.control.show(&one.id).await.unwrap();
+        assert_eq!(shown.state.why, None, "seed {SEED}, rollout {number}: {:?}", shown.log);
+        held += shown.judgements.iter().filter(|it| it.verdict == Verdict::Hold).count();
+        went_on += shown.judgements.iter().filter(|it| it.verdict == Verdict::Promote).count();
+        if shown.state.is_forward() {
+            rig.control.say(&one.id, Command::Abort, &ana()).await.unwrap();
+            rig.drive_to_end(&one.id).await;
+        }
+    }
+    assert!(held > 100 && went_on > 100, "{held} looks held, {went_on} let it go on");
 }
 
 #[tokio::test]
