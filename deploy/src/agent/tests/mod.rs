@@ -185,6 +185,25 @@ fn a_hook_that_hangs_is_killed_with_its_children() {
     assert!(stat.is_empty() || stat.contains(") Z"), "it still runs: {stat}");
 }
 
+#[test]
+fn a_hook_that_is_killed_switches_nothing_or_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("agent");
+    open(&root, Hooks::default()).obey(&order("one", 1), &on).unwrap();
+    let dies = hook(&script(dir.path(), "kill -9 $$"), Duration::from_secs(60));
+    let before = open(&root, Hooks { before: Some(dies.clone()), after: None });
+    let error = before.obey(&order("two", 2), &on).unwrap_err();
+    let AgentError::Before(cause) = &error else { panic!("{error}") };
+    assert!(cause.to_string().contains("signal: 9"), "{cause}");
+    assert_eq!(before.running(), Some(version("one")));
+    drop(before);
+    let after = open(&root, Hooks { before: None, after: Some(dies) });
+    let error = after.obey(&order("two", 3), &on).unwrap_err();
+    assert!(matches!(error, AgentError::After(_)), "{error}");
+    assert_eq!(after.running(), Some(version("one")));
+    assert!(after.state().unwrap().failed.is_some());
+}
+
 /// A place where nobody can write, root neither.
 #[test]
 fn a_directory_that_takes_nothing_is_said() {

@@ -319,3 +319,22 @@ impl Driver {
         Ok(Next::Over)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_is_not_followed_and_one_that_is_corrected_is() {
+        let begins: Millis = 1_000_000_000;
+        let mut steady = Steady::new(begins);
+        // Forward by an hour, back to the beginning, and the end of all time.
+        for wall in [begins + 3_600_000, 0, Millis::MAX] {
+            let passed = steady.now(wall) - begins;
+            assert!(passed < 60_000, "{wall}: {passed} ms");
+        }
+        let mut steady = Steady::new(begins);
+        assert_eq!(steady.now(begins + JUMP), begins + JUMP);
+        assert_eq!(steady.now(begins + 2 * JUMP), begins + 2 * JUMP, "from there on");
+    }
+}
