@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::append::{Appended, More, Open};
 use super::asking::Asking;
+use super::checking::Checking;
 use super::doing::Doing;
 use super::error::ControlError;
 use super::kept::Looked;
@@ -58,6 +59,7 @@ pub struct Driver {
     /// Wakes the driver: somebody who looked has answered.
     pub(super) looked: Arc<Notify>,
     pub(super) looked_at: Millis,
+    checking: Checking,
     renewed: Millis,
     asked: Millis,
 }
@@ -115,6 +117,7 @@ impl Driver {
             looking: None,
             looked: Arc::default(),
             looked_at: 0,
+            checking: Checking::default(),
             renewed: 0,
             asked: 0,
         })
@@ -249,9 +252,11 @@ impl Driver {
             return None;
         }
         self.asked = now;
-        let rollout = &self.open.rollout;
-        let standing =
-            self.control.parts.releases.standing(&rollout.release, &rollout.place.environment);
+        let (rollout, releases) = (&self.open.rollout, &self.control.parts.releases);
+        if let Some(why) = self.checking.refused(releases, rollout, now) {
+            return Some(Input::Breach(why));
+        }
+        let standing = releases.standing(&rollout.release, &rollout.place.environment);
         match standing.await {
             Ok(Standing::Refused(why)) => Some(Input::Breach(why)),
             Ok(Standing::Frozen(_, why)) => Some(Input::Freeze(why)),

@@ -14,6 +14,7 @@
 //! | `store`, `kept`, `keys` | records |
 //! | `act`, `doing`, `hand` | what is done about it, beside the rounds |
 //! | `asking`, `observing` | how targets are |
+//! | `checking` | whether what was signed about the release still counts |
 //! | `look`, `burn`, `judging` | what is measured of both versions, budgets among it, and the verdict |
 //! | `sets` | two sets of targets, and which one serves |
 //! | `drill`, `scheduled` | drills, and those that begin by themselves |
@@ -29,6 +30,7 @@ mod asked;
 mod asking;
 mod burn;
 mod census;
+mod checking;
 mod commands;
 mod doing;
 mod drill;

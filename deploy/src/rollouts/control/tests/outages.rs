@@ -141,6 +141,24 @@ async fn a_flaky_signal_reverts_none_of_two_hundred_rollouts() {
 }
 
 #[tokio::test]
+async fn a_release_whose_key_is_revoked_in_the_middle_is_reverted() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let long = DECLARED.replace("bake = \"10s\"", "bake = \"1h\"");
+    let one = rig.start(&long, "app:2").await;
+    rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    // Nobody can say whether it is signed: that reverts nothing.
+    rig.listed.away.store(true, Ordering::SeqCst);
+    assert_eq!(rig.drive(&one.id, 200, |_| false).await, Phase::Baking(0));
+    rig.listed.away.store(false, Ordering::SeqCst);
+    *rig.listed.unsigned.lock().unwrap() = Some("app:2".to_owned());
+    assert_eq!(rig.drive_to_end(&one.id).await, Phase::Ended(End::RolledBack));
+    assert_eq!(rig.runs(), vec![digest("app:1"); 4]);
+    let why = rig.control.show(&one.id).await.unwrap().state.why;
+    assert_eq!(why, Some(Why::Breach("nobody has signed app:2".to_owned())));
+}
+
+#[tokio::test]
 async fn a_partition_that_leaves_half_of_the_targets_on_the_old_version_reverts_the_others() {
     let rig = Rig::new();
     rig.good("app:1").await;
