@@ -155,6 +155,7 @@ pub fn text(it: &RolloutShown) -> String {
     for (what, said) in [
         ("next decision at the earliest", &it.next),
         ("reverted after", &it.deadline),
+        ("waits", &it.waits_for),
         ("paused", &it.paused_why),
         ("reverted because", &it.why),
     ] {

@@ -161,6 +161,9 @@ pub struct RolloutShown {
     /// When the next decision is due at the earliest; null: nothing waits for a time.
     pub next: Option<String>,
     pub deadline: Option<String>,
+    /// Who has the deploy lock that the rollout waits for, in words; null: it waits for nobody.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// Why the rollout is reverted, in words; null: it is not.
     pub why: Option<String>,
     /// Why the rollout is paused, in words; null: it is not.
@@ -264,6 +267,7 @@ impl From<&Shown> for RolloutShown {
             since: at(state.since),
             next: next(state).map(at),
             deadline,
+            waits_for: it.waits_for.clone(),
             why: state.why.as_ref().map(|why| words::why(why, &it.targets)),
             paused_why: state.paused.and_then(|_| paused_why(&it.log)),
             extensions: state.extensions,

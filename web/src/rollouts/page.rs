@@ -62,6 +62,7 @@ fn title(it: &RolloutShown) -> Markup {
                 dt { "Since" } dd { (it.since) }
                 @if let Some(next) = &it.next { dt { "Next decision" } dd { (next) " at the earliest" } }
                 @if let Some(deadline) = &it.deadline { dt { "Reverted after" } dd { (deadline) } }
+                @if let Some(what) = &it.waits_for { dt { "Waits" } dd { strong { (visible(what, MAX_REASON)) } } }
                 @if let Some(why) = &it.paused_why { dt { "Paused" } dd { (visible(why, MAX_REASON)) } }
                 @if let Some(why) = &it.why { dt { "Reverted because" } dd { strong { (visible(why, MAX_REASON)) } } }
                 @if let Some(sets) = &it.sets { dt { "Requests go" } dd { (switched(sets)) } }

@@ -47,6 +47,8 @@ pub struct Shown {
     pub now: Millis,
     pub rollout: Rollout,
     pub state: RolloutState,
+    /// Who has the deploy lock that the rollout waits for, in words.
+    pub waits_for: Option<String>,
     /// The last events, and the number of the first of them.
     pub log: Vec<Logged>,
     pub first: u64,
@@ -173,6 +175,7 @@ impl Control {
         Ok(Shown {
             now: self.now(),
             drill,
+            waits_for: self.waits_for(&rollout, &state).await?,
             rollout: (*rollout).clone(),
             state,
             log,
@@ -180,6 +183,26 @@ impl Control {
             judgements: self.store.judgements(id, looks).await?,
             latest: self.store.latest(id).await?,
             targets: self.targets_of(&rollout).await?,
+        })
+    }
+
+    /// What a rollout that has not begun yet waits for. `None`: it waits for nobody.
+    async fn waits_for(
+        &self,
+        rollout: &Rollout,
+        state: &RolloutState,
+    ) -> Result<Option<String>, ControlError> {
+        if state.phase != Phase::Waiting {
+            return Ok(None);
+        }
+        Ok(match self.written_locks(&rollout.place).await?.value {
+            Some(locks) => {
+                locks.held(self.now()).map(|it| ControlError::Locked(it.clone()).to_string())
+            }
+            None => Some(
+                "nobody can read who has the deploy lock: abort this, then `kiln rollout unlock` replaces it"
+                    .to_owned(),
+            ),
         })
     }
 

@@ -75,7 +75,9 @@ pub fn head(screen: &Screen, columns: usize, looks: Looks) -> Vec<Line<'static>>
         let down = counted(down as u64, "target");
         lines.extend(text(&format!("down: {down}; the next ones wait"), columns));
     }
-    for (what, said) in [("paused", &it.paused_why), ("reverted because", &it.why)] {
+    for (what, said) in
+        [("waits", &it.waits_for), ("paused", &it.paused_why), ("reverted because", &it.why)]
+    {
         if let Some(said) = said {
             let said = wrapped(&format!("{what}: {}", clean(said)), columns, 2);
             lines.extend(said.into_iter().map(|line| Line::styled(line, looks.style(Tone::Bad))));

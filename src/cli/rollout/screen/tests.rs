@@ -104,6 +104,16 @@ fn all_of_it_is_on_a_screen_of_80_columns() {
 }
 
 #[test]
+fn who_has_the_lock_that_is_waited_for_is_seen() {
+    let waits = screen(|it| {
+        it["phase"] = json!("waiting");
+        it["waits_for"] = json!("bob has the deploy lock until 2026-11-30T12:00:00Z: a migration");
+    });
+    let shown = text(&drawn(&waits, (80, 40), PLAIN));
+    assert!(shown.contains("waits: bob has the deploy lock"), "{shown}");
+}
+
+#[test]
 fn a_narrow_terminal_shows_the_same_in_short_and_a_wide_one_beside_each_other() {
     let narrow = text(&drawn(&screen(|_| {}), (40, 30), PLAIN));
     for part in [

@@ -202,8 +202,12 @@ async fn the_lock_of_a_person_holds_up_what_begins_and_is_given_back() {
     assert!(words(&locked).starts_with("bob has the deploy lock until 1970"), "{locked}");
     let one = rig.start(DECLARED, "app:1").await;
     assert_eq!(rig.drive(&one.id, 30, |_| false).await, Phase::Waiting);
+    let waits = rig.control.show(&one.id).await.unwrap().waits_for.unwrap();
+    assert!(waits.starts_with("bob has the deploy lock until 1970"), "{waits}");
+    assert!(waits.ends_with(": a migration"), "{waits}");
     rig.control.unlock(&place, "ana", "it is done").await.unwrap();
     rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    assert_eq!(rig.control.show(&one.id).await.unwrap().waits_for, None);
     let own = rig.control.unlock(&place, "ana", "no").await.unwrap_err();
     assert!(words(&own).contains("abort it"), "{own}");
     assert_eq!(rig.drive_to_end(&one.id).await, SUCCEEDED);
