@@ -8,7 +8,8 @@ use crate::error::WebError;
 
 /// What to do about a rollout whose records cannot be read.
 const UNREAD: &str = "Restore the record from a backup. Where there is none, `kiln rollout abandon` gives the rollout up \
-                      where it stands, so that the next one can begin.";
+                      where it stands, so that the next one can begin. A place whose record cannot be read is begun anew \
+                      with `kiln rollout start --previous`.";
 
 impl From<ControlError> for WebError {
     fn from(error: ControlError) -> Self {

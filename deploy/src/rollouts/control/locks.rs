@@ -154,7 +154,7 @@ impl Control {
     }
 
     /// A rollout at a place that has not ended, or of which nobody can read whether it has.
-    async fn running_at(&self, place: &Place) -> Result<Option<String>, ControlError> {
+    pub(super) async fn running_at(&self, place: &Place) -> Result<Option<String>, ControlError> {
         let active = self.store.records.list(keys::ACTIVE, None, false, MAX_WATCHED).await?;
         let of_place = active.iter().filter(|it| decode::<Place>(it).ok().as_ref() == Some(place));
         let ids = of_place.filter_map(|it| it.key.strip_prefix(keys::ACTIVE).map(str::to_owned));

@@ -7,9 +7,9 @@ use kiln_net::id_at;
 use super::asked::{Start, check_environment};
 use super::error::{ControlError, unasked};
 use super::fit::{Fit, made};
-use super::kept::{Good, Head, Rollout};
+use super::kept::{self, Good, Head, Rollout};
 use super::locks::check_reason;
-use super::store::{Store, delete, put};
+use super::store::{Read, Store, decode, delete, put};
 use super::{Control, keys, notice};
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
@@ -48,7 +48,7 @@ impl Control {
             return Err(ControlError::Refused(format!("it was reverted there before: {why}")));
         }
         for _ in 0..TRIES {
-            let standing = self.store.standing(&place).await?;
+            let standing = self.stands_at(&place, ask).await?;
             self.has_room().await?;
             let expect = standing.expect();
             let mut standing = standing.value;
@@ -87,6 +87,27 @@ impl Control {
             }
         }
         Err(ControlError::Restless)
+    }
+
+    /// What stands at a place. One whose record cannot be read is begun anew by whoever names what to return to, unless a
+    /// rollout goes on there.
+    async fn stands_at(
+        &self,
+        place: &Place,
+        ask: &Start,
+    ) -> Result<Read<kept::Standing>, ControlError> {
+        let Some(stored) = self.store.records.get(&keys::place(place)).await? else {
+            return Ok(Read { value: kept::Standing::default(), version: None });
+        };
+        let version = Some(stored.version);
+        match decode(&stored) {
+            Ok(value) => Ok(Read { value, version }),
+            Err(error) if ask.previous.is_none() => Err(error),
+            Err(error) => match self.running_at(place).await? {
+                Some(_) => Err(error),
+                None => Ok(Read { value: kept::Standing::default(), version }),
+            },
+        }
     }
 
     /// Sees to it that this release is not rolled out there again, unless a person says so.

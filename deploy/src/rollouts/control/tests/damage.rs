@@ -12,7 +12,7 @@ use crate::rollouts::control::append::{Appended, More};
 use crate::rollouts::control::kept::Head;
 use crate::rollouts::control::store::{decode, delete, put};
 use crate::rollouts::control::{By, Command, Control, ControlError, Driver};
-use crate::rollouts::control::{Rollout, keys, needed};
+use crate::rollouts::control::{Rollout, Start, keys, needed};
 use crate::rollouts::machine::{End, Input, Logged, Phase};
 use crate::rollouts::parts::Place;
 
@@ -196,6 +196,27 @@ async fn a_lock_that_cannot_be_read_holds_up_no_way_back_and_is_replaced_by_a_pe
     // Targets obey what is told with the new lock.
     rig.good("app:3").await;
     assert_eq!(rig.runs(), vec![digest("app:3"); 4]);
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_read_is_begun_anew_by_whoever_names_what_to_return_to() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let one = rig.start(DECLARED, "app:2").await;
+    rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    damage(&rig, keys::place(&one.place)).await;
+    let unnamed = Rig::ask(DECLARED, "app:3");
+    let named = Start { previous: Some("app:1".parse().unwrap()), ..unnamed.clone() };
+    let busy = rig.control.start(&named).await;
+    assert!(matches!(busy, Err(ControlError::Damaged { .. })), "one goes on there: {busy:?}");
+    rig.control.say(&one.id, Command::Abort, &ana()).await.unwrap();
+    assert_eq!(rig.drive_to_end(&one.id).await, Phase::Ended(End::RolledBack));
+    let refused = rig.control.start(&unnamed).await;
+    assert!(matches!(refused, Err(ControlError::Damaged { .. })), "{refused:?}");
+    let next = rig.control.start(&named).await.unwrap();
+    assert_eq!(next.previous.unwrap().release.to_string(), "app:1");
+    assert_eq!(rig.drive_to_end(&next.id).await, Phase::Ended(End::Succeeded));
+    rig.good("app:4").await;
 }
 
 /// Records in which somebody gives up a rollout right after its head was written.
