@@ -214,6 +214,29 @@ async fn the_lock_of_a_person_holds_up_what_begins_and_is_given_back() {
 }
 
 #[tokio::test]
+async fn a_lock_lasts_as_long_as_was_asked_while_clocks_change() {
+    let rig = Rig::new();
+    let place = Place { service: "api".to_owned(), environment: "prod".to_owned() };
+    let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond() as u64;
+    // Clocks in Berlin go forward on 29 March and back on 25 October, at one o'clock of UTC.
+    for (from, until) in [
+        ("2026-03-29T00:30:00Z", "2026-03-29T02:30:00Z"),
+        ("2026-10-25T00:30:00Z", "2026-10-25T02:30:00Z"),
+    ] {
+        rig.time.0.store(at(from), Ordering::SeqCst);
+        rig.control.lock(&place, "bob", "a migration", 2 * 3_600_000).await.unwrap();
+        rig.time.0.store(at(until) - 1, Ordering::SeqCst);
+        let held = rig.control.lock(&place, "ana", "me too", 1_000).await.unwrap_err();
+        assert!(
+            words(&held).starts_with(&format!("bob has the deploy lock until {until}")),
+            "{held}"
+        );
+        rig.time.0.store(at(until), Ordering::SeqCst);
+        assert!(rig.control.locks().await.unwrap().is_empty(), "{until}");
+    }
+}
+
+#[tokio::test]
 async fn a_gate_lets_in_whom_a_person_lets_in() {
     let rig = Rig::new();
     let gated = DECLARED
