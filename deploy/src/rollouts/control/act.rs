@@ -87,7 +87,10 @@ impl Driver {
             targets: self.targets.clone(),
             why: match effect {
                 Effect::Page(_) => words::left(state, &self.targets),
-                _ => state.why.as_ref().map(notice::in_words).unwrap_or_default(),
+                _ => {
+                    let why = state.why.as_ref().map(|why| words::why(why, &self.targets));
+                    why.unwrap_or_default()
+                }
             },
             pools: match effect {
                 Effect::Shift(shift, _) => pools(*shift, state, &self.targets),

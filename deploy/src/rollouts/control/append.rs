@@ -10,7 +10,9 @@ use super::fold::Fold;
 use super::kept::{Good, Head, Rollout};
 use super::store::{MAX_EVENTS, put};
 use super::{Control, drill, keys, notice, scheduled, words};
-use crate::rollouts::machine::{End, Event, Input, Logged, Millis, Phase, RolloutState, decide};
+use crate::rollouts::machine::{
+    End, Event, Input, Logged, Millis, Phase, RolloutState, Why, decide,
+};
 use crate::rollouts::parts::Target;
 use crate::rollouts::plan::is_name;
 
@@ -32,6 +34,8 @@ pub struct Open {
 pub struct More {
     pub writes: Vec<Write>,
     pub audit: Vec<AuditEvent>,
+    /// What targets say that hinders them, by their names.
+    pub hindered: String,
 }
 
 /// What became of inputs.
@@ -133,7 +137,8 @@ impl Control {
             return Ok(Appended::Nothing);
         }
         let first = open.state.length;
-        let (audit, mut writes) = self.belongs(open, (events.as_slice(), &state), by).await?;
+        let (audit, mut writes) =
+            self.belongs(open, (events.as_slice(), &state), (by, &more.hindered)).await?;
         let head = Head::of(&state, now);
         writes.push(put(keys::head(&open.rollout.id), Expect::Version(open.version), &head)?);
         for (at, batch) in events.chunks(BATCH).enumerate() {
@@ -156,14 +161,28 @@ impl Control {
         Ok(Appended::Events(events.into_iter().map(|logged| logged.event).collect()))
     }
 
-    /// What a rollback that failed has left behind, in words.
-    async fn left(&self, rollout: &Rollout, state: &RolloutState) -> String {
-        if state.phase != Phase::Ended(End::RollbackFailed) {
+    /// Which targets a rollback begins for, with what they say, or what one that failed has left behind, in words.
+    async fn which(
+        &self,
+        open: &Open,
+        (events, state): (&[Logged], &RolloutState),
+        hindered: &str,
+    ) -> String {
+        let why = events.iter().find_map(|it| match &it.event {
+            Event::RollbackBegan(why) => Some(why),
+            _ => None,
+        });
+        let failed = state.phase == Phase::Ended(End::RollbackFailed);
+        if why.is_none() && !failed {
             return String::new();
         }
-        // That names are not known holds up no end.
-        let targets = self.targets_of(rollout).await.unwrap_or_default();
-        words::left(state, &targets)
+        // That names are not known holds up nothing.
+        let targets = self.targets_of(&open.rollout).await.unwrap_or_default();
+        match why {
+            Some(Why::Stuck(_)) if !hindered.is_empty() => hindered.to_owned(),
+            Some(why) => words::blamed(why, &open.state, events, &targets),
+            None => words::left(state, &targets),
+        }
     }
 
     /// What is noted of events, told of them, and follows from a good end. `state`: the one behind the events.
@@ -171,13 +190,13 @@ impl Control {
         &self,
         open: &Open,
         (events, state): (&[Logged], &RolloutState),
-        by: &str,
+        (by, hindered): (&str, &str),
     ) -> Result<(Vec<AuditEvent>, Vec<Write>), ControlError> {
         let rollout = &open.rollout;
         let (mut audit, mut writes) = (Vec::new(), Vec::new());
-        let left = self.left(rollout, state).await;
+        let which = self.which(open, (events, state), hindered).await;
         for (line, notice) in
-            notice::of_events(rollout, by, events, (open.state.length, left.as_str()))
+            notice::of_events(rollout, by, events, (open.state.length, which.as_str()))
         {
             audit.push(line);
             if self.parts.tells {

@@ -215,7 +215,8 @@ impl Driver {
         inputs: &[Input],
         now: Millis,
     ) -> Result<bool, ControlError> {
-        self.tell_with(inputs, now, More::default()).await
+        let more = More { hindered: self.hindered(), ..More::default() };
+        self.tell_with(inputs, now, more).await
     }
 
     pub(super) async fn tell_with(

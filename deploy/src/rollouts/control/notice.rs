@@ -42,9 +42,9 @@ pub fn in_words(why: &Why) -> String {
     }
 }
 
-/// What is noted of an event, as an action and in words; `None`: nothing. `left`: what a rollback that failed left behind, as
-/// far as that is known.
-pub fn noted(event: &Event, rollout: &Rollout, left: &str) -> Option<(&'static str, String)> {
+/// What is noted of an event, as an action and in words; `None`: nothing. `which`: the targets that a rollback begins for, or
+/// what one that failed left behind, as far as that is known.
+pub fn noted(event: &Event, rollout: &Rollout, which: &str) -> Option<(&'static str, String)> {
     let step = |at: &usize| rollout.steps.get(*at).cloned().unwrap_or_default();
     Some(match event {
         Event::Started => {
@@ -59,18 +59,21 @@ pub fn noted(event: &Event, rollout: &Rollout, left: &str) -> Option<(&'static s
         Event::Paused(why) => ("rollout.pause", format!("paused: {why}")),
         Event::Frozen(why) => ("rollout.freeze", format!("frozen: {why}")),
         Event::Resumed => ("rollout.resume", "goes on".to_owned()),
-        Event::RollbackBegan(why) => ("rollout.rollback", in_words(why)),
-        Event::Ended(end) => ("rollout.end", ended(*end, left)),
+        Event::RollbackBegan(why) => ("rollout.rollback", with(in_words(why), which)),
+        Event::Ended(end) => ("rollout.end", ended(*end, which)),
         _ => return None,
     })
 }
 
-fn ended(end: End, left: &str) -> String {
-    match (end, left) {
-        (End::RollbackFailed, "") => "NOT all is restored: a person is needed".to_owned(),
-        (End::RollbackFailed, left) => format!("NOT all is restored: a person is needed: {left}"),
-        (end, _) => phase(Phase::Ended(end)).replace('_', " "),
+fn ended(end: End, which: &str) -> String {
+    match end {
+        End::RollbackFailed => with("NOT all is restored: a person is needed".to_owned(), which),
+        end => phase(Phase::Ended(end)).replace('_', " "),
     }
+}
+
+fn with(text: String, which: &str) -> String {
+    if which.is_empty() { text } else { format!("{text}: {which}") }
 }
 
 pub fn cut(text: &str) -> String {
@@ -95,15 +98,15 @@ pub fn line(rollout: &Rollout, action: &str, by: &str, why: &str, at: Millis) ->
     }
 }
 
-/// Everything that is noted of events that begin at a number, by whoever said so. `left`: as [`noted`] has it.
+/// Everything that is noted of events that begin at a number, by whoever said so. `which`: as [`noted`] has it.
 pub fn of_events(
     rollout: &Rollout,
     by: &str,
     events: &[Logged],
-    (first, left): (u64, &str),
+    (first, which): (u64, &str),
 ) -> Vec<(AuditEvent, Notice)> {
     let of = |(number, logged): (u64, &Logged)| {
-        let (action, text) = noted(&logged.event, rollout, left)?;
+        let (action, text) = noted(&logged.event, rollout, which)?;
         let text = if rollout.drill.is_some() { format!("a drill: {text}") } else { text };
         let notice = Notice {
             rollout: rollout.id.clone(),

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use super::asking::Asking;
 use super::driver::Driver;
+use super::notice::cut;
 use super::preview::down;
 use crate::rollouts::machine::{Generation, Input, Millis, Phase, Running, Target, TargetId};
 use crate::rollouts::parts::{Health, Observation};
 
 /// How long a round waits for how targets are. What is answered later is taken in by a later one.
 const BRIEF: Duration = Duration::from_millis(250);
+
+/// Targets of which it is said what hinders them.
+const MAX_HINDERED: usize = 5;
 
 impl Driver {
     fn names(&self, ids: impl Iterator<Item = TargetId>) -> Vec<(TargetId, String)> {
@@ -87,6 +91,22 @@ impl Driver {
         let unwell = matches!(found.health, Health::Unwell(_));
         let generation = if forward && unwell { Generation::default() } else { found.generation };
         Running::Version(version.into(), generation)
+    }
+
+    /// What targets that do not run what they were told say of that, by their names.
+    pub(super) fn hindered(&self) -> String {
+        let unsettled = self.open.state.targets.iter().filter(|(_, it)| !it.is_settled());
+        let said = unsettled.filter_map(|(id, _)| {
+            let found = self.known.get(id)?;
+            let unwell = match &found.health {
+                Health::Unwell(why) => Some(why),
+                _ => None,
+            };
+            let why = found.failed.as_ref().or(unwell)?;
+            let name = &self.targets.get(usize::try_from(*id).ok()?)?.name;
+            Some(format!("{name}: {}", cut(why)))
+        });
+        said.take(MAX_HINDERED).collect::<Vec<_>>().join("; ")
     }
 
     /// Whether the target says that it has given up what it was told last.

@@ -1,9 +1,11 @@
 //! What happened, for people: with the names of targets and steps.
 
+use std::collections::BTreeSet;
+
 use super::kept::Rollout;
 use super::notice::{in_words, noted};
 use crate::judge::Verdict;
-use crate::rollouts::machine::{Event, RolloutState, Running, Shift, TargetId, Why};
+use crate::rollouts::machine::{Event, Logged, RolloutState, Running, Shift, TargetId, Why};
 use crate::rollouts::parts::Target;
 
 /// Characters of a digest that tell versions apart.
@@ -54,6 +56,21 @@ pub fn event(event: &Event, rollout: &Rollout, targets: &[Target]) -> Option<Str
         Event::RollbackBegan(reason) => format!("it is reverted: {}", why(reason, targets)),
         event => noted(event, rollout, "")?.1,
     })
+}
+
+/// The names of the targets that a rollback begins for. `state`: the one before `events`, which it begins with.
+pub fn blamed(why: &Why, state: &RolloutState, events: &[Logged], targets: &[Target]) -> String {
+    let lost = state.targets.iter().filter(|(_, it)| it.was_new && it.is_lost());
+    let given_up = events.iter().filter_map(|it| match it.event {
+        Event::GivenUp(id) => Some(id),
+        _ => None,
+    });
+    let ids: BTreeSet<TargetId> = match why {
+        Why::Stuck(id) => BTreeSet::from([*id]),
+        Why::Lost(_) => lost.map(|(id, _)| *id).chain(given_up).collect(),
+        _ => BTreeSet::new(),
+    };
+    names(&ids.into_iter().collect::<Vec<_>>(), targets)
 }
 
 /// What a rollback that failed has left behind, for whoever is called; empty: nothing is left.

@@ -159,6 +159,29 @@ async fn a_release_whose_key_is_revoked_in_the_middle_is_reverted() {
 }
 
 #[tokio::test]
+async fn a_target_that_cannot_carry_out_its_order_is_named_with_what_it_says() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    for name in ["a", "b", "c", "d"] {
+        rig.with(name, |fake| {
+            fake.lies = true;
+            fake.failed = Some("there is no room on the disk".to_owned());
+        });
+    }
+    let one = rig.start(DECLARED, "app:2").await;
+    rig.drive(&one.id, 60, |phase| matches!(phase, Phase::RollingBack)).await;
+    for name in ["a", "b", "c", "d"] {
+        rig.with(name, |fake| (fake.lies, fake.failed) = (false, None));
+    }
+    assert_eq!(rig.drive_to_end(&one.id).await, Phase::Ended(End::RolledBack));
+    let shown = rig.control.show(&one.id).await.unwrap();
+    let canary = usize::try_from(*shown.state.targets.keys().next().unwrap()).unwrap();
+    let says = format!("release: {}: there is no room on the disk", shown.targets[canary].name);
+    let why = told(&rig, &one.id, "rollout.rollback").await;
+    assert!(why.len() == 1 && why[0].ends_with(&says), "{why:?}");
+}
+
+#[tokio::test]
 async fn a_partition_that_leaves_half_of_the_targets_on_the_old_version_reverts_the_others() {
     let rig = Rig::new();
     rig.good("app:1").await;
@@ -177,6 +200,9 @@ async fn a_partition_that_leaves_half_of_the_targets_on_the_old_version_reverts_
     let log = rig.control.show(&one.id).await.unwrap().log;
     let lost = |event: &Event| matches!(event, Event::RollbackBegan(Why::Lost(1 | 2)));
     assert!(log.iter().any(|it| lost(&it.event)), "{log:?}");
+    let why = told(&rig, &one.id, "rollout.rollback").await.remove(0);
+    let (_, named) = why.rsplit_once(": ").expect("names");
+    assert!(named.split(", ").all(|name| cut.iter().any(|it| it == name)), "{why}");
     // The partition ends: what the others were told to begin with is not carried out late.
     cut.iter().for_each(|name| rig.with(name, |fake| fake.silent = false));
     rig.drive(&one.id, 120, |_| false).await;

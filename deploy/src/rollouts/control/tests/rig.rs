@@ -31,6 +31,8 @@ pub struct Fake {
     /// Whether the target says that it will obey, and does not.
     pub lies: bool,
     pub labels: BTreeMap<String, String>,
+    /// Why the target does not carry out what it was told.
+    pub failed: Option<String>,
 }
 
 #[derive(Default)]
@@ -87,7 +89,7 @@ impl Targets for Fleet {
                 health: fake.health.clone().map_or(Health::Well, Health::Unwell),
                 seen: 0,
                 crashes: fake.crashes,
-                failed: None,
+                failed: fake.failed.clone(),
             })
         };
         Ok(names.iter().map(seen).collect())
