@@ -1,6 +1,7 @@
 //! Tests of releases, the registry, promotion, rollouts and agents.
 
 mod agents;
+mod example;
 mod judge;
 mod promotion;
 mod registry;
