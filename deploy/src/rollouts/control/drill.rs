@@ -107,13 +107,14 @@ fn due(declared: &Declared, passed: Option<&Drill>) -> Option<Millis> {
 }
 
 impl Control {
-    /// The last drill of a place, and the last that passed.
+    /// The last drill of a place, and the last that passed. One that cannot be read is as one that is not there.
     pub async fn drills(
         &self,
         place: &Place,
     ) -> Result<(Option<Drill>, Option<Drill>), ControlError> {
-        let last = self.store.get(&keys::drill(place, "last")).await?;
-        Ok((last, self.store.get(&keys::drill(place, "passed")).await?))
+        let last = self.store.get::<Drill>(&keys::drill(place, "last")).await;
+        let passed = self.store.get::<Drill>(&keys::drill(place, "passed")).await;
+        Ok((self.store.readable(last)?.flatten(), self.store.readable(passed)?.flatten()))
     }
 
     /// The state of drills where this rollout is, by its declaration; `None`: there was none, and none is demanded.

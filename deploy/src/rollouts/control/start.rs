@@ -44,7 +44,10 @@ impl Control {
             return Err(ControlError::Refused(format!("{why}: {hint}")));
         }
         let may = ask.again || ask.drill;
-        if let Some(why) = self.store.get::<String>(&bad).await?.filter(|_| !may) {
+        let before = self.store.get::<String>(&bad).await;
+        let unknown = || Some("nobody can read why".to_owned());
+        let before = self.store.readable(before)?.unwrap_or_else(unknown);
+        if let Some(why) = before.filter(|_| !may) {
             return Err(ControlError::Refused(format!("it was reverted there before: {why}")));
         }
         for _ in 0..TRIES {

@@ -271,7 +271,9 @@ impl Store {
         self.each(&found)
     }
 
+    /// One that cannot be read is as one that is not there: it hides no rollout.
     pub async fn latest(&self, id: &str) -> Result<Option<Looked>, ControlError> {
-        self.get(&keys::latest(id)).await
+        let read = self.get::<Looked>(&keys::latest(id)).await;
+        Ok(self.readable(read)?.flatten())
     }
 }

@@ -219,6 +219,34 @@ async fn a_place_that_cannot_be_read_is_begun_anew_by_whoever_names_what_to_retu
     rig.good("app:4").await;
 }
 
+#[tokio::test]
+async fn what_cannot_be_read_beside_a_rollout_hides_it_from_nobody_and_can_be_overridden() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let one = rig.start(DECLARED, "app:2").await;
+    rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    damage(&rig, keys::latest(&one.id)).await;
+    damage(&rig, keys::judgement(&one.id, 1)).await;
+    let shown = rig.control.show(&one.id).await.unwrap();
+    assert!(shown.latest.is_none() && shown.judgements.is_empty());
+    rig.control.say(&one.id, Command::Abort, &ana()).await.unwrap();
+    rig.drive_to_end(&one.id).await;
+
+    damage(&rig, keys::bad(&one.place, &digest("app:3").to_string())).await;
+    damage(&rig, keys::drill(&one.place, "passed")).await;
+    let ask = Rig::ask(&format!("drill_every = \"30d\"\n{DECLARED}"), "app:3");
+    for (again, without_drill, part) in
+        [(true, false, "a drill is overdue"), (false, true, "reverted there before")]
+    {
+        let ask = Start { again, without_drill, ..ask.clone() };
+        let refused = rig.control.start(&ask).await.unwrap_err();
+        assert!(refused.to_string().contains(part), "{refused}");
+    }
+    let ask = Start { again: true, without_drill: true, ..ask };
+    let next = rig.control.start(&ask).await.unwrap();
+    assert_eq!(rig.drive_to_end(&next.id).await, Phase::Ended(End::Succeeded));
+}
+
 /// Records in which somebody gives up a rollout right after its head was written.
 struct Hasty {
     inner: Arc<MemoryRecords>,
