@@ -93,6 +93,10 @@ pub fn decide(state: &RolloutState, input: &Input, now: Millis) -> Vec<Event> {
     }
 }
 
+fn has_ended(state: &RolloutState) -> bool {
+    matches!(state.phase, Phase::Ended(_))
+}
+
 /// A rollback is never rolled back, and what has ended has ended.
 fn back(state: &RolloutState, why: Why) -> Vec<Event> {
     if state.is_forward() { vec![Event::RollbackBegan(why)] } else { Vec::new() }
@@ -114,7 +118,7 @@ fn result(state: &RolloutState, id: EffectId, outcome: &Outcome) -> Vec<Event> {
         }
         (Effect::Lock, Outcome::Locked(token)) => vec![Event::Unwanted(*token)],
         (Effect::Apply(..) | Effect::Shift(..), Outcome::Stale(newer))
-            if newer.fence > state.generation.fence =>
+            if newer.fence > state.generation.fence && !has_ended(state) =>
         {
             vec![Event::Ended(End::Overtaken)]
         }
@@ -157,7 +161,7 @@ fn failed(state: &RolloutState, id: TargetId, now: Millis) -> Vec<Event> {
     let limits = &state.spec.limits;
     let Some(target) = state.targets.get(&id) else { return Vec::new() };
     let soon = now < target.asked.saturating_add(limits.settle / 4);
-    if matches!(state.phase, Phase::Ended(_)) || target.is_settled() || target.given_up || soon {
+    if has_ended(state) || target.is_settled() || target.given_up || soon {
         return Vec::new();
     }
     match target.tries < limits.tries {
@@ -180,7 +184,9 @@ fn observed(state: &RolloutState, id: TargetId, running: &Running, now: Millis) 
             *version != target.desired.version || *generation != target.desired.generation
         }
     };
-    if ended && wrong && now >= target.asked.saturating_add(state.spec.limits.settle) {
+    // Who obeys something newer was told that by somebody else since, and refuses what is older.
+    let newer = matches!(running, Running::Version(_, told) if *told > target.desired.generation);
+    if ended && wrong && !newer && now >= target.asked.saturating_add(state.spec.limits.settle) {
         events.push(Event::Asked(id));
     }
     events

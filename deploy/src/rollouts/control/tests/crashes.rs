@@ -99,6 +99,25 @@ async fn who_slept_while_another_drove_changes_nothing() {
     assert_eq!(rig.control.show(&one.id).await.unwrap().state.length, length);
 }
 
+#[tokio::test]
+async fn who_looks_after_a_rollout_that_ended_leaves_it_so_when_the_next_one_tells_its_targets() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let ended = rig.control.list(None, 1).await.unwrap().remove(0).rollout;
+    let mut slept = Driver::load(rig.control.clone(), &ended.id).await.unwrap();
+    let next = rig.start(DECLARED, "app:2").await;
+    rig.drive(&next.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    let before = rig.changes();
+    for _ in 0..4 {
+        rig.wait(10_000);
+        slept.round(rig.control.now()).await.unwrap();
+    }
+    assert_eq!(rig.changes(), before);
+    let head = rig.control.head(&ended.id).await.unwrap().unwrap();
+    assert_eq!(head.phase, "succeeded");
+    assert_eq!(rig.control.figures().overtaken, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_of_two_drives_and_the_other_takes_over_when_the_lease_is_over() {
     let one = Rig::new();

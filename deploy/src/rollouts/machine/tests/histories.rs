@@ -274,6 +274,26 @@ fn who_is_overtaken_says_nothing_more() {
     assert!(!state.pending.values().any(|effect| matches!(effect, Effect::Apply(..))));
 }
 
+#[test]
+fn who_is_overtaken_after_the_end_ended_as_before() {
+    let mut told = Told::start([false, false]);
+    told.wait(20 * MINUTE);
+    assert_eq!(told.state.phase, Phase::Ended(End::Succeeded));
+    let orders = told.applied().len();
+    let newer = crate::rollouts::machine::Generation { fence: 8, change: 1 };
+    told.tell(&Input::Observed(0, Running::Version("newer".into(), newer)));
+    assert_eq!(told.applied().len(), orders, "the target would refuse it");
+    // An order is on its way when somebody else tells the target something newer.
+    let mut state = told.state.clone();
+    state.apply(&Logged { at: told.now, event: Event::Asked(0) });
+    let (id, _) = state.pending.last_key_value().expect("the order");
+    for event in decide(&state.clone(), &Input::Result(*id, Outcome::Stale(newer)), told.now) {
+        state.apply(&Logged { at: told.now, event });
+    }
+    assert_eq!(state.phase, Phase::Ended(End::Succeeded));
+    assert!(state.pending.is_empty());
+}
+
 /// A rollout that splits requests as well.
 fn split() -> Arc<Spec> {
     let mut spec = (*spec([false, false])).clone();
