@@ -74,7 +74,7 @@ fn failing(state: &RolloutState, now: Millis) -> Option<Why> {
     if lost > state.spec.limits.lost {
         return Some(Why::Lost(lost));
     }
-    // The clock of the deadline stands still while a person has stopped the rollout.
+    // The clock of the deadline stands still while the rollout is paused, whoever has paused it.
     (state.paused.is_none() && now >= state.deadline).then_some(Why::Deadline)
 }
 
