@@ -11,6 +11,7 @@
 //! | `flakes/imports/HASH` | how a run ended that was brought in as a report |
 //! | `flakes/quarantine` | which tests the gate need not wait for |
 //! | `flakes/notices/NUMBER` | a change that nobody outside was told yet |
+//! | `flakes/telling` | which server tells changes |
 //! | `flakes/masked` | what gates masked last |
 
 use bytes::Bytes;
@@ -30,6 +31,7 @@ pub const BUILDS: &str = "flakes/builds/";
 pub const IMPORTS: &str = "flakes/imports/";
 pub const QUARANTINE: &str = "flakes/quarantine";
 pub const NOTICES: &str = "flakes/notices/";
+pub const TELLING: &str = "flakes/telling";
 pub const MASKED: &str = "flakes/masked";
 
 const KIND: [u8; 4] = *b"KFLK";

@@ -126,7 +126,6 @@ impl Judge {
 
     async fn decide(&self, fence: Fence, stop: &CancellationToken) -> Result<(), VerdictError> {
         let store = Store::new(self.parts.records.clone(), fence);
-        let claim = store.claim();
         let begun =
             Leading::begin(self.parts.clone(), self.options.clone(), self.book.clone(), store);
         let mut leading = begun.await?;
@@ -134,7 +133,7 @@ impl Judge {
         let mut telling = JoinSet::new();
         let (parts, book) = (self.parts.clone(), self.book.clone());
         telling.spawn(async move {
-            let telling = || Telling::new(&parts, book.clone(), claim.clone()).run();
+            let telling = || Telling::new(&parts, book.clone()).run();
             resumed("telling changes of the quarantine", telling).await;
         });
         loop {

@@ -44,11 +44,6 @@ impl Store {
         Self { records, tests: LruCache::new(room), claim, resignation, version }
     }
 
-    /// What the record of who decides says while this one does.
-    pub fn claim(&self) -> Bytes {
-        self.claim.clone()
-    }
-
     /// The write by which another server may decide at once.
     pub fn resignation(&self) -> Write {
         Write { value: Some(self.resignation.clone()), ..self.fence() }

@@ -1,10 +1,10 @@
 //! Changes of the quarantine on their way to somebody outside: one after the other, each until it was heard or
-//! given up. The server that decides tells them; one that was paused while another one took over tells nothing.
+//! given up. The server that decides tells them, under a lease of their own: what it tells is cut off before another
+//! server may tell it, and nothing is told by one that was paused while another one took over.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
 use tokio::time::Instant;
@@ -14,9 +14,9 @@ use super::error::VerdictError;
 use super::keys;
 use super::ledger::Teller;
 use super::parts::VerdictParts;
-use super::store::delete;
+use super::store::{TERM, delete};
 use crate::quarantine::Change;
-use crate::storage::{Record, Records};
+use crate::storage::{LeaseRecord, Record, RecordTurn, Records};
 
 /// How often one change is told at most, and how long is waited after it could not be, at first and at most.
 const TRIES: u32 = 10;
@@ -29,17 +29,17 @@ const LOOK: Duration = Duration::from_secs(15);
 pub struct Telling {
     records: Arc<dyn Records>,
     teller: Option<Arc<dyn Teller>>,
-    /// What the record of who decides says while this server does.
-    claim: Bytes,
+    turn: RecordTurn,
     book: Book,
     tries: u32,
     due: Instant,
 }
 
 impl Telling {
-    pub fn new(parts: &VerdictParts, book: Book, claim: Bytes) -> Self {
+    pub fn new(parts: &VerdictParts, book: Book) -> Self {
         let (records, teller) = (parts.records.clone(), parts.teller.clone());
-        Self { records, teller, claim, book, tries: 0, due: Instant::now() }
+        let turn = LeaseRecord::new(records.clone(), keys::TELLING).turn(parts.name.clone(), TERM);
+        Self { records, teller, turn, book, tries: 0, due: Instant::now() }
     }
 
     /// Tells changes for ever, where there is somebody to tell.
@@ -61,24 +61,73 @@ impl Telling {
 
     /// Tells the oldest change.
     async fn step(&mut self, teller: &dyn Teller) -> Result<(), VerdictError> {
-        let Some(record) = self.records.list(keys::NOTICES, None, false, 1).await?.pop() else {
+        let Some(record) = self.next().await? else {
             self.due = Instant::now() + LOOK;
             return Ok(());
         };
-        let leader = self.records.get(keys::LEADER).await?;
-        if leader.is_none_or(|it| it.value != self.claim) {
-            self.due = Instant::now() + LOOK;
-            return Ok(());
-        }
         let told = match keys::decode::<Change>(&record.value) {
-            Ok(change) => tell(teller, &change).await,
+            Ok(change) => self.tell(teller, &change).await,
             Err(error) => {
                 let (key, error) = (record.key.as_str(), chain(&error));
                 tracing::error!(key, error, "a change that cannot be read is told to nobody");
-                Ok(())
+                Some(Ok(()))
             }
         };
-        self.settle(record, told).await
+        match told {
+            Some(told) => self.settle(record, told).await,
+            None => {
+                self.due = Instant::now() + LOOK;
+                Ok(())
+            }
+        }
+    }
+
+    /// The oldest change, where it is this server's turn to tell it. Where nothing is left to tell, another server need not
+    /// wait for its turn.
+    async fn next(&self) -> Result<Option<Record>, VerdictError> {
+        if self.oldest().await?.is_none() {
+            self.turn.give_up().await?;
+            return Ok(None);
+        }
+        // What was there before it was this server's turn may have been told by another one.
+        match self.turn.is_mine().await? {
+            true => self.oldest().await,
+            false => Ok(None),
+        }
+    }
+
+    async fn oldest(&self) -> Result<Option<Record>, VerdictError> {
+        Ok(self.records.list(keys::NOTICES, None, false, 1).await?.pop())
+    }
+
+    /// Tells a change. Returns whether it was heard; `None`: it was not begun, or was cut off, because another server may
+    /// tell it by now.
+    async fn tell(&self, teller: &dyn Teller, change: &Change) -> Option<Result<(), String>> {
+        if !self.is_mine().await {
+            return None;
+        }
+        tokio::select! {
+            told = tokio::time::timeout(PATIENCE, teller.tell(change)) => {
+                Some(told.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}"))))
+            }
+            () = self.until_lost() => None,
+        }
+    }
+
+    /// Returns before another server may tell, also where nobody answers who asks.
+    async fn until_lost(&self) {
+        if self.turn.until_lost(|| self.is_mine()).await.is_err() {
+            tracing::warn!("whoever tells changes of the quarantine could not renew that");
+        }
+    }
+
+    /// Whether it is this server's turn to tell, and no other's.
+    async fn is_mine(&self) -> bool {
+        self.turn.is_mine().await.unwrap_or_else(|error| {
+            let error = chain(&error);
+            tracing::warn!(error, "it is not known who tells changes of the quarantine");
+            false
+        })
     }
 
     async fn settle(
@@ -105,7 +154,6 @@ impl Telling {
     }
 }
 
-async fn tell(teller: &dyn Teller, change: &Change) -> Result<(), String> {
-    let told = tokio::time::timeout(PATIENCE, teller.tell(change)).await;
-    told.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
-}
+#[cfg(test)]
+#[path = "telling_tests.rs"]
+mod tests;
