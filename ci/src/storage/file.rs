@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{open, seal};
-use super::{Record, Records, StorageError, Write};
+use super::{Record, Records, StorageError, Write, check_keys};
 
 const KIND: [u8; 4] = *b"KREC";
 const VERSION: u32 = 1;
@@ -86,6 +86,7 @@ fn replace(path: &Path, all: &All) -> Result<(), StorageError> {
 
 impl All {
     fn apply(&mut self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError> {
+        check_keys(&writes)?;
         for write in &writes {
             let version = self.records.get(&write.key).map(|(version, _)| *version);
             if !write.expect.holds(version) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Blobs, Record, Records, Segments, StorageError, Write};
+use super::{Blobs, Record, Records, Segments, StorageError, Write, check_keys};
 use crate::model::Time;
 
 /// What survives a crash. Clones share it.
@@ -183,6 +183,7 @@ impl Records for Memory {
     async fn apply(&self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError> {
         self.answers().await;
         self.call(|state| {
+            check_keys(&writes)?;
             for write in &writes {
                 let version = state.records.get(&write.key).map(|(version, _)| *version);
                 if !write.expect.holds(version) {

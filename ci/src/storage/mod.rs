@@ -6,6 +6,7 @@ mod frame;
 mod lease;
 pub mod memory;
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -73,6 +74,18 @@ pub struct Write {
     pub value: Option<Bytes>,
 }
 
+/// Refuses a batch that names a key twice, which no records take.
+fn check_keys(writes: &[Write]) -> Result<(), StorageError> {
+    let mut keys = HashSet::with_capacity(writes.len());
+    match writes.iter().find(|it| !keys.insert(it.key.as_str())) {
+        None => Ok(()),
+        Some(twice) => {
+            let key = &twice.key;
+            Err(StorageError::Unavailable(format!("key {key} appears twice in one batch")))
+        }
+    }
+}
+
 /// Most writes in one batch, and most bytes of a value, that are asked for here.
 pub const MAX_BATCH: usize = 1000;
 pub const MAX_VALUE: usize = 1 << 20;
@@ -83,7 +96,7 @@ pub trait Records: Send + Sync + 'static {
     async fn get(&self, key: &str) -> Result<Option<Record>, StorageError>;
 
     /// Applies all writes or none, durably, and gives the new versions in their order (0 for deletions). `Conflict` when an
-    /// expectation failed.
+    /// expectation failed, `Unavailable` where a key is there twice.
     async fn apply(&self, writes: Vec<Write>) -> Result<Vec<u64>, StorageError>;
 
     /// Applies writes as [`Self::apply`] does, for those who need no versions.
@@ -124,4 +137,27 @@ pub enum StorageError {
     Conflict(String),
     #[error("storage is unavailable: {0}")]
     Unavailable(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::memory::Memory;
+    use super::*;
+
+    #[tokio::test]
+    async fn no_records_take_a_key_twice_in_one_batch() {
+        let directory = tempfile::tempdir().unwrap();
+        let (memory, file) =
+            (Memory::default(), FileRecords::new(directory.path().join("records")));
+        let all: [&dyn Records; 2] = [&memory, &file];
+        for records in all {
+            let write = |value: &'static str| {
+                let value = Some(Bytes::from_static(value.as_bytes()));
+                Write { key: "a".to_owned(), expect: Expect::Anything, value }
+            };
+            let twice = records.apply(vec![write("1"), write("2")]).await;
+            assert!(matches!(twice, Err(StorageError::Unavailable(_))), "{twice:?}");
+            assert_eq!(records.get("a").await.unwrap(), None);
+        }
+    }
 }
