@@ -25,13 +25,17 @@ pub struct Git {
     pub common: PathBuf,
 }
 
-/// A commit's full name.
+/// A commit and its tree, by their full names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Commit(pub String);
+pub struct Commit {
+    pub name: String,
+    /// The files of the commit, submodules' commits included: two commits with one tree have the same targets.
+    pub tree: String,
+}
 
 impl Commit {
     pub fn short(&self) -> &str {
-        self.0.get(..12).unwrap_or(&self.0)
+        self.name.get(..12).unwrap_or(&self.name)
     }
 }
 
@@ -65,23 +69,35 @@ impl Git {
     }
 
     pub async fn commit(&self, name: &str) -> Result<Commit, CliError> {
-        let revision = format!("{name}^{{commit}}");
-        let arguments = ["rev-parse", "--verify", "--quiet", "--end-of-options", &revision];
-        let found = git(&self.workspace, &arguments).await.map_err(|_| {
+        self.find(name).await.map_err(|_| {
             CliError::usage(format!("git knows no commit {name:?}")).hint(
                 "a shallow clone lacks older commits: git fetch --deepen=100, or fetch the branch",
             )
-        })?;
-        Ok(Commit(line(found).to_string_lossy().into_owned()))
+        })
+    }
+
+    async fn find(&self, revision: &str) -> Result<Commit, ProcessError> {
+        let name = self.parse(&format!("{revision}^{{commit}}")).await?;
+        let tree = self.parse(&format!("{name}^{{tree}}")).await?;
+        Ok(Commit { name, tree })
+    }
+
+    /// The full name of the one object that a revision leads to.
+    async fn parse(&self, revision: &str) -> Result<String, ProcessError> {
+        let arguments = ["rev-parse", "--verify", "--quiet", "--end-of-options", revision];
+        let found = git(&self.workspace, &arguments).await?;
+        Ok(line(found).to_string_lossy().into_owned())
     }
 
     /// The commit that the working tree is, if nothing in it differs.
     pub async fn clean_head(&self) -> Result<Option<Commit>, ProcessError> {
-        if !git(&self.workspace, &["status", "--porcelain", "-z"]).await?.is_empty() {
+        // Users may have configured that they want to see neither new files nor changed submodules.
+        let all = ["--untracked-files=normal", "--ignore-submodules=none"];
+        let words = [&["status", "--porcelain", "-z"][..], &all].concat();
+        if !git(&self.workspace, &words).await?.is_empty() {
             return Ok(None);
         }
-        let head = git(&self.workspace, &["rev-parse", "HEAD"]).await?;
-        Ok(Some(Commit(line(head).to_string_lossy().into_owned())))
+        self.find("HEAD").await.map(Some)
     }
 
     /// The paths among these that the repository tracks in a work tree.
@@ -125,7 +141,7 @@ impl Git {
         let path = tree.to_string_lossy();
         // Twice: one whose making was cut off is locked.
         let arguments =
-            ["worktree", "add", "--force", "--force", "--detach", "--quiet", &path, &commit.0];
+            ["worktree", "add", "--force", "--force", "--detach", "--quiet", &path, &commit.name];
         write(&self.workspace, turn, &arguments).await?;
         submodules(tree, turn).await
     }
@@ -140,7 +156,7 @@ async fn write(directory: &Path, turn: &Turn, arguments: &[&str]) -> Result<Vec<
 }
 
 async fn update(tree: &Path, turn: &Turn, commit: &Commit) -> Result<(), ProcessError> {
-    write(tree, turn, &["checkout", "--force", "--detach", "--quiet", &commit.0]).await?;
+    write(tree, turn, &["checkout", "--force", "--detach", "--quiet", &commit.name]).await?;
     write(tree, turn, &["clean", "-ffdxq"]).await?;
     submodules(tree, turn).await
 }
@@ -238,6 +254,27 @@ mod tests {
         let says = ["-c", "alias.held=!readlink /proc/self/fd/0", "held"];
         let held = write(&rig.git.workspace, &turn, &says).await.unwrap();
         assert!(held.ends_with(b"/kept/lock\n"), "{}", String::from_utf8_lossy(&held));
+    }
+
+    #[tokio::test]
+    async fn commits_of_the_same_files_have_one_tree() {
+        let rig = Rig::new().await;
+        let one = rig.head().await;
+        run(&rig.git.workspace, &["commit", "--quiet", "--allow-empty", "-m", "nothing"]);
+        let same = rig.head().await;
+        assert!(same.name != one.name && same.tree == one.tree, "{one:?} {same:?}");
+        commit(&rig.git.workspace, "2");
+        assert_ne!(rig.head().await.tree, one.tree);
+    }
+
+    /// What is not a commit's is not to be kept as what the commit is made from.
+    #[tokio::test]
+    async fn a_new_file_counts_also_where_users_do_not_want_to_see_it() {
+        let rig = Rig::new().await;
+        run(&rig.git.workspace, &["config", "status.showUntrackedFiles", "no"]);
+        assert_eq!(rig.git.clean_head().await.unwrap(), Some(rig.head().await));
+        std::fs::write(rig.git.workspace.join("new"), "").unwrap();
+        assert_eq!(rig.git.clean_head().await.unwrap(), None);
     }
 
     /// Looking at a user's tree must not refresh git's index: git would hold a lock there, which

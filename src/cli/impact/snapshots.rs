@@ -68,7 +68,7 @@ impl Snapshots {
         self.common.iter().for_each(|path| {
             hasher.text(path);
         });
-        format!("{}-{}", commit.0, hasher.finish())
+        format!("{}-{}", commit.tree, hasher.finish())
     }
 
     /// The snapshot of a commit.
@@ -77,8 +77,9 @@ impl Snapshots {
         if let Some(snapshot) = self.kept.load(&key) {
             return Ok(Found { snapshot, kept: true });
         }
-        // The user's own tree is the quickest where it is that commit: its packages are loaded.
-        let snapshot = if self.git.clean_head().await?.as_ref() == Some(commit) {
+        // The user's own tree is the quickest where it has the same files: its packages are loaded.
+        let head = self.git.clean_head().await?;
+        let snapshot = if head.is_some_and(|head| head.tree == commit.tree) {
             self.ask(&self.git.workspace, false, commit.short()).await?
         } else {
             let turn = self.turn().await?;
