@@ -171,6 +171,17 @@ fn a_change_affects_what_is_made_from_it() {
         (&true.into(), &"cc_test".into())
     );
 
+    // A test that only people run is not named among those that are to run.
+    let by_hand =
+        "sh_test(name = \"by_hand_test\", srcs = [\"hermetic_test.sh\"], tags = [\"manual\"])";
+    here.append("tests/BUILD", &format!("\n{by_hand}\n"));
+    let said = here.impact(&["--base", "HEAD", "--tests"]);
+    assert_eq!(said.stdout, "", "{}", said.stderr);
+    assert!(said.stderr.contains("1 test tagged manual not listed"), "{}", said.stderr);
+    let said = here.impact(&["--base", "HEAD", "--tests", "--manual"]);
+    assert_eq!(lines(&said.stdout), ["//tests:by_hand_test"]);
+    here.git(&["checkout", "-q", "sub/ws/tests/BUILD"]);
+
     // A comment in a BUILD file affects nothing, but the code of a rule affects everything that the rule makes.
     here.append("greet/BUILD", "# a comment\n");
     assert_eq!(here.impact(&["--base", "HEAD"]).stdout, "");

@@ -32,6 +32,11 @@ impl Target {
     pub fn is_test(&self) -> bool {
         self.class.as_deref().is_some_and(|class| class.ends_with("_test"))
     }
+
+    /// Whether a tag has Bazel leave the target out where only a pattern names it.
+    pub fn is_manual(&self) -> bool {
+        self.tags.iter().any(|tag| tag == "manual")
+    }
 }
 
 /// The targets of a commit, and the files that concern all of them.

@@ -21,7 +21,7 @@ use crate::config::parse_time;
 use git::Git;
 use output::Report;
 use snapshots::Snapshots;
-use tool::Tool;
+use tool::{Kind, Tool};
 
 /// Which targets a change affects, and which tests among them.
 ///
@@ -66,6 +66,10 @@ pub struct ImpactCommand {
     /// Also write the labels of affected tests to this file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     tests_to: Option<PathBuf>,
+
+    /// List tests that are tagged manual as well, which Bazel runs where they are named
+    #[arg(long)]
+    manual: bool,
 
     /// Targets with this tag are affected by every change
     #[arg(long, value_name = "TAG", default_value = "external")]
@@ -135,21 +139,26 @@ impl ImpactCommand {
         };
         let impact = compare(compared, &head.snapshot, &self.always);
         let report = Report::new(&impact, &head.snapshot, from_cache, began.elapsed());
-        self.tell(&report)
+        // Buck2 has no such tag: what is called so there runs like everything else.
+        self.tell(&report, self.manual || kind == Kind::Buck2)
     }
 
-    fn tell(&self, report: &Report<'_>) -> Result<Exit, CliError> {
+    /// `manual`: lists of tests name those that are tagged so.
+    fn tell(&self, report: &Report<'_>, manual: bool) -> Result<Exit, CliError> {
         if let Some(path) = &self.targets_to {
             output::write(path, &report.labels(|target| target.is_rule()))?;
         }
         if let Some(path) = &self.tests_to {
-            output::write(path, &report.labels(|target| target.test))?;
+            output::write(path, &report.labels(|target| target.is_run(manual)))?;
+        }
+        if !manual && (self.tests || self.tests_to.is_some()) {
+            report.say_left_out();
         }
         if self.json {
             report.print_json()?;
         } else {
             report.print(|target| match (self.tests, self.files) {
-                (true, _) => target.test,
+                (true, _) => target.is_run(manual),
                 (false, true) => true,
                 (false, false) => target.is_rule(),
             })?;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kiln_ci::impact::{Affected, Cause, Everything, Impact, Snapshot};
+use kiln_net::counts::counted;
 use serde::Serialize;
 
 use crate::cli::error::CliError;
@@ -33,6 +34,8 @@ pub struct Target<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<&'a str>,
     pub test: bool,
+    /// Whether patterns like `//...` leave the target out.
+    pub manual: bool,
     /// The number of steps from what changed itself; `None`: it is not known.
     distance: Option<u32>,
     cause: &'static str,
@@ -44,6 +47,11 @@ pub struct Target<'a> {
 impl Target<'_> {
     pub fn is_rule(&self) -> bool {
         self.class.is_some()
+    }
+
+    /// Whether it belongs into a list of tests that are to run; `manual`: also where patterns would leave it out.
+    pub fn is_run(&self, manual: bool) -> bool {
+        self.test && (manual || !self.manual)
     }
 }
 
@@ -65,6 +73,7 @@ fn target<'a>(affected: &'a Affected, head: &'a Snapshot) -> Target<'a> {
         label: &affected.label,
         class: known.and_then(|known| known.class.as_deref()),
         test: known.is_some_and(kiln_ci::impact::Target::is_test),
+        manual: known.is_some_and(kiln_ci::impact::Target::is_manual),
         distance: affected.distance,
         cause,
         through,
@@ -106,6 +115,14 @@ impl<'a> Report<'a> {
         wanted.map(|target| format!("{}\n", target.label)).collect()
     }
 
+    /// Says which tests a list that does not name them leaves out.
+    pub fn say_left_out(&self) {
+        let left = self.affected.iter().filter(|target| target.test && target.manual).count();
+        if left > 0 {
+            say(&format!("{} tagged manual not listed (--manual)", counted(left, "test")));
+        }
+    }
+
     pub fn print_json(&self) -> Result<(), CliError> {
         let json = serde_json::to_string_pretty(self);
         let json =
@@ -139,4 +156,32 @@ impl<'a> Report<'a> {
 pub fn write(path: &Path, labels: &str) -> Result<(), CliError> {
     std::fs::write(path, labels)
         .map_err(|error| CliError::machine(format!("cannot write {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use kiln_ci::impact::{Graph, Kind, Node, compare};
+
+    use super::*;
+
+    #[test]
+    fn tests_that_only_people_run_are_named_where_somebody_asks_for_them() {
+        let test = |label: &str, tags: &[&str]| Node {
+            label: label.to_owned(),
+            kind: Kind::Rule("sh_test".to_owned()),
+            own: None,
+            whole: None,
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            deps: Vec::new(),
+        };
+        let nodes = vec![test("//a:by_hand", &["manual"]), test("//a:each", &["small"])];
+        let head = Snapshot::new(&Graph { nodes }, BTreeMap::new(), &HashMap::new());
+        let impact = compare(Err("it is new".to_owned()), &head, &[]);
+        let report = Report::new(&impact, &head, false, Duration::ZERO);
+        assert_eq!(report.labels(|target| target.is_run(false)), "//a:each\n");
+        assert_eq!(report.labels(|target| target.is_run(true)), "//a:by_hand\n//a:each\n");
+        assert_eq!(report.labels(|target| target.is_rule()), "//a:by_hand\n//a:each\n");
+    }
 }
