@@ -124,4 +124,13 @@ async fn reports_of_other_runners_are_brought_in_once() {
     let listed = until(&server, "/api/v1/tests", |it| it["tests"][0]["label"] == "unit").await;
     assert_eq!(listed["tests"].as_array().map(Vec::len), Some(1), "{listed:#}");
     assert_eq!(listed["tests"][0]["failed"], 1, "{listed:#}");
+
+    // What was brought in is known to whoever cuts the suite into shards.
+    let cut = kiln(&server, &["tests", "shards", "unit", "--shards", "2", "--format", "junit"]);
+    let mut lines: Vec<_> = cut.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["--select-method=C#a", "--select-method=C#b"]);
+    let cut = kiln(&server, &["tests", "shards", "unit", "new", "unit", "--shards", "9", "--json"]);
+    let plan: Value = serde_json::from_str(&cut).expect("JSON");
+    assert_eq!(plan["shards"].as_array().map(Vec::len), Some(2), "{plan:#}");
 }

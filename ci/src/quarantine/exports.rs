@@ -125,9 +125,9 @@ pub fn pytest_arguments<'a>(
     subjects: &[&Subject],
     known: impl Iterator<Item = &'a CaseName>,
 ) -> Export {
-    let ids = |it: &Subject| it.case.as_ref().map(node);
+    let ids = |it: &Subject| it.case.as_ref().map(pytest_node);
     let wanted: BTreeSet<_> = subjects.iter().filter_map(|it| ids(it)).collect();
-    let others: BTreeSet<_> = known.map(node).filter(|it| !wanted.contains(it)).collect();
+    let others: BTreeSet<_> = known.map(pytest_node).filter(|it| !wanted.contains(it)).collect();
     Export::of(subjects, |it| {
         let id = ids(it).ok_or("pytest knows cases, not targets")?;
         if id.chars().any(char::is_control) {
@@ -143,7 +143,7 @@ pub fn pytest_arguments<'a>(
 
 /// The node id of a case as pytest's XML names it: modules with dots, then classes, which begin with a capital
 /// letter. What holds `::` or a slash is an id already.
-fn node(case: &CaseName) -> String {
+pub fn pytest_node(case: &CaseName) -> String {
     let CaseName { class, name } = case;
     if class.is_empty() {
         return name.clone();

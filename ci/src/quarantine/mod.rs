@@ -19,7 +19,9 @@ use crate::flakes::History;
 use crate::model::{Subject, Time};
 use clock::Clock;
 
-pub use exports::{Export, Left, bazel_attempts, bazel_patterns, nextest_filter, pytest_arguments};
+pub use exports::{
+    Export, Left, bazel_attempts, bazel_patterns, nextest_filter, pytest_arguments, pytest_node,
+};
 pub use owners::{Codeowners, Problem};
 pub use policy::{Evidence, Policy};
 

@@ -6,6 +6,7 @@ mod files;
 mod flakes;
 pub mod gate;
 mod import;
+mod known;
 mod list;
 mod next;
 mod plan;
@@ -27,6 +28,7 @@ Examples:
   kiln tests list --outcome failing --sort failures
   kiln tests show //app/parser:parser_test
   kiln tests shards --durations .test_durations --shards 8
+  kiln tests shards //app:all_test --shards 8 --format gtest
   kiln tests shards --durations .test_durations --target-time 5m --format json
   kiln tests import --junit report.xml --commit \"$(git rev-parse HEAD)\"
   kiln tests next --plan \"$RUN_ID\" --runner \"$NODE\" --format pytest

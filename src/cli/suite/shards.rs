@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::ValueParser;
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum, ValueHint};
 use kiln_ci::durations::{self, Durations, Estimates, FileError};
+use kiln_ci::model::CaseName;
+use kiln_ci::quarantine::pytest_node;
 use kiln_ci::shards::{self, Impossible, Item, Plan};
 use serde::Serialize;
 
 use super::files::{open, shown};
+use super::known::{self, Known};
 use super::plan::Keep;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::say::say;
@@ -23,9 +26,9 @@ use kiln_web::format;
 
 /// Cut tests into shards that take equally long.
 ///
-/// From what tests took before: a file in pytest-split's format, a JSON object from names to seconds. The
-/// same input gives the same plan. A shard is never empty: where there are fewer tests than shards, there
-/// are as many shards as tests.
+/// From what tests took before: by the history of the server, or by a file in pytest-split's format, a JSON object
+/// from names to seconds. The same input gives the same plan. A shard is never empty: where there are fewer tests
+/// than shards, there are as many shards as tests.
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("number").required(true).args(["shards", "target_time"]),
@@ -35,6 +38,8 @@ Examples:
   kiln tests shards --durations .test_durations --target-time 5m --overhead 30s --json
   kiln tests shards --durations .test_durations --shards 4 --tests list.txt --format bazel
   kiln tests shards --durations .test_durations --shards 40 --keep \"$RUN_ID\"   # see kiln tests next
+  kiln tests shards //app:a_test //app:b_test //lib:c_test --shards 2 --format bazel
+  kiln tests shards //app:all_test --target-time 5m --format gtest
   words=$(kiln tests shards --durations d.json --shards 4 --format pytest --only 2) &&
     eval \"pytest $words\"
 
@@ -46,12 +51,21 @@ Lines of --format, one a shard, in words of a shell:
   nextest  -E 'test(=name) + ...', and the binary's id where names are `ID NAME`"
 )]
 pub struct Shards {
+    /// Tests that the server knows: they are cut themselves; with --cases, or a format other than json and bazel,
+    /// their cases are
+    #[arg(value_name = "LABEL", value_hint = ValueHint::Other, conflicts_with = "durations")]
+    labels: Vec<String>,
+
+    /// Cut the cases of LABEL, also with --format json or bazel
+    #[arg(long, requires = "labels")]
+    cases: bool,
+
     /// Seconds by test, as pytest-split writes them; given several times, oldest revision first, the median
     /// of a test's last three counts
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE", required_unless_present = "labels")]
     durations: Vec<PathBuf>,
 
-    /// Tests to plan, one a line (`-`: standard input), instead of all in --durations: new ones get an
+    /// Tests to plan, one a line (`-`: standard input), instead of all in --durations or of LABEL: new ones get an
     /// estimate, the others are left out
     #[arg(long, value_name = "FILE")]
     tests: Option<PathBuf>,
@@ -122,12 +136,18 @@ impl Shards {
         self,
         target: impl FnOnce() -> Result<Target, CliError>,
     ) -> Result<Exit, CliError> {
-        let (from, names) = (self.durations.len(), self.durations.iter());
-        let read = names.map(|path| read_durations(path)).collect::<Result<Vec<_>, _>>()?;
-        let estimates = Estimates::new(read);
+        let asks = self.keep.is_wanted() || !self.labels.is_empty();
+        let target = if asks { Some(target()?) } else { None };
+        let (estimates, names) = match &target {
+            Some(target) if !self.labels.is_empty() => {
+                let known = self.known(target).await?;
+                (Estimates::new(vec![known.durations]), known.names)
+            }
+            _ => self.read()?,
+        };
         let tests = match &self.tests {
-            Some(path) => listed(path, &estimates, from)?,
-            None => estimates.known().map(str::to_owned).collect(),
+            Some(path) => listed(path, &estimates, self.source())?,
+            None => names,
         };
         let item = |name: String| Item { seconds: estimates.seconds(&name), name };
         let plan = self.plan(tests.into_iter().map(item).collect())?;
@@ -136,12 +156,38 @@ impl Shards {
             let message = format!("there is no shard {only}: there are {}", plan.shards.len());
             return Err(CliError::not_found(message).hint("this job has nothing to run"));
         }
-        if self.keep.is_wanted() {
-            self.keep.put(&plan, &target()?).await?;
-        } else {
-            self.print(&plan)?;
+        match target.filter(|_| self.keep.is_wanted()) {
+            Some(target) => self.keep.put(&plan, &target).await?,
+            None => self.print(&plan)?,
         }
         Ok(Exit::Done)
+    }
+
+    /// Estimates by the files of durations, and the names of all tests in these.
+    fn read(&self) -> Result<(Estimates, Vec<String>), CliError> {
+        let files = self.durations.iter();
+        let read = files.map(|path| read_durations(path)).collect::<Result<Vec<_>, _>>()?;
+        let estimates = Estimates::new(read);
+        let names = estimates.known().map(str::to_owned).collect();
+        Ok((estimates, names))
+    }
+
+    /// What the server knows of the labels, or of their cases.
+    async fn known(&self, target: &Target) -> Result<Known, CliError> {
+        let format = self.format;
+        match self.cases || !matches!(format, Format::Table | Format::Json | Format::Bazel) {
+            true => known::of_cases(target, &self.labels, |case| named(format, case)).await,
+            false => known::of_tests(target, &self.labels).await,
+        }
+    }
+
+    /// Where durations come from, for people.
+    fn source(&self) -> &'static str {
+        match self.durations.len() {
+            0 => "history",
+            1 => "file",
+            _ => "files",
+        }
     }
 
     fn plan(&self, tests: Vec<Item>) -> Result<Plan, CliError> {
@@ -189,6 +235,23 @@ impl Shards {
     }
 }
 
+/// The name of a case in the words of a runner.
+fn named(format: Format, case: &CaseName) -> String {
+    let CaseName { class, name } = case;
+    match format {
+        Format::Pytest => pytest_node(case),
+        _ if class.is_empty() => name.clone(),
+        Format::Junit => format!("{class}#{name}"),
+        Format::Nextest => format!("{class} {name}"),
+        Format::Gtest => format!("{class}.{name}"),
+        // Classes of Java are in packages, test suites of googletest are in none.
+        Format::Table | Format::Json | Format::Bazel => match class.contains('.') {
+            true => format!("{class}#{name}"),
+            false => format!("{class}.{name}"),
+        },
+    }
+}
+
 /// Shards with their numbers, all or one of them.
 fn chosen(plan: &Plan, only: Option<u32>) -> impl Iterator<Item = (usize, &shards::Shard)> {
     let numbered = (1..).zip(&plan.shards);
@@ -210,7 +273,7 @@ fn read_durations(path: &Path) -> Result<Durations, CliError> {
 const MAX_LIST: u64 = 1 << 30;
 
 /// The tests of a list, each once, and a word on how they differ from those that are known.
-fn listed(path: &Path, estimates: &Estimates, files: usize) -> Result<Vec<String>, CliError> {
+fn listed(path: &Path, estimates: &Estimates, source: &str) -> Result<Vec<String>, CliError> {
     let failed = |why: String| CliError::usage(format!("cannot read {}: {why}", shown(path)));
     let mut list = String::new();
     let read = open(path)?.take(MAX_LIST + 1).read_to_string(&mut list);
@@ -224,9 +287,8 @@ fn listed(path: &Path, estimates: &Estimates, files: usize) -> Result<Vec<String
     let new = tests.iter().filter(|name| !estimates.is_known(name)).count();
     let gone = estimates.known().len() - (tests.len() - new);
     if new > 0 || gone > 0 {
-        let file = if files > 1 { "files" } else { "file" };
         let new = format::counted(new as u64, "new test");
-        say(&format!("{new} estimated; of the {file}, {gone} not in the list"));
+        say(&format!("{new} estimated; of the {source}, {gone} not in the list"));
     }
     Ok(tests)
 }

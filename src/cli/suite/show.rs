@@ -59,7 +59,7 @@ impl Show {
 }
 
 /// A test in an address. Its first byte is always written as a number: `kpi` and the like are other things there.
-fn segment(test: &str) -> String {
+pub fn segment(test: &str) -> String {
     match test.split_at_checked(1) {
         Some((first, rest)) => {
             first.bytes().map(|it| format!("%{it:02X}")).collect::<String>() + &encode(rest, false)

@@ -86,8 +86,8 @@ pub use rollout_step::RolloutStep;
 pub use sharing::{AgentPeer, AgentShare, AgentShared};
 pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, TestsStatus, Unserved};
 pub use suite::{
-    Grid, GridCell, GridColumn, GridRow, Test, TestAttempt, TestCounts, TestDay, TestFailure,
-    TestFigures, TestName, TestOwner, TestShown, Tests, millis, nanos,
+    Grid, GridCell, GridColumn, GridRow, Test, TestAttempt, TestCase, TestCounts, TestDay,
+    TestFailure, TestFigures, TestName, TestOwner, TestShown, Tests, millis, nanos,
 };
 pub use time::rfc3339;
 pub use told::{Invocation, Invocations, Told};

@@ -1,0 +1,264 @@
+//! How long tests and their cases take, as the history of a server says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kiln_ci::durations::{Durations, History, ShardRun, median};
+use kiln_ci::model::{CaseName, CaseResult, Outcome, TestKey};
+
+use super::show::segment;
+use crate::cli::api::{self, Api};
+use crate::cli::error::CliError;
+use crate::cli::target::Target;
+use kiln_web::format::encode;
+use kiln_web::json::{TestAttempt, TestCase, TestShown};
+
+/// Attempts of a test that are looked at, the newest ones, and how many at most where its runs have many shards. Each comes
+/// with its cases.
+const ATTEMPTS: usize = 8;
+const MOST: usize = 200;
+/// Whole runs whose median counts.
+const RUNS: usize = 3;
+
+/// What is to be cut into shards, in order, and the durations of those that are known.
+#[derive(Debug, Default)]
+pub struct Known {
+    pub names: Vec<String>,
+    pub durations: Durations,
+}
+
+/// Tests as wholes, by label. What a server does not know is a new test.
+pub async fn of_tests(target: &Target, labels: &[String]) -> Result<Known, CliError> {
+    let api = Api::new(target)?;
+    let names: BTreeSet<&String> = labels.iter().collect();
+    let mut durations = Durations::new();
+    for label in &names {
+        let seconds = match ask(&api, target, label).await {
+            Ok(shown) => whole(&shown.attempts),
+            Err(error) if error.code == CliError::NOT_FOUND => None,
+            Err(error) => return Err(error),
+        };
+        durations.extend(seconds.map(|seconds| ((*label).clone(), seconds)));
+    }
+    Ok(Known { names: names.into_iter().cloned().collect(), durations })
+}
+
+/// The cases of tests, by what `named` calls them: those of the newest run of each in which all shards passed, else of
+/// its newest run. Errors: no case of a test is known.
+pub async fn of_cases(
+    target: &Target,
+    labels: &[String],
+    named: impl Fn(&CaseName) -> String,
+) -> Result<Known, CliError> {
+    let api = Api::new(target)?;
+    let mut all = BTreeMap::new();
+    for label in labels {
+        let shown = ask(&api, target, label).await?;
+        let found = cases_of(&shown.attempts);
+        if found.is_empty() {
+            let error = CliError::not_found(format!("no case of {label} is known"));
+            return Err(error.hint("they are known from the reports (test.xml) of its runs"));
+        }
+        all.extend(found.into_iter().map(|(case, seconds)| (named(&case), seconds)));
+    }
+    let names = all.keys().cloned().collect();
+    let durations = all.into_iter().filter_map(|(name, seconds)| Some((name, seconds?)));
+    Ok(Known { names, durations: durations.collect() })
+}
+
+async fn ask(api: &Api, target: &Target, label: &str) -> Result<TestShown, CliError> {
+    let shown = newest(api, target, label, ATTEMPTS).await?;
+    let shards = shown.attempts.iter().map(|it| it.shards).max().unwrap_or(0) as usize;
+    match shards.saturating_mul(RUNS + 1).min(MOST) {
+        more if more > ATTEMPTS => newest(api, target, label, more).await,
+        _ => Ok(shown),
+    }
+}
+
+async fn newest(
+    api: &Api,
+    target: &Target,
+    label: &str,
+    attempts: usize,
+) -> Result<TestShown, CliError> {
+    let mut path = format!("/tests/{}?limit={attempts}", segment(label));
+    if target.names_instance {
+        path.push_str(&format!("&instance={}", encode(&target.instance, false)));
+    }
+    api::read(api.get(&path).await?)
+}
+
+/// The attempts of one invocation.
+type Run<'a> = Vec<&'a TestAttempt>;
+
+/// Runs of a test, newest first. Those that the server made by itself are left out.
+fn runs(attempts: &[TestAttempt]) -> Vec<Run<'_>> {
+    let mut runs: Vec<Run<'_>> = Vec::new();
+    for it in attempts.iter().filter(|it| !it.strategy.starts_with("shadow-")) {
+        let mut known = runs.iter_mut();
+        let own = known.find(|run| run.iter().any(|of| of.invocation_id == it.invocation_id));
+        match own {
+            Some(run) => run.push(it),
+            None => runs.push(vec![it]),
+        }
+    }
+    runs
+}
+
+fn passed<'a>(run: &'a [&'a TestAttempt]) -> impl Iterator<Item = &'a TestAttempt> {
+    run.iter().copied().filter(|it| it.outcome == "passed")
+}
+
+/// Whether each shard of a run has passed.
+fn is_whole(run: &[&TestAttempt]) -> bool {
+    let shards = run.iter().map(|it| it.shards).max().unwrap_or(0);
+    let well: BTreeSet<u32> = passed(run).map(|it| it.shard).collect();
+    !well.is_empty() && well.len() >= shards as usize
+}
+
+/// Seconds that a test takes as a whole, all of its shards together: the median of the newest runs that passed.
+fn whole(attempts: &[TestAttempt]) -> Option<f64> {
+    let runs = runs(attempts);
+    let well = runs.iter().filter(|run| is_whole(run));
+    let took = well.filter_map(|run| passed(run).map(|it| it.duration_ms).sum::<Option<u64>>());
+    median(&mut took.take(RUNS).map(|millis| millis as f64 / 1e3).collect::<Vec<_>>())
+}
+
+/// The cases of a run with the seconds that each takes, the set-up of its test apart; `None`: that is not known.
+fn cases_of(attempts: &[TestAttempt]) -> BTreeMap<CaseName, Option<f64>> {
+    let mut runs = runs(attempts);
+    runs.retain(|run| run.iter().any(|it| !it.cases.is_empty()));
+    let whole = runs.iter().find(|run| is_whole(run));
+    let Some(newest) = whole.or(runs.first()) else { return BTreeMap::new() };
+    let test =
+        TestKey { instance: String::new(), label: String::new(), configuration: String::new() };
+    let (mut history, mut timed) = (History::default(), BTreeSet::new());
+    // The last values are the newest ones.
+    for it in runs.iter().flatten().rev() {
+        let cases: Vec<_> = it.cases.iter().map(result).collect();
+        let run =
+            ShardRun { test: &test, command: "", platform: "", is_cached: false, cases: &cases };
+        history.add(run);
+        let well = cases.into_iter().filter(|it| it.outcome == Outcome::Passed);
+        timed.extend(well.filter(|it| it.duration.is_some()).map(|it| it.case));
+    }
+    let seconds = |case: &CaseResult| match case.outcome {
+        Outcome::Skipped => Some(0.0),
+        _ if timed.contains(&case.case) => history.case(&test, &case.case, "", ""),
+        _ => None,
+    };
+    let cases = newest.iter().flat_map(|it| it.cases.iter().map(result));
+    cases.map(|it| (it.case.clone(), seconds(&it))).collect()
+}
+
+fn result(case: &TestCase) -> CaseResult {
+    let outcome = match case.outcome.as_ref() {
+        "passed" => Outcome::Passed,
+        "skipped" => Outcome::Skipped,
+        "timed_out" => Outcome::TimedOut,
+        "infrastructure" => Outcome::Infrastructure,
+        _ => Outcome::Failed,
+    };
+    CaseResult {
+        case: CaseName { class: case.class.clone(), name: case.name.clone() },
+        outcome,
+        duration: case.duration_ms.map(Duration::from_millis),
+        message: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(name: &str, outcome: &'static str, millis: Option<u64>) -> TestCase {
+        TestCase {
+            class: "C".to_owned(),
+            name: name.to_owned(),
+            attempt: 1,
+            outcome: outcome.into(),
+            duration_ms: millis,
+            excerpt: None,
+        }
+    }
+
+    fn attempt(
+        build: &str,
+        (shard, shards): (u32, u32),
+        (outcome, millis): (&'static str, u64),
+        cases: Vec<TestCase>,
+    ) -> TestAttempt {
+        TestAttempt {
+            invocation_id: build.to_owned(),
+            commit: None,
+            branch: None,
+            run: 1,
+            shard,
+            shards,
+            attempt: 1,
+            outcome: outcome.into(),
+            started_at: 0,
+            duration_ms: Some(millis),
+            set_up_ms: None,
+            worker: String::new(),
+            strategy: String::new(),
+            source: "executed".to_owned(),
+            action: None,
+            log: None,
+            signature: None,
+            excerpt: None,
+            cases,
+        }
+    }
+
+    #[test]
+    fn a_test_takes_what_its_last_whole_runs_took() {
+        let of = |build, shard, outcome, millis| {
+            attempt(build, (shard, 2), (outcome, millis), Vec::new())
+        };
+        let mut attempts = vec![
+            of("5", 1, "passed", 90_000),
+            of("5", 2, "failed", 90_000),
+            of("4", 1, "passed", 90_000),
+            of("3", 2, "passed", 3_000),
+            of("3", 1, "passed", 1_000),
+        ];
+        assert_eq!(whole(&attempts), Some(4.0));
+        attempts.extend([of("2", 1, "passed", 3_000), of("2", 2, "passed", 3_000)]);
+        assert_eq!(whole(&attempts), Some(5.0));
+        let shadow =
+            TestAttempt { strategy: "shadow-decide".to_owned(), ..of("6", 1, "passed", 1) };
+        let own = TestAttempt { shards: 1, ..shadow };
+        attempts.insert(0, own);
+        assert_eq!(whole(&attempts), Some(5.0), "what the server made by itself counts");
+        assert_eq!(whole(&[]), None);
+    }
+
+    #[test]
+    fn cases_are_those_of_the_newest_whole_run_without_the_set_up() {
+        let passed = |name, millis| case(name, "passed", Some(millis));
+        let attempts = [
+            attempt("4", (1, 1), ("failed", 9), vec![case("a", "failed", Some(9_000))]),
+            attempt(
+                "3",
+                (1, 1),
+                ("passed", 9),
+                vec![
+                    passed("b", 37_000),
+                    passed("a", 1_000),
+                    case("new", "passed", None),
+                    case("off", "skipped", None),
+                ],
+            ),
+            attempt("2", (1, 1), ("passed", 9), vec![passed("a", 36_000), passed("b", 2_000)]),
+            attempt("1", (1, 1), ("passed", 9), vec![passed("gone", 1), passed("b", 2_000)]),
+        ];
+        let found = cases_of(&attempts);
+        let found: Vec<_> =
+            found.iter().map(|(it, seconds)| (it.name.as_str(), *seconds)).collect();
+        let expected = [("a", Some(1.0)), ("b", Some(2.0)), ("new", None), ("off", Some(0.0))];
+        assert_eq!(found, expected);
+        assert_eq!(cases_of(&attempts[..1]).len(), 1, "one run is better than none");
+        assert!(cases_of(&[]).is_empty());
+    }
+}
