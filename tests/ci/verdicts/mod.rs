@@ -244,6 +244,30 @@ fn people_quarantine_tests_for_a_reason_that_is_kept() {
 }
 
 #[test]
+fn with_too_much_in_quarantine_every_test_runs() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(data.path(), &["--workers", "0"]);
+    let quarantine = |arguments: &[&str]| {
+        let mut kiln = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        kiln.args(["--server", &server.url(), "tests", "quarantine"]).args(arguments);
+        let (code, text) = said(kiln.output().expect("kiln runs"));
+        assert_eq!(code, 0, "{text}");
+        text
+    };
+    let export = |format| quarantine(&["export", "--format", format]);
+    let add = |number: usize| quarantine(&["add", &format!("//a:t{number}"), "--reason", "known"]);
+    (0..5).for_each(|number| drop(add(number)));
+    assert!(export("bazel").starts_with("-//a:t0\n-//a:t1\n"), "{}", export("bazel"));
+    // Five always may be, and no test is known of which more would be a part.
+    add(5);
+    let text = export("bazel");
+    assert_eq!(text.matches("more tests are in quarantine than may be").count(), 6, "{text}");
+    assert!(!text.lines().any(|line| line.starts_with('-')), "{text}");
+    // To try a test again hides nothing.
+    assert_eq!(export("bazel-attempts").lines().count(), 6);
+}
+
+#[test]
 fn an_entry_ends_while_no_server_runs() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let run = |server: &Server, arguments: &[&str]| {

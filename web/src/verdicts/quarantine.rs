@@ -10,7 +10,7 @@ use kiln_cas::access::Right;
 use kiln_cas::services::account_of;
 use kiln_ci::model::{CaseName, Subject, TestKey};
 use kiln_ci::quarantine::{
-    Request, bazel_attempts, bazel_patterns, nextest_filter, pytest_arguments,
+    Left, Request, bazel_attempts, bazel_patterns, nextest_filter, pytest_arguments,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -33,6 +33,8 @@ const LOOKED_AT: usize = 10;
 const MAX_TESTS: usize = 500;
 /// How often a test is tried that is exported for Bazel, where nobody says it.
 const ATTEMPTS: u32 = 3;
+/// Why a test runs although it is in quarantine.
+const TOO_MANY: &str = "more tests are in quarantine than may be, so it runs";
 
 /// Names of the fields of a [`QuarantineRequest`].
 const FIELDS: [&str; 7] =
@@ -159,18 +161,28 @@ pub async fn export(
     let wanted = arguments(wanted)?;
     caller.may_read(&*state.access, &wanted.instance)?;
     let quarantine = state.verdicts.book.open().await?.quarantine;
-    let entries = quarantine.entries(state.tests.clock.now()).map(|(subject, _)| subject);
-    let subjects: Vec<_> = entries.filter(|it| it.test.instance == wanted.instance).collect();
+    let now = state.tests.clock.now();
+    let entries = quarantine.entries(now).map(|(subject, _)| subject);
+    let mut subjects: Vec<_> = entries.filter(|it| it.test.instance == wanted.instance).collect();
+    let tests = state.verdicts.answers.census().await?.of(&wanted.instance);
+    // What does not run cannot fail: it is not to hide more than a gate would mask.
+    let hides = wanted.format != Format::BazelAttempts;
+    let too_many = match hides && quarantine.over_cap(&wanted.instance, tests, now) {
+        true => std::mem::take(&mut subjects),
+        false => Vec::new(),
+    };
     let cases = match wanted.format {
         Format::Bazel | Format::BazelAttempts => Vec::new(),
         Format::Pytest | Format::Nextest => known(&state, &subjects).await?,
     };
-    let export = match wanted.format {
+    let mut export = match wanted.format {
         Format::Bazel => bazel_patterns(&subjects),
         Format::BazelAttempts => bazel_attempts(&subjects, wanted.attempts.unwrap_or(ATTEMPTS)),
         Format::Pytest => pytest_arguments(&subjects, cases.iter()),
         Format::Nextest => nextest_filter(&subjects, cases.iter()),
     };
+    let left = |it: &Subject| Left { subject: it.clone(), reason: TOO_MANY };
+    export.left.extend(too_many.into_iter().map(left));
     Ok(Json(Exported::from(&export)))
 }
 
