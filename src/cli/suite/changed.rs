@@ -57,8 +57,8 @@ impl Changed {
     }
 
     /// The tests among these that the change edits. Where the build tool does not say what a test's
-    /// sources are, a test counts as edited when anything in its package is: that masks less, never
-    /// more.
+    /// sources are, or that it has none, a test counts as edited when anything in its package is: that
+    /// masks less, never more.
     pub async fn edited(&self, labels: &[String]) -> Vec<String> {
         let unique: BTreeSet<&String> = labels.iter().collect();
         let mut edited = Vec::new();
@@ -68,8 +68,11 @@ impl Changed {
                 false => None,
             };
             let is_edited = match sources {
-                Some(sources) => sources.iter().any(|it| self.files.contains(it)),
-                None => self.edits_package(label),
+                Some(sources) if !sources.is_empty() => {
+                    sources.iter().any(|it| self.files.contains(it))
+                }
+                // What a macro wraps is named in ways of its own.
+                Some(_) | None => self.edits_package(label),
             };
             if is_edited {
                 edited.push(label.clone());
@@ -84,7 +87,7 @@ impl Changed {
         if !label.starts_with("//") && !label.starts_with('@') || label.contains(['"', '\\', ' ']) {
             return None;
         }
-        let query = format!("kind('source file', labels(srcs, \"{label}\"))");
+        let query = sources_of(label);
         let question = ["query", "--output=label", "--noshow_progress", &query];
         let (bazel, startup) = self.bazel.split_first()?;
         let arguments: Vec<OsString> =
@@ -105,6 +108,13 @@ impl Changed {
         let prefix = if package.is_empty() { String::new() } else { format!("{package}/") };
         self.files.iter().any(|it| it.starts_with(&prefix))
     }
+}
+
+/// The question for a test's own sources: also those behind groups of files and generated ones, and those of the crate of
+/// which a test of Rust tests what is in it.
+fn sources_of(label: &str) -> String {
+    let own = format!("labels(srcs, \"{label}\" + labels(crate, \"{label}\"))");
+    format!("kind('source file', deps({own}))")
 }
 
 /// `//a/b:c/d.cc` is `a/b/c/d.cc`; what is of another repository is none of the workspace's files.
@@ -166,6 +176,21 @@ mod tests {
         let root = ["//:t".to_owned()];
         assert_eq!(changed(&["x.py"]).edited(&root).await, root);
         assert!(!changed(&[]).any());
+    }
+
+    #[tokio::test]
+    async fn sources_are_those_that_the_build_tool_names_and_without_any_the_package_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let bazel = directory.path().join("bazel");
+        std::fs::write(&bazel, "case \"$*\" in *//a:t*) echo //a:cases/t.sh ;; esac").unwrap();
+        let of = |files: &[&str]| Changed {
+            bazel: vec!["sh".into(), bazel.clone().into()],
+            ..changed(files)
+        };
+        let labels = ["//a:t", "//a:wrapped"].map(str::to_owned);
+        assert_eq!(of(&["a/cases/t.sh"]).edited(&labels).await, labels);
+        assert_eq!(of(&["a/other.sh"]).edited(&labels).await, ["//a:wrapped"]);
+        assert_eq!(of(&["b/other.sh"]).edited(&labels).await, [""; 0]);
     }
 
     #[test]
