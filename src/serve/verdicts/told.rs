@@ -34,8 +34,9 @@ fn when(at: Time) -> Option<String> {
     rfc3339(i64::try_from(at.0).ok()?.checked_mul(1_000_000)?)
 }
 
+/// The page for people who want to know more.
 fn link(base_url: &str) -> String {
-    format!("{base_url}/api/v1/tests/quarantine")
+    format!("{base_url}/tests/quarantine")
 }
 
 /// The message for programs, as one JSON object.
@@ -109,7 +110,7 @@ mod tests {
         assert_eq!(
             text,
             "`//a:&lt;t&gt;` is in quarantine now (owner: @app): &lt;!channel&gt;  x  failed\n\
-             <http://k/api/v1/tests/quarantine|Quarantine>"
+             <http://k/tests/quarantine|Quarantine>"
         );
         let body = generic(&change(), "http://k");
         assert_eq!(body["event"], "tests.quarantine.entered");

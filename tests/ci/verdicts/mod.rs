@@ -246,7 +246,11 @@ fn people_quarantine_tests_for_a_reason_that_is_kept() {
 #[test]
 fn with_too_much_in_quarantine_every_test_runs() {
     let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(data.path(), &["--workers", "0"]);
+    let owners = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(owners.path(), "/a/ @team-a\n").expect("it is written");
+    let mut serve = command("127.0.0.1:0", data.path(), &["--workers", "0"]);
+    serve.env("KILN_TESTS_CODEOWNERS", owners.path());
+    let server = Server::spawn(serve, data.path());
     let quarantine = |arguments: &[&str]| {
         let mut kiln = Command::new(env!("CARGO_BIN_EXE_kiln"));
         kiln.args(["--server", &server.url(), "tests", "quarantine"]).args(arguments);
@@ -258,6 +262,12 @@ fn with_too_much_in_quarantine_every_test_runs() {
     let add = |number: usize| quarantine(&["add", &format!("//a:t{number}"), "--reason", "known"]);
     (0..5).for_each(|number| drop(add(number)));
     assert!(export("bazel").starts_with("-//a:t0\n-//a:t1\n"), "{}", export("bazel"));
+    // Whose they are is known without being said, and what is said stays.
+    quarantine(&["add", "//a:t0", "--reason", "known", "--owner", "@ann"]);
+    add(0);
+    let list = json(&quarantine(&["list", "--json"]));
+    let owner = |at: usize| list["entries"][at]["owner"].clone();
+    assert_eq!((owner(0), owner(1)), ("@ann".into(), "@team-a".into()), "{list}");
     // Five always may be, and no test is known of which more would be a part.
     add(5);
     let text = export("bazel");

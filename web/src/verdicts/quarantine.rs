@@ -84,10 +84,22 @@ pub async fn enter(
     caller: Caller,
     asked: Result<Json<Value>, JsonRejection>,
 ) -> Result<Json<QuarantineChange>, ApiError> {
-    let (subject, request) = request(&state, &caller, read(body(asked)?)?)?;
+    let (subject, mut request) = request(&state, &caller, read(body(asked)?)?)?;
     let now = state.tests.clock.now();
+    if request.owner.is_none() {
+        request.owner = usual_owner(&state, &subject).await?;
+    }
     let change = state.verdicts.book.enter(&subject, &request, now).await?;
     Ok(Json(QuarantineChange::from(&change)))
+}
+
+/// Who looks after a test that is to enter, where nobody is named; `None` also where it is there already, with the owner
+/// that it has.
+async fn usual_owner(state: &WebState, subject: &Subject) -> Result<Option<String>, ApiError> {
+    let quarantine = state.verdicts.book.open().await?.quarantine;
+    let now = state.tests.clock.now();
+    let is_there = quarantine.entries(now).any(|(it, _)| it == subject);
+    Ok(state.verdicts.owners.owner(&subject.test.label).filter(|_| !is_there))
 }
 
 pub async fn leave(
