@@ -35,7 +35,13 @@ impl Bench {
     fn kiln(&self, arguments: &[&str]) -> (i32, String, String) {
         let mut kiln = Command::new(env!("CARGO_BIN_EXE_kiln"));
         kiln.args(["--server", &self.server.url(), "tests"]).args(arguments);
-        for variable in ["GITHUB_RUN_ATTEMPT", "BUILDKITE_RETRY_COUNT", "CI_JOB_ID"] {
+        for variable in [
+            "GITHUB_RUN_ATTEMPT",
+            "BUILDKITE_RETRY_COUNT",
+            "CI_JOB_ID",
+            "CIRCLE_WORKFLOW_JOB_ID",
+            "SYSTEM_JOBATTEMPT",
+        ] {
             kiln.env_remove(variable);
         }
         let output = kiln.output().expect("kiln runs");
@@ -85,6 +91,9 @@ fn runners_take_pieces_and_a_retry_gets_those_that_it_had() {
     let (code, _, said) = bench.keep("3");
     assert!(code == 0 && said.contains("there already") && said.contains("in 6 pieces"), "{said}");
 
+    // A job that could not be told from the same one run again would turn green without what failed.
+    let (code, _, said) = bench.kiln(&["next", "--plan", PLAN, "--runner", "a"]);
+    assert!(code == 2 && said.contains("--attempt"), "{code}: {said}");
     let first = bench.next("a", "1", &["--format", "pytest"]);
     assert!(first.0 == 0 && first.1.starts_with("'a.py::t["), "{first:?}");
     assert!(first.2.contains("piece 1 of 6: "), "{first:?}");

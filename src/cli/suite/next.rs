@@ -25,7 +25,13 @@ const EVERY: Duration = Duration::from_secs(2);
 const TRIES: u32 = 5;
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(4));
 /// Variables that CI systems set anew when a job is run again.
-const ATTEMPTS: [&str; 3] = ["GITHUB_RUN_ATTEMPT", "BUILDKITE_RETRY_COUNT", "CI_JOB_ID"];
+const ATTEMPTS: [&str; 5] = [
+    "GITHUB_RUN_ATTEMPT",
+    "BUILDKITE_RETRY_COUNT",
+    "CI_JOB_ID",
+    "CIRCLE_WORKFLOW_JOB_ID",
+    "SYSTEM_JOBATTEMPT",
+];
 
 /// Take the next piece of a plan that was put on the server
 ///
@@ -55,7 +61,7 @@ pub struct Next {
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     runner: String,
     /// What tells a job that is run again from the one before: any text that is new then [default: what
-    /// GITHUB_RUN_ATTEMPT, BUILDKITE_RETRY_COUNT or CI_JOB_ID says]
+    /// GITHUB_RUN_ATTEMPT, BUILDKITE_RETRY_COUNT, CI_JOB_ID, CIRCLE_WORKFLOW_JOB_ID or SYSTEM_JOBATTEMPT says]
     #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other)]
     attempt: Option<String>,
     /// How long to wait for pieces of others that may be given out again
@@ -93,9 +99,12 @@ impl From<Format> for shards::Format {
 
 impl Next {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let attempt = match &self.attempt {
+            Some(attempt) => attempt.clone(),
+            None => attempt()?,
+        };
         let api = Api::new(target)?;
         let until = Instant::now() + self.wait.min(Duration::from_secs(24 * 3600));
-        let attempt = self.attempt.clone().unwrap_or_else(attempt);
         loop {
             let turn = PlanTurn {
                 instance: target.instance.clone(),
@@ -179,10 +188,19 @@ fn told(next: &PlanNext) -> String {
     format!("piece {piece} of {all}: {tests}{expected}{why}")
 }
 
-fn attempt() -> String {
+/// What the CI system says of the attempt. Errors: it says nothing, and a job that is run again would be taken for one
+/// that goes on, be given other tests, and turn green without what failed.
+fn attempt() -> Result<String, CliError> {
     let said =
         ATTEMPTS.iter().filter_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
-    said.collect::<Vec<_>>().join("/")
+    let said: Vec<_> = said.collect();
+    if said.is_empty() {
+        let message = "nothing tells this job from the same one when it is run again";
+        let hint =
+            "give --attempt any text that is new then, or none (\"\") where no job is run again";
+        return Err(CliError::usage(message).hint(hint));
+    }
+    Ok(said.join("/"))
 }
 
 fn random() -> Result<u64, CliError> {
