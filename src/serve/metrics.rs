@@ -1,14 +1,17 @@
 //! Starts metrics and traces of the server's parts. Metrics begin before the parts that they are
 //! about.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use kiln_ci::CiServices;
 use kiln_ci::ephemeral::PreviewFigures;
+use kiln_ci::verdicts::{VerdictError, Verdicts};
 use kiln_deploy::DeployServices;
 use kiln_deploy::executions::{ExecutionFigures, Executions};
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::rollouts::control::Control;
+use kiln_net::causes::chain;
 
 use super::admission::Admission;
 use super::base::Base;
@@ -16,7 +19,10 @@ use super::builds::Builds;
 use super::worker::Prepared;
 use super::{fleet, promotion, rollouts};
 use crate::telemetry::requests::Requests;
-use crate::telemetry::{EndpointError, Observed, OtlpOptions, RecordingsOf, Telemetry};
+use crate::telemetry::{
+    EndpointError, InQuarantine, Looking, Observed, OtlpOptions, QuarantineOf, RecordingsOf,
+    Telemetry,
+};
 
 /// Cells for the sources of metrics whose parts start after the metrics.
 #[derive(Default)]
@@ -74,8 +80,34 @@ pub fn start(otlp: Option<&OtlpOptions>, below: &Below<'_>) -> Result<Telemetry,
         names_properties: admission.metrics_may_name_properties(),
         redis: base.redis.clone(),
         history: ci.tests.history.clone(),
+        quarantine: quarantine(&ci.verdicts, &ci.tests),
     };
     Telemetry::start(observed, otlp, &base.common.base_url)
+}
+
+fn quarantine(verdicts: &Verdicts, tests: &CiServices) -> QuarantineOf {
+    let (book, answers, clock) =
+        (verdicts.book.clone(), verdicts.answers.clone(), tests.clock.clone());
+    Arc::new(move || -> Looking {
+        let (book, answers, now) = (book.clone(), answers.clone(), clock.now());
+        Box::pin(async move {
+            let read =
+                async { Ok::<_, VerdictError>((book.open().await?, answers.census().await?)) };
+            let (page, census) = read
+                .await
+                .inspect_err(|error| {
+                    tracing::warn!(error = chain(error), "no figures of the quarantine");
+                })
+                .ok()?;
+            let quarantine = page.quarantine;
+            let instances = quarantine.entries(now).map(|(it, _)| it.test.instance.as_str());
+            let instances: Vec<&str> = instances.collect();
+            let tests = instances.len() as u64;
+            let all: BTreeSet<&str> = instances.into_iter().collect();
+            let over = all.iter().filter(|it| quarantine.over_cap(it, census.of(it), now));
+            Some(InQuarantine { tests, over_cap: over.count() as u64 })
+        })
+    })
 }
 
 fn executions(recorded: Option<Executions>) -> Arc<dyn Fn() -> ExecutionFigures + Send + Sync> {

@@ -29,8 +29,8 @@ use traces::{Exporter, SpanCounters, Traces};
 
 pub use logs::{LogOptions, start};
 pub use observed::{
-    AgentCounts, CertificateEnd, ForgesOf, MergeQueuesOf, Observed, ObservedWorker, RecordingsOf,
-    Security,
+    AgentCounts, CertificateEnd, ForgesOf, InQuarantine, Looking, MergeQueuesOf, Observed,
+    ObservedWorker, QuarantineOf, RecordingsOf, Security,
 };
 pub use traces::{EndpointError, OtlpOptions};
 
@@ -79,6 +79,7 @@ impl Telemetry {
             tools,
             inputs,
             history,
+            quarantine,
         } = observed;
         let (stages, spans) = (Arc::new(Stages::default()), Arc::new(SpanCounters::default()));
         let traces = otlp
@@ -88,7 +89,7 @@ impl Telemetry {
         let observer = Observer::start(events, stages.clone(), traces);
         let mut registry = Registry::default();
         let queue = Latest::new(scheduler);
-        let tests = TestFigures::new(history);
+        let tests = TestFigures::new(history, quarantine);
         registry.register_collector(Box::new(Sources {
             storage,
             queue: queue.clone(),

@@ -1,6 +1,7 @@
 //! The sources that metrics and traces are read from.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
@@ -40,6 +41,20 @@ pub struct AgentCounts {
     /// Bytes of releases that this process has sent to agents.
     pub given: Arc<AtomicU64>,
 }
+
+/// The quarantines of all instances.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InQuarantine {
+    pub tests: u64,
+    /// The number of instances in which more tests are in quarantine than may be: gates mask nothing there.
+    pub over_cap: u64,
+}
+
+/// Looks at what is in quarantine now; nothing where that cannot be read.
+pub type Looking = Pin<Box<dyn Future<Output = Option<InQuarantine>> + Send>>;
+
+/// Begins to look at what is in quarantine.
+pub type QuarantineOf = Arc<dyn Fn() -> Looking + Send + Sync>;
 
 /// Returns what became of changes in merge queues, in sum, and a gauge for each queue as it was
 /// looked at last.
@@ -81,6 +96,7 @@ pub struct Observed<'a> {
     pub tools: Arc<ToolStats>,
     pub inputs: Arc<InputStats>,
     pub history: Arc<History>,
+    pub quarantine: QuarantineOf,
 }
 
 /// The sources that the metrics of `kiln worker` are read from.

@@ -7,6 +7,8 @@ use kiln_ci::history::{Figures, History, HistoryError};
 use kiln_ci::model::Time;
 use tokio::runtime::Handle;
 
+use super::observed::{InQuarantine, QuarantineOf};
+
 /// The number of days that figures are of, this one included.
 const DAYS: u64 = 14;
 /// How old figures may be before they are made anew.
@@ -17,19 +19,21 @@ const FRESH: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct TestFigures {
     history: Arc<History>,
+    quarantine: QuarantineOf,
     latest: Arc<Mutex<Latest>>,
 }
 
 #[derive(Default)]
 struct Latest {
     figures: Arc<Figures>,
+    quarantine: InQuarantine,
     /// When the latest figures were begun; `None`: none were yet.
     begun: Option<Instant>,
 }
 
 impl TestFigures {
-    pub fn new(history: Arc<History>) -> Self {
-        Self { history, latest: Arc::default() }
+    pub fn new(history: Arc<History>, quarantine: QuarantineOf) -> Self {
+        Self { history, quarantine, latest: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Latest> {
@@ -39,6 +43,11 @@ impl TestFigures {
     /// The figures that were made last; empty before the first ones were made.
     pub fn get(&self) -> Arc<Figures> {
         self.lock().figures.clone()
+    }
+
+    /// The quarantine as it was looked at last.
+    pub fn quarantine(&self) -> InQuarantine {
+        self.lock().quarantine
     }
 
     /// Begins to make new figures in the background where the latest ones are old. Must be called
@@ -51,9 +60,15 @@ impl TestFigures {
         }
         latest.begun = Some(now);
         let (own, runtime) = (self.clone(), Handle::current());
-        tokio::task::spawn_blocking(move || match runtime.block_on(own.make()) {
-            Ok(figures) => own.lock().figures = Arc::new(figures),
-            Err(error) => tracing::warn!(%error, "no figures of tests"),
+        tokio::task::spawn_blocking(move || {
+            match runtime.block_on(own.make()) {
+                Ok(figures) => own.lock().figures = Arc::new(figures),
+                Err(error) => tracing::warn!(%error, "no figures of tests"),
+            }
+            // What cannot be read now stays as it was.
+            if let Some(quarantine) = runtime.block_on((own.quarantine)()) {
+                own.lock().quarantine = quarantine;
+            }
         });
     }
 

@@ -20,7 +20,7 @@ use tower::ServiceExt;
 
 use super::collectors::OfAFleet;
 use super::requests::Requests;
-use super::{Observed, ObservedWorker, Security, Telemetry, worker_routes};
+use super::{Looking, Observed, ObservedWorker, Security, Telemetry, worker_routes};
 
 const MANUAL: &str = include_str!("../../docs/metrics.md");
 
@@ -104,6 +104,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         tools: Arc::default(),
         inputs: Arc::default(),
         history: Arc::new(History::new(memory.clone(), memory, Default::default())),
+        quarantine: Arc::new(|| -> Looking { Box::pin(std::future::ready(None)) }),
     };
     let telemetry = Telemetry::start(observed, None, "test").unwrap();
 

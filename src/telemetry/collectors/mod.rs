@@ -146,7 +146,7 @@ impl Collector for Sources {
         images::encode(&mut families, &self.images)?;
         tools::encode(&mut families, &self.tools)?;
         actions::encode_journal(&mut families, &journal)?;
-        tests::encode(&mut families, &self.tests.get())?;
+        tests::encode(&mut families, &self.tests.get(), self.tests.quarantine())?;
         telemetry::encode(&mut families, &self.stages, &self.spans)?;
         process::encode(&mut families, &ProcessStats::read())
     }

@@ -1,12 +1,18 @@
 //! The history of tests.
 
 use std::fmt::Error;
+use std::time::Duration;
 
 use kiln_ci::history::Figures;
 
 use super::families::Families;
+use crate::telemetry::observed::InQuarantine;
 
-pub fn encode(families: &mut Families<'_>, figures: &Figures) -> Result<(), Error> {
+pub fn encode(
+    families: &mut Families<'_>,
+    figures: &Figures,
+    quarantine: InQuarantine,
+) -> Result<(), Error> {
     let (sum, suites) = (&figures.sum, &figures.suites);
     families.gauge("kiln_tests", "Tests that ran in the last 14 days.", figures.tests)?;
     families.gauges(
@@ -41,6 +47,22 @@ pub fn encode(families: &mut Families<'_>, figures: &Figures) -> Result<(), Erro
         "kiln_test_retry_seconds",
         "What retries of tests took that passed in the end, in the newest 100 invocations.",
         figures.runs.iter().map(|it| it.retries.as_secs_f64()).sum::<f64>(),
+    )?;
+    families.gauge(
+        "kiln_test_passed_seconds",
+        "What attempts at tests that passed took together in the last 14 days.",
+        Duration::from_millis(sum.took).as_secs_f64(),
+    )?;
+    families.gauge(
+        "kiln_test_longest_seconds",
+        "What the longest of these attempts took.",
+        Duration::from_millis(sum.longest).as_secs_f64(),
+    )?;
+    families.gauge("kiln_tests_quarantined", "Tests in quarantine.", quarantine.tests)?;
+    families.gauge(
+        "kiln_test_quarantines_over_cap",
+        "Instances in which more tests are in quarantine than may be, so that gates mask nothing.",
+        quarantine.over_cap,
     )?;
     families.gauges(
         "kiln_test_shard_balance_ratio",
