@@ -7,6 +7,16 @@ const TEST: &str = "TestRunner";
 /// The name that Kiln shows for the action that makes `test.xml`.
 pub const TEST_XML: &str = "TestRunner (test.xml)";
 
+/// Programs that make a report of a test's log.
+const WRITE_REPORTS: [&str; 3] = ["generate-xml", "generate_xml", "xml_writer"];
+
+/// Whether a command makes the report of a test that has run.
+pub fn writes_report(command: &reapi::Command) -> bool {
+    let program = command.arguments.first().map_or("", String::as_str);
+    let name = program.rsplit('/').next().unwrap_or(program);
+    WRITE_REPORTS.iter().any(|tool| name.starts_with(tool))
+}
+
 /// Whether actions of this mnemonic may be either of the two, so that [`tell_apart`] needs their result.
 pub fn is_test(mnemonic: &str) -> bool {
     mnemonic == TEST

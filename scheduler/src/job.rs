@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kiln_cas::{ActionKey, Digest};
+use kiln_cas::{ActionKey, Digest, bazel};
 pub(crate) use kiln_net::clock::unix_nanos;
 use kiln_protos::reapi;
+use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::queue::platform::Requirement;
@@ -91,6 +92,16 @@ pub struct Job {
     pub expected_ms: Option<u64>,
     pub request: Arc<Request>,
     pub messages: LeaseMessages,
+}
+
+impl Job {
+    /// Whether the job makes the report of a test that has run: its client waits for that before the test has ended. `false`
+    /// also where the job's command did not come along.
+    pub fn writes_report(&self) -> bool {
+        let command = || reapi::Command::decode(self.messages.blobs().get(1)?.clone()).ok();
+        bazel::is_test(&self.request.metadata.action_mnemonic)
+            && command().is_some_and(|command| bazel::writes_report(&command))
+    }
 }
 
 /// The Action and the Command of a job, which go with its leases: its worker reads them first. Empty where

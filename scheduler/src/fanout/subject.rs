@@ -11,8 +11,6 @@ pub const MARK: &str = "KILN_SHARD";
 /// Variables that only tests have whose coverage is measured: Bazel merges the coverage of whole
 /// runs.
 const OF_COVERAGE: [&str; 3] = ["COVERAGE_MANIFEST", "COVERAGE_DIR", "COVERAGE_OUTPUT_FILE"];
-/// Programs that make a report of a log: Bazel calls that action like the test itself.
-const WRITE_REPORTS: [&str; 3] = ["generate-xml", "generate_xml", "xml_writer"];
 /// The platform property of actions that persistent workers may answer.
 const PERSISTENT: &str = "persistentWorkerKey";
 /// Where the shard status file lies unless the client says so: beside the report.
@@ -68,7 +66,7 @@ impl Subject {
         if !may_be_a_test || !declares(command, report) {
             return Err(Unfit::NotATest);
         }
-        if writes_report(command) {
+        if bazel::writes_report(command) {
             return Err(Unfit::WritesReport);
         }
         if OF_COVERAGE.iter().any(|name| set(name).is_some())
@@ -117,12 +115,6 @@ fn declares(command: &reapi::Command, path: &str) -> bool {
         path.strip_prefix(declared.as_str())
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
-}
-
-fn writes_report(command: &reapi::Command) -> bool {
-    let program = command.arguments.first().map_or("", String::as_str);
-    let name = program.rsplit('/').next().unwrap_or(program);
-    WRITE_REPORTS.iter().any(|tool| name.starts_with(tool))
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use super::told::{Attempt, TaskStatus, Told};
 
 /// Tasks that are read at once for a list.
 const PAGE: usize = 200;
+/// Milliseconds that a job is queued with, as if it took so long, which is to go before all others of its build.
+const FIRST_MS: u64 = 7 * 24 * 3_600_000;
 
 /// A client's hold on a task; dropping it is noticed at once.
 struct Waiter<E: Engine> {
@@ -108,7 +110,8 @@ impl<E: Engine> Inner<E> {
             requirement: job.facts.platform.clone(),
             priority: job.priority,
             invocation: job.request.metadata.tool_invocation_id.as_str().into(),
-            expected_ms: job.expected_ms,
+            // A test that has run would wait for those that have not.
+            expected_ms: if job.writes_report() { Some(FIRST_MS) } else { job.expected_ms },
             timeout_ms: job.facts.timeout_ms.unwrap_or(self.default_timeout_ms),
             do_not_cache: job.facts.do_not_cache,
             skip_cache_lookup: job.request.skip_cache_lookup,

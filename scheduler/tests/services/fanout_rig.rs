@@ -10,6 +10,8 @@ use crate::harness::{Client, Kiln, Worker, exited, request};
 
 pub const REPORT: &str = "out/testlogs/a/t/test.xml";
 const STATUS: &str = "out/testlogs/a/t/test.shard";
+/// The program that runs tests for Bazel.
+const RUNNER: &str = "test-setup.sh";
 
 /// A test action with these platform properties.
 pub async fn test_action(kiln: &Kiln, properties: &[(&str, &str)]) -> Digest {
@@ -21,20 +23,29 @@ pub async fn test_action_of(
     properties: &[(&str, &str)],
     arguments: &[String],
 ) -> Digest {
-    made(kiln, properties, arguments, &[]).await
+    made(kiln, properties, (RUNNER, arguments), &[]).await
 }
 
 /// A test action of a client that has cut the test itself.
 pub async fn shard_of_client(kiln: &Kiln, index: u32, count: u32) -> Digest {
+    of_client(kiln, RUNNER, index, count).await
+}
+
+/// The action by which such a client makes the report of a shard that has run.
+pub async fn report_of_client(kiln: &Kiln, index: u32, count: u32) -> Digest {
+    of_client(kiln, "external/bazel_tools/tools/test/generate-xml.sh", index, count).await
+}
+
+async fn of_client(kiln: &Kiln, program: &str, index: u32, count: u32) -> Digest {
     let (index, count) = (index.to_string(), count.to_string());
     let variables = [("TEST_SHARD_INDEX", &*index), ("TEST_TOTAL_SHARDS", &*count)];
-    made(kiln, &[], &[], &variables).await
+    made(kiln, &[], (program, &[]), &variables).await
 }
 
 async fn made(
     kiln: &Kiln,
     properties: &[(&str, &str)],
-    arguments: &[String],
+    (program, arguments): (&str, &[String]),
     variables: &[(&str, &str)],
 ) -> Digest {
     let variable = |name: &str, value: &str| EnvironmentVariable {
@@ -44,7 +55,7 @@ async fn made(
     let usual = [("TEST_TARGET", "//a:t"), ("XML_OUTPUT_FILE", REPORT)];
     let all = variables.iter().chain(&usual).map(|(name, value)| variable(name, value));
     let command = reapi::Command {
-        arguments: [&["test-setup.sh".to_owned()], arguments].concat(),
+        arguments: [&[program.to_owned()], arguments].concat(),
         environment_variables: all.collect(),
         output_paths: vec![REPORT.to_owned()],
         ..Default::default()
