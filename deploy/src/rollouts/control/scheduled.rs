@@ -62,18 +62,21 @@ fn schedule(declared: &str) -> Option<DrillSchedule> {
     plan::read(declared).ok()?.drilling.schedule
 }
 
-/// What is to be written when a rollout ended well: its schedule takes the place of the one before.
+/// What is to be written when a rollout ended well: its schedule takes the place of the one before, also of one that cannot be
+/// read.
 pub async fn follows(
     store: &Store,
     rollout: &Rollout,
     (now, version): (Millis, Option<Version>),
 ) -> Result<Option<Write>, ControlError> {
     let key = keys::schedule(&rollout.place);
-    let read = store.read::<Option<Scheduled>>(&key).await?;
-    let expect = read.expect();
-    match (schedule(&rollout.declared), read.value) {
-        (None, None) => Ok(None),
-        (None, Some(_)) => Ok(Some(Write { key, expect, value: None })),
+    let stored = store.records.get(&key).await?;
+    let expect = stored.as_ref().map_or(Expect::Absent, |it| Expect::Version(it.version));
+    let before = stored.as_ref().map(decode::<Scheduled>).transpose();
+    let before = store.readable(before)?.flatten();
+    match (schedule(&rollout.declared), before) {
+        (None, _) if stored.is_none() => Ok(None),
+        (None, _) => Ok(Some(Write { key, expect, value: None })),
         (Some(_), before) => {
             // Whatever was dealt with stays so.
             let until = before.as_ref().map_or(now, |it| it.until.max(now));
@@ -257,9 +260,10 @@ impl Control {
         }
     }
 
-    /// The schedule of a place, where there is one.
+    /// The schedule of a place, where there is one that can be read.
     pub async fn scheduled(&self, place: &Place) -> Result<Option<Scheduled>, ControlError> {
-        self.store.get(&keys::schedule(place)).await
+        let read = self.store.get::<Scheduled>(&keys::schedule(place)).await;
+        Ok(self.store.readable(read)?.flatten())
     }
 
     /// Whether a record is still as a write expects it.

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use kiln_cas::records::{Expect, Records as _, Write};
 use kiln_cas::stores::audit::AuditLog;
 
 use super::rig::{DECLARED, Rig, digest, words};
-use crate::rollouts::control::{Control, Start};
+use crate::rollouts::control::{Control, Start, keys};
 use crate::rollouts::machine::{End, Phase};
 use crate::rollouts::parts::Place;
 
@@ -80,7 +81,7 @@ async fn a_drill_that_is_due_begins_once_whoever_leads() {
 async fn two_who_look_at_once_begin_one() {
     let rig = scheduled().await;
     rig.time.0.store(HOUR, Ordering::SeqCst);
-    let key = crate::rollouts::control::keys::schedule(&place());
+    let key = keys::schedule(&place());
     let record = rig.control.store.records.get(&key).await.unwrap().unwrap();
     let other = rig.elsewhere();
     let (one, two) = tokio::join!(rig.control.drill_at(&record), other.drill_at(&record));
@@ -129,6 +130,24 @@ async fn a_schedule_goes_with_the_declaration_that_has_none() {
     let next = rig.start(DECLARED, "app:2").await;
     rig.drive_to_end(&next.id).await;
     assert!(rig.control.scheduled(&place()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_schedule_that_cannot_be_read_holds_up_no_rollout_and_is_replaced() {
+    let rig = scheduled().await;
+    let key = keys::schedule(&place());
+    let damage = || {
+        let value = Some("no schedule".into());
+        vec![Write { key: key.clone(), expect: Expect::Anything, value }]
+    };
+    rig.records.inner.write(damage()).await.unwrap();
+    let next = rig.start(&daily(), "app:2").await;
+    assert_eq!(rig.drive_to_end(&next.id).await, Phase::Ended(End::Succeeded));
+    assert_eq!(rig.control.scheduled(&place()).await.unwrap().unwrap().rollout, next.id);
+    rig.records.inner.write(damage()).await.unwrap();
+    let last = rig.start(DECLARED, "app:3").await;
+    assert_eq!(rig.drive_to_end(&last.id).await, Phase::Ended(End::Succeeded));
+    assert!(rig.records.inner.get(&key).await.unwrap().is_none(), "none is declared any more");
 }
 
 #[tokio::test]
