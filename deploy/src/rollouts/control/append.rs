@@ -206,7 +206,7 @@ impl Control {
         }
         let good = |logged: &Logged| logged.event == Event::Ended(End::Succeeded);
         if rollout.drill.is_none() && events.iter().any(good) {
-            let standing = self.store.standing(&rollout.place).await?;
+            let standing = self.store.standing_of(rollout).await?;
             let expect = standing.expect();
             let mut standing = standing.value;
             let (release, version) = (rollout.release.clone(), rollout.spec.new.clone());

@@ -314,7 +314,7 @@ impl Driver {
             let back = state.phase == Phase::RollingBack;
             return Ok(Next::In(if back { QUICK } else { PACE }));
         }
-        let standing = self.control.store.standing(&self.open.rollout.place).await?;
+        let standing = self.control.store.standing_of(&self.open.rollout).await?;
         let newest = standing.value.newest.as_ref() == Some(&self.open.rollout.id);
         let ended = state.since;
         if newest && now < ended.saturating_add(LINGER) {

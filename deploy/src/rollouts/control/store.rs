@@ -112,8 +112,17 @@ impl Store {
         Ok(Read { value, version: stored.map(|it| it.version) })
     }
 
-    pub async fn standing(&self, place: &Place) -> Result<Read<Standing>, ControlError> {
-        self.read(&keys::place(place)).await
+    /// What stands where a rollout goes on or ended last. Where the record cannot be read, that this one is the newest is all that
+    /// is known.
+    pub async fn standing_of(&self, rollout: &Rollout) -> Result<Read<Standing>, ControlError> {
+        let stored = self.records.get(&keys::place(&rollout.place)).await?;
+        let version = stored.as_ref().map(|it| it.version);
+        let read = stored.as_ref().map(decode::<Standing>).transpose();
+        let value = match self.readable(read)? {
+            Some(standing) => standing.unwrap_or_default(),
+            None => Standing { newest: Some(rollout.id.clone()), good: None },
+        };
+        Ok(Read { value, version })
     }
 
     pub async fn locks(&self, place: &Place) -> Result<Read<Locks>, ControlError> {

@@ -220,6 +220,18 @@ async fn a_place_that_cannot_be_read_is_begun_anew_by_whoever_names_what_to_retu
 }
 
 #[tokio::test]
+async fn a_rollout_that_ends_well_writes_anew_what_stands_where_that_cannot_be_read() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let one = rig.start(DECLARED, "app:2").await;
+    rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    damage(&rig, keys::place(&one.place)).await;
+    assert_eq!(rig.drive_to_end(&one.id).await, Phase::Ended(End::Succeeded));
+    let next = rig.start(DECLARED, "app:3").await;
+    assert_eq!(next.previous.unwrap().release.to_string(), "app:2");
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_beside_a_rollout_hides_it_from_nobody_and_can_be_overridden() {
     let rig = Rig::new();
     rig.good("app:1").await;
