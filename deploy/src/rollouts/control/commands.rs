@@ -200,7 +200,7 @@ impl Control {
                 locks.held(self.now()).map(|it| ControlError::Locked(it.clone()).to_string())
             }
             None => Some(
-                "nobody can read who has the deploy lock: abort this, then `kiln rollout unlock` replaces it"
+                "nobody can read who has the deploy lock: `kiln rollout unlock` replaces it"
                     .to_owned(),
             ),
         })

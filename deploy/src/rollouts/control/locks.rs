@@ -143,9 +143,12 @@ impl Control {
     }
 
     /// Locks in the place of those that cannot be read, and what is said of the one that was lost. Errors: `Refused` while a
-    /// rollout goes on there, which may have it.
+    /// rollout goes on there that may have it: one that waits for it has none.
     async fn replaced(&self, place: &Place, now: Millis) -> Result<(Locks, Lock), ControlError> {
-        if let Some(id) = self.running_at(place).await? {
+        let waits = |head: &Head| matches!(head.phase.as_str(), "verifying" | "waiting");
+        let running = self.running_at(place).await?;
+        let may_have = |it: &&(String, Option<Head>)| !it.1.as_ref().is_some_and(waits);
+        if let Some((id, _)) = running.iter().find(may_have) {
             let message = format!("the lock may be that of the rollout {id}: abort it first");
             return Err(ControlError::Refused(message));
         }
@@ -153,15 +156,19 @@ impl Control {
         Ok((anew(now), Lock { owner, reason, expires: now, token: now }))
     }
 
-    /// A rollout at a place that has not ended, or of which nobody can read whether it has.
-    pub(super) async fn running_at(&self, place: &Place) -> Result<Option<String>, ControlError> {
+    /// The rollouts at a place that have not ended, or of which nobody can read whether they have.
+    pub(super) async fn running_at(
+        &self,
+        place: &Place,
+    ) -> Result<Vec<(String, Option<Head>)>, ControlError> {
         let active = self.store.records.list(keys::ACTIVE, None, false, MAX_WATCHED).await?;
         let of_place = active.iter().filter(|it| decode::<Place>(it).ok().as_ref() == Some(place));
         let ids = of_place.filter_map(|it| it.key.strip_prefix(keys::ACTIVE).map(str::to_owned));
         let ids: Vec<String> = ids.collect();
         let heads = self.store.heads(&ids).await?;
-        let goes_on = |head: &Option<Head>| head.as_ref().is_none_or(|it| !it.ended);
-        Ok(ids.into_iter().zip(heads).find(|(_, head)| goes_on(head)).map(|(id, _)| id))
+        let mut running: Vec<_> = ids.into_iter().zip(heads).collect();
+        running.retain(|(_, head)| head.as_ref().is_none_or(|it| !it.ended));
+        Ok(running)
     }
 
     /// All locks that somebody has, but those that cannot be read.

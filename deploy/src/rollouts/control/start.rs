@@ -106,9 +106,9 @@ impl Control {
         match decode(&stored) {
             Ok(value) => Ok(Read { value, version }),
             Err(error) if ask.previous.is_none() => Err(error),
-            Err(error) => match self.running_at(place).await? {
-                Some(_) => Err(error),
-                None => Ok(Read { value: kept::Standing::default(), version }),
+            Err(error) => match self.running_at(place).await?.is_empty() {
+                false => Err(error),
+                true => Ok(Read { value: kept::Standing::default(), version }),
             },
         }
     }
