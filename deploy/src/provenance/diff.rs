@@ -1,11 +1,12 @@
-//! What differs between two closures: sources, actions, images. The same path in both is the same source; the same
-//! target, mnemonic and first output is the same action.
+//! What differs between two closures: sources, actions, images, packages. The same path in both is the same source; the
+//! same target, mnemonic and first output is the same action; the same name, whatever its version, is the same package.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::list::{ClosureEntry, Executed};
+use super::packages::{PackageKind, Packages};
 
 /// Differences that are told one by one; all are counted.
 const MAX_TOLD: usize = 1000;
@@ -17,7 +18,12 @@ pub struct Side {
     sources: BTreeMap<String, String>,
     actions: BTreeMap<ActionName, Facts>,
     images: BTreeSet<String>,
+    packages: Packages,
 }
+
+/// The versions of one package, each with the hash of its files. The version is empty where the name of the repository
+/// does not say it.
+type Versions = BTreeMap<String, String>;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct ActionName {
@@ -48,6 +54,8 @@ pub struct Difference {
     pub sources: Changes,
     pub actions: Changes,
     pub images: Changes,
+    /// Other repositories that sources came from, as bills of materials list them.
+    pub packages: Changes,
 }
 
 /// Changes of one kind.
@@ -67,7 +75,7 @@ pub struct Changes {
 pub struct Change {
     pub kind: ChangeKind,
     pub name: String,
-    /// What of the thing changed: `content`, `command`, `inputs`, `image`, `platform`, `origin`.
+    /// What of the thing changed: `content`, `command`, `inputs`, `image`, `platform`, `origin`, `version`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub what: Vec<&'static str>,
 }
@@ -85,7 +93,10 @@ impl Side {
     /// Takes an entry of the closure's list.
     pub fn add(&mut self, entry: ClosureEntry) {
         match entry {
-            ClosureEntry::Source { path, digest } => drop(self.sources.insert(path, digest)),
+            ClosureEntry::Source { path, digest } => {
+                self.packages.count_source(&path, &digest);
+                self.sources.insert(path, digest);
+            }
             ClosureEntry::Missing { .. } => {}
             ClosureEntry::Written { action, outputs, .. } => {
                 let name = ActionName::new(String::new(), String::new(), &outputs);
@@ -103,6 +114,17 @@ impl Side {
         let Executed { action, command, input_root, image, platform, .. } = it;
         let ran = Some(Ran { command, input_root, image, platform });
         self.actions.insert(name, Facts { action, ran });
+    }
+
+    /// The other repositories that sources came from, by name.
+    fn repositories(&self) -> BTreeMap<String, Versions> {
+        let mut named: BTreeMap<String, Versions> = BTreeMap::new();
+        for package in self.packages.finish("") {
+            if package.kind == PackageKind::Repository {
+                named.entry(package.name).or_default().insert(package.version, package.sha256);
+            }
+        }
+        named
     }
 }
 
@@ -196,10 +218,35 @@ impl Difference {
             images: Changes::between(&images(old), &images(new), String::clone, |(), ()| {
                 Vec::new()
             }),
+            packages: packages(&old.repositories(), &new.repositories()),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.sources.is_empty() && self.actions.is_empty() && self.images.is_empty()
+        [&self.sources, &self.actions, &self.images, &self.packages].iter().all(|it| it.is_empty())
     }
+}
+
+/// Compares packages by name. One of another version is named with both versions, and any other one with its own.
+fn packages(old: &BTreeMap<String, Versions>, new: &BTreeMap<String, Versions>) -> Changes {
+    let shown = |name: &String| {
+        let [before, after] = [old, new].map(|side| side.get(name).map(told).unwrap_or_default());
+        match (before.as_str(), after.as_str()) {
+            ("", "") => name.clone(),
+            (version, "") | ("", version) => format!("{name} {version}"),
+            (one, two) if one == two => format!("{name} {one}"),
+            (one, two) => format!("{name} {one} -> {two}"),
+        }
+    };
+    Changes::between(old, new, shown, |old, new| match old.keys().eq(new.keys()) {
+        true if old == new => Vec::new(),
+        true => vec!["content"],
+        false => vec!["version"],
+    })
+}
+
+/// The versions that are known, one behind the other.
+fn told(versions: &Versions) -> String {
+    let known = versions.keys().filter(|it| !it.is_empty());
+    known.map(String::as_str).collect::<Vec<_>>().join(", ")
 }

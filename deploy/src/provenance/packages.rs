@@ -72,7 +72,8 @@ impl Packages {
         }
     }
 
-    fn count_source(&mut self, path: &str, digest: &str) {
+    /// Counts a source by its path and digest.
+    pub(super) fn count_source(&mut self, path: &str, digest: &str) {
         let (repository, rest) = split(path);
         let known = self.repositories.contains_key(repository);
         // Beyond the limit sources count for the repository that was built: they are not left out.

@@ -33,7 +33,7 @@ impl Diff {
         let answer = Api::new(target)?.get(&path).await?;
         let found: ReleaseDifference = api::read(answer.clone())?;
         api::print(answer, self.json, text)?;
-        let parts = [&found.sources, &found.actions, &found.images];
+        let parts = [&found.sources, &found.actions, &found.images, &found.packages];
         let differs = parts.iter().any(|it| it.added + it.removed + it.changed > 0);
         let same = found.same_content && found.old_source == found.new_source && !differs;
         Ok(if same { Exit::Done } else { Exit::Negative })
@@ -50,9 +50,12 @@ fn text(it: &ReleaseDifference) -> String {
             [&it.old_source, &it.new_source].map(|it| it.as_deref().unwrap_or("nobody said"));
         text += &format!("commit: {old} -> {new}\n");
     }
-    for (what, changes) in
-        [("sources", &it.sources), ("actions", &it.actions), ("images", &it.images)]
-    {
+    for (what, changes) in [
+        ("packages", &it.packages),
+        ("sources", &it.sources),
+        ("actions", &it.actions),
+        ("images", &it.images),
+    ] {
         text += &lines(what, changes);
     }
     text

@@ -239,6 +239,9 @@ pub struct ReleaseDifference {
     pub sources: ReleaseChanges,
     pub actions: ReleaseChanges,
     pub images: ReleaseChanges,
+    /// Other repositories that sources came from, by name; of one of another version, both are named.
+    #[serde(default)]
+    pub packages: ReleaseChanges,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

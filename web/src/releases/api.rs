@@ -149,6 +149,7 @@ pub async fn diff(
         sources: ReleaseChanges::of(&found.sources),
         actions: ReleaseChanges::of(&found.actions),
         images: ReleaseChanges::of(&found.images),
+        packages: ReleaseChanges::of(&found.packages),
     }))
 }
 

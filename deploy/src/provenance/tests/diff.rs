@@ -46,7 +46,27 @@ fn sources_come_go_and_change_and_actions_say_what_of_them_did() {
         (action.name.as_str(), action.what.as_slice()),
         ("//:t Genrule out/a.o", &["inputs"][..])
     );
-    assert!(difference.images.is_empty());
+    assert!(difference.images.is_empty() && difference.packages.is_empty());
+}
+
+#[test]
+fn packages_come_go_and_change_their_version_or_their_content() {
+    let of = |files: &[&str]| {
+        let files: Vec<_> = files.iter().map(|it| (*it, *it)).collect();
+        side(&fake("c", &files))
+    };
+    let old = of(&["external/gone/a.h", "external/rules_cc+0.0.9/a.h", "external/same+1/a.h"]);
+    let new = of(&["external/come+2/a.h", "external/rules_cc+0.1.0/a.h", "external/same+1/b.h"]);
+    let packages = Difference::between(&old, &new).packages;
+    let told: Vec<_> =
+        packages.first.iter().map(|it| (it.kind, it.name.as_str(), it.what.as_slice())).collect();
+    let expected: [(ChangeKind, &str, &[&str]); 4] = [
+        (ChangeKind::Added, "come 2", &[]),
+        (ChangeKind::Removed, "gone", &[]),
+        (ChangeKind::Changed, "rules_cc 0.0.9 -> 0.1.0", &["version"]),
+        (ChangeKind::Changed, "same 1", &["content"]),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]
