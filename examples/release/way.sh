@@ -4,7 +4,8 @@
 #
 #     examples/release/way.sh [PORT]
 #
-# Needs kiln, bazel and openssl. It may be run again, and from anywhere. docs/releases.md says how cosign is asked.
+# Needs kiln, bazel, openssl and python3; cosign (3.1 or newer, or COSIGN names it) is asked where it is there. It may be run again, and
+# from anywhere.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -56,9 +57,25 @@ release() { # NAME TARGET
 release team/app:1.0 //greet:hello
 release team/app:1.1 //greet:greeting
 
-# 2. Verified without the server, by Kiln and by others.
+# 2. Verified without the server, by Kiln and by a script that shares nothing with it; and where it can be pulled, by cosign.
 as ci release export team/app:1.0 --output app-1.0
 kiln release verify app-1.0 --key server.pub --name team/app:1.0 --source "$source" --branch main
+python3 "$here/../../scripts/verify-release.py" app-1.0 --key server.pub --name team/app:1.0 --source "$source"
+cosign=${COSIGN:-$(command -v cosign || true)}
+if [ -n "$cosign" ]; then
+    digest=$(kiln release show team/app:1.0 --json --server "$server" --token-file ci.token |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["digest"])')
+    mkdir docker
+    printf '{"auths":{"127.0.0.1:%s":{"auth":"%s"}}}' "$port" "$(printf 'ci:%s' "$(cat ci.token)" | base64 -w0)" \
+        > docker/config.json
+    for asked in verify 'verify-attestation --type slsaprovenance1'; do
+        # shellcheck disable=SC2086 # The option and its value are words of their own.
+        DOCKER_CONFIG=$work/docker "$cosign" $asked --key server.pub --insecure-ignore-tlog --allow-http-registry \
+            "127.0.0.1:$port/team/app@$digest" > cosign.json
+    done
+else
+    echo 'cosign is not here: it is not asked'
+fi
 
 # 3. Through the environments: staging after a soak, production after somebody else has approved.
 promote() { # VERSION ENVIRONMENT

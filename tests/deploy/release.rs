@@ -1,8 +1,8 @@
 //! `kiln release verify` reads a directory and a key and prints a verdict. No server runs, and there is no network.
 
-use crate::support::release;
+use crate::support::{self, release};
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use kiln_deploy::oci::ContentDigest;
@@ -67,6 +67,50 @@ fn a_broken_link_is_named_and_ends_with_exit_code_1() {
     let verdict: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(verdict["verified"], false);
     assert!(verdict["broken"].as_str().expect("text").contains(layer), "{verdict}");
+}
+
+/// Runs the script that verifies a release with nothing of Kiln. Returns its exit code and what it printed.
+fn verify_by_script(directory: &Path, words: &[&str]) -> (i32, String) {
+    let mut command = Command::new("python3");
+    command.arg(support::root().join("scripts/verify-release.py"));
+    let command = command.args(["release", "--key", "key.pub"]).args(words);
+    said(&command.current_dir(directory).output().expect("python3 runs"))
+}
+
+/// Returns all files below a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).expect("a directory").flatten();
+    let below = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    entries.flat_map(|it| below(it.path())).collect()
+}
+
+#[test]
+fn a_script_that_shares_nothing_with_kiln_verifies_the_same() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    make(directory);
+    let (code, text) = verify_by_script(directory, &["--name", "team/app:1.0"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("ok closure") && text.contains("verified"), "{text}");
+    let (code, text) = verify_by_script(directory, &["--name", "team/app:1.1"]);
+    assert_eq!(code, 1, "{text}");
+    let all = files(&directory.join("release"));
+    assert!(all.len() >= 9, "{all:?}");
+    for path in all {
+        let whole = std::fs::read(&path).expect("a file");
+        let mut changed = whole.clone();
+        changed[whole.len() / 2] ^= 1;
+        std::fs::write(&path, changed).expect("a file");
+        let (code, text) = verify_by_script(directory, &[]);
+        assert_eq!(code, 1, "{}: {text}", path.display());
+        assert_eq!(verify(directory, &[]).0, 1, "{}", path.display());
+        std::fs::write(&path, whole).expect("a file");
+    }
+    let (other, _) = SigningKey::generate(Scheme::Ed25519).expect("a key");
+    let other = other.public_key().to_pem().expect("PEM");
+    std::fs::write(directory.join("key.pub"), other).expect("a file");
+    let (code, text) = verify_by_script(directory, &[]);
+    assert_eq!(code, 1, "{text}");
 }
 
 #[test]
