@@ -13,3 +13,4 @@ mod ship;
 #[path = "../support/mod.rs"]
 mod support;
 mod switching;
+mod way;
