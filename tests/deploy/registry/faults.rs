@@ -95,3 +95,74 @@ fn what_a_tag_needs_outlives_what_nobody_needs() {
     registry.get(&format!("/v2/{REPOSITORY}/manifests/kept")).expect(200);
     registry.has_blob(REPOSITORY, &ContentDigest::of(&layer), &layer);
 }
+
+/// The store is full of blobs that it has promised to keep. It refuses pushes, and what HEAD has found is there for GET.
+#[test]
+fn a_full_store_refuses_pushes_and_has_what_it_said_that_it_has() {
+    let registry = Registry::configured(|_, command| {
+        command.env("KILN_STORAGE_MAX_SIZE", "32MiB");
+    });
+    let location = registry.begin(REPOSITORY);
+    let part = bytes(1, 1 << 20);
+    registry.send("PATCH", &location, &[], &part).expect(202);
+    let mut kept = Vec::new();
+    let refused = loop {
+        let data = bytes(100 + kept.len() as u64, 1 << 20);
+        let digest = ContentDigest::of(&data);
+        let post = format!("/v2/{REPOSITORY}/blobs/uploads/?digest={digest}");
+        let answer = registry.send("POST", &post, &[], &data);
+        if answer.status != 201 {
+            answer.refused(507, "UNKNOWN");
+            break digest;
+        }
+        let path = format!("/v2/{REPOSITORY}/blobs/{digest}");
+        registry.send("HEAD", &path, &[], &[]).expect(200);
+        kept.push((digest, data));
+        assert!(kept.len() < 64, "the store is never full");
+    };
+    let path = format!("/v2/{REPOSITORY}/blobs/{refused}");
+    registry.get(&path).refused(404, "BLOB_UNKNOWN");
+    registry.send("PATCH", &location, &[], &bytes(2, 1 << 20)).refused(507, "UNKNOWN");
+    let status = registry.get(&location).expect(204);
+    assert_eq!(status.header("range"), Some("0-1048575"), "the upload is as it was");
+    for (digest, data) in &kept {
+        registry.has_blob(REPOSITORY, digest, data);
+    }
+}
+
+/// Other blobs come and go while somebody still pushes. What the push has brought stays until its manifest comes.
+#[test]
+fn what_a_push_has_brought_stays_while_it_goes_on() {
+    let registry = Registry::configured(|_, command| {
+        command.env("KILN_STORAGE_MAX_SIZE", "32MiB").env("KILN_STORAGE_MIN_LEASE", "1s");
+    });
+    let layer = bytes(1, 4 << 20);
+    let digest = registry.push(REPOSITORY, &layer);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let mut others = 0;
+    // Twice as much as there is room for comes to repositories whose own pushes are over.
+    while others < 64 {
+        assert!(std::time::Instant::now() < until, "nothing is ever evicted");
+        let data = bytes(1000 + others, 1 << 20);
+        let post = format!(
+            "/v2/other/app{others}/blobs/uploads/?digest={}",
+            Algorithm::Sha256.digest(&data)
+        );
+        match registry.send("POST", &post, &[], &data).status {
+            201 => others += 1,
+            _ => kiln_test_servers::pause(),
+        }
+        let small = format!("part {others}");
+        let post = format!(
+            "/v2/{REPOSITORY}/blobs/uploads/?digest={}",
+            Algorithm::Sha256.digest(small.as_bytes())
+        );
+        registry.send("POST", &post, &[], small.as_bytes());
+    }
+    let is_gone = |number: &u64| {
+        let digest = Algorithm::Sha256.digest(&bytes(1000 + number, 1 << 20));
+        registry.get(&format!("/v2/other/app{number}/blobs/{digest}")).status == 404
+    };
+    assert!((0..others).filter(is_gone).count() >= 32);
+    registry.has_blob(REPOSITORY, &digest, &layer);
+}

@@ -1,6 +1,6 @@
 //! The registry lists the manifests that refer to another manifest.
 
-use kiln_deploy::oci::{ContentDigest, Descriptor, INDEX_TYPE, MANIFEST_TYPE, Manifest};
+use kiln_deploy::oci::{ContentDigest, Descriptor, INDEX_TYPE, Index, MANIFEST_TYPE, Manifest};
 
 use crate::registry::client::{REPOSITORY, Registry, bytes};
 
@@ -72,4 +72,36 @@ fn referrers_come_in_pages() {
     numbers.sort();
     assert_eq!(numbers, ["0", "1", "2", "3", "4", "5"]);
     assert!(pages > 1);
+}
+
+/// Anybody who may push can write the tag under which older clients keep referrers. It makes nothing a referrer that does
+/// not name the subject itself.
+#[test]
+fn a_fallback_tag_makes_no_referrer_of_a_strangers_manifest() {
+    let registry = Registry::start();
+    let subject = registry.push_image(REPOSITORY, "v1", &bytes(1, 100));
+    let other = registry.push_image(REPOSITORY, "other", &bytes(2, 100));
+    let about_another = artifact(&registry, &other, 1, "");
+    let about_nothing = registry.image(REPOSITORY, &bytes(3, 100));
+    let own = artifact(&registry, &subject, 2, "");
+    let mut listed = Vec::new();
+    for data in [&about_another, &about_nothing, &own] {
+        let descriptor = Descriptor::of(MANIFEST_TYPE, data);
+        let reference = descriptor.digest.to_string();
+        registry.put_manifest(REPOSITORY, &reference, MANIFEST_TYPE, data).expect(201);
+        listed.push(descriptor);
+    }
+    let list = Index::new(listed).write().unwrap();
+    let tag = subject.to_string().replace(':', "-");
+    registry.put_manifest(REPOSITORY, &tag, INDEX_TYPE, &list).expect(201);
+    registry.has_manifest(REPOSITORY, &tag, INDEX_TYPE, &list);
+    let index = registry.get(&format!("/v2/{REPOSITORY}/referrers/{subject}")).expect(200).json();
+    let found: Vec<_> =
+        index["manifests"].as_array().unwrap().iter().map(|it| &it["digest"]).collect();
+    assert_eq!(found, [ContentDigest::of(&own).to_string().as_str()]);
+    // Whoever deletes the tag deletes no referrer.
+    let path = format!("/v2/{REPOSITORY}/manifests/{tag}");
+    registry.send("DELETE", &path, &[], &[]).expect(202);
+    let after = registry.get(&format!("/v2/{REPOSITORY}/referrers/{subject}")).expect(200).json();
+    assert_eq!(after, index);
 }
