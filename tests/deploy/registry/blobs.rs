@@ -2,7 +2,7 @@
 
 use kiln_deploy::oci::{Algorithm, ContentDigest};
 
-use crate::registry::client::{ALGORITHMS, REPOSITORY, Registry, bytes, with};
+use crate::registry::client::{ALGORITHMS, REPOSITORY, Registry, RegistryResponse, bytes, with};
 
 #[test]
 fn ping() {
@@ -63,54 +63,93 @@ fn blob_digest_escaped() {
 }
 
 #[test]
-fn blob_empty_and_empty_json() {
+fn blob_empty() {
+    small_blob(b"");
+}
+
+#[test]
+fn blob_empty_json() {
+    small_blob(b"{}");
+}
+
+/// Pushes a blob in both ways, and reads and deletes it.
+fn small_blob(data: &[u8]) {
     let registry = Registry::start();
     for algorithm in ALGORITHMS {
-        for data in [&b""[..], b"{}"] {
-            let digest = registry.push_as(algorithm, REPOSITORY, data);
-            registry.has_blob(REPOSITORY, &digest, data);
-            let path = format!("/v2/{REPOSITORY}/blobs/{digest}");
-            registry.send("DELETE", &path, &[], &[]).expect(202);
-            registry.send("HEAD", &path, &[], &[]).expect(404);
-            let location = registry.begin(REPOSITORY);
-            let put = with(&location, &format!("digest={digest}"));
-            registry.send("PUT", &put, &[], data).expect(201);
-            registry.has_blob(REPOSITORY, &digest, data);
+        let digest = registry.push_as(algorithm, REPOSITORY, data);
+        registry.has_blob(REPOSITORY, &digest, data);
+        let path = format!("/v2/{REPOSITORY}/blobs/{digest}");
+        registry.send("DELETE", &path, &[], &[]).expect(202);
+        registry.send("HEAD", &path, &[], &[]).expect(404);
+        let location = registry.begin(REPOSITORY);
+        let put = with(&location, &format!("digest={digest}"));
+        registry.send("PUT", &put, &[], data).expect(201);
+        registry.has_blob(REPOSITORY, &digest, data);
+    }
+}
+
+/// Pushes bytes that the digest does not name, as `push` does it with the parameter that names it. The push has to be
+/// refused, and nothing may be there afterwards.
+fn bad_digest(push: impl Fn(&Registry, &str, &[u8]) -> RegistryResponse) {
+    let registry = Registry::start();
+    for algorithm in ALGORITHMS {
+        let (data, digest) = (bytes(2, 4096), algorithm.digest(b"something else"));
+        push(&registry, &format!("digest={digest}"), &data).refused(400, "DIGEST_INVALID");
+        for name in [digest, algorithm.digest(&data)] {
+            registry.get(&format!("/v2/{REPOSITORY}/blobs/{name}")).expect(404);
         }
     }
 }
 
+/// Sends bytes as the part of an upload that begins at the first byte. Returns where the next part goes.
+fn first_part(registry: &Registry, data: &[u8]) -> String {
+    let range = format!("0-{}", data.len() - 1);
+    let (location, range) = (registry.begin(REPOSITORY), [("content-range", range.as_str())]);
+    registry.send("PATCH", &location, &range, data).expect(202).location()
+}
+
 #[test]
-fn blob_bad_digest() {
+fn blob_bad_digest_post_only() {
+    bad_digest(|registry, digest, data| {
+        let post = with(&format!("/v2/{REPOSITORY}/blobs/uploads/"), digest);
+        registry.send("POST", &post, &[], data)
+    });
+}
+
+#[test]
+fn blob_bad_digest_post_put() {
+    bad_digest(|registry, digest, data| {
+        registry.send("PUT", &with(&registry.begin(REPOSITORY), digest), &[], data)
+    });
+}
+
+#[test]
+fn blob_bad_digest_chunked() {
+    bad_digest(|registry, digest, data| {
+        registry.send("PUT", &with(&first_part(registry, data), digest), &[], &[])
+    });
+}
+
+#[test]
+fn blob_bad_digest_chunked_and_put_chunk() {
+    bad_digest(|registry, digest, data| {
+        let put = with(&first_part(registry, &data[..2048]), digest);
+        registry.send("PUT", &put, &[("content-range", "2048-4095")], &data[2048..])
+    });
+}
+
+#[test]
+fn blob_bad_digest_stream() {
+    bad_digest(|registry, digest, data| {
+        let location = registry.begin(REPOSITORY);
+        let location = registry.stream("PATCH", &location, &[data]).expect(202).location();
+        registry.send("PUT", &with(&location, digest), &[], &[])
+    });
+}
+
+#[test]
+fn blob_digest_that_is_none() {
     let registry = Registry::start();
-    for algorithm in ALGORITHMS {
-        let (data, digest) = (bytes(2, 4096), algorithm.digest(b"something else"));
-        let parameter = format!("digest={digest}");
-        let begin = format!("/v2/{REPOSITORY}/blobs/uploads/");
-        let post = with(&begin, &parameter);
-        registry.send("POST", &post, &[], &data).refused(400, "DIGEST_INVALID");
-        let put = with(&registry.begin(REPOSITORY), &parameter);
-        registry.send("PUT", &put, &[], &data).refused(400, "DIGEST_INVALID");
-        // The client pushes the bytes in one part and names the wrong digest at the end.
-        let location = registry.begin(REPOSITORY);
-        let range = [("content-range", "0-4095")];
-        let location = registry.send("PATCH", &location, &range, &data).expect(202).location();
-        let put = with(&location, &parameter);
-        registry.send("PUT", &put, &[], &[]).refused(400, "DIGEST_INVALID");
-        // The client pushes the last part together with the wrong digest.
-        let location = registry.begin(REPOSITORY);
-        let range = [("content-range", "0-2047")];
-        let location =
-            registry.send("PATCH", &location, &range, &data[..2048]).expect(202).location();
-        let (put, range) = (with(&location, &parameter), [("content-range", "2048-4095")]);
-        registry.send("PUT", &put, &range, &data[2048..]).refused(400, "DIGEST_INVALID");
-        // The client pushes the bytes as a stream of unknown length.
-        let location = registry.begin(REPOSITORY);
-        let location = registry.stream("PATCH", &location, &[&data]).expect(202).location();
-        let put = with(&location, &parameter);
-        registry.send("PUT", &put, &[], &[]).refused(400, "DIGEST_INVALID");
-        registry.get(&format!("/v2/{REPOSITORY}/blobs/{digest}")).expect(404);
-    }
     let path = format!("/v2/{REPOSITORY}/blobs/uploads/?digest=sha256:nothing");
     registry.send("POST", &path, &[], b"x").refused(400, "DIGEST_INVALID");
     let path = format!("/v2/{REPOSITORY}/blobs/uploads/?digest-algorithm=md5");

@@ -215,7 +215,10 @@ impl Registry {
             let answer = self.send(method, &path, &accept, &[]).expect(200);
             assert_eq!(answer.header("content-type"), Some(kind));
             assert_eq!(answer.header("content-length"), Some(length.as_str()));
-            assert!(answer.header("docker-content-digest").is_some());
+            let digest: ContentDigest =
+                answer.header("docker-content-digest").unwrap().parse().unwrap();
+            assert_eq!(digest.algorithm().digest(data), digest);
+            assert!(!reference.contains(':') || digest.to_string() == reference);
             let expected = if method == "GET" { data } else { &[] };
             assert!(answer.body == expected, "{method} {path}: other bytes");
         }

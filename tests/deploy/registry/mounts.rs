@@ -27,7 +27,8 @@ fn blob_mount_anonymous() {
     for algorithm in ALGORITHMS {
         let data = bytes(2, 4000);
         let digest = registry.push_as(algorithm, OTHER, &data);
-        registry.send("POST", &mount(&digest, None), &[], &[]).expect(201);
+        let answer = registry.send("POST", &mount(&digest, None), &[], &[]).expect(201);
+        assert!(registry.get(&answer.location()).expect(200).body == data);
         registry.has_blob(REPOSITORY, &digest, &data);
     }
 }

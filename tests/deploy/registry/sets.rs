@@ -8,6 +8,7 @@ use crate::registry::client::{REPOSITORY, Registry, bytes};
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const COMPRESSED_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// A data set, with what has been pushed of it so far.
 struct Set<'a> {
@@ -53,9 +54,14 @@ impl<'a> Set<'a> {
     }
 
     fn image_document(&mut self, seed: u64) -> Value {
+        self.image_of(seed, LAYER)
+    }
+
+    /// The manifest of an image whose layers are said to be of this type.
+    fn image_of(&mut self, seed: u64, layer: &str) -> Value {
         let config = self.blob(CONFIG, format!("{{\"seed\":{seed}}}").as_bytes());
         let layers =
-            [self.blob(LAYER, &bytes(seed, 700)), self.blob(LAYER, &bytes(seed + 100, 900))];
+            [self.blob(layer, &bytes(seed, 700)), self.blob(layer, &bytes(seed + 100, 900))];
         json!({ "schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": config, "layers": layers })
     }
 
@@ -63,7 +69,10 @@ impl<'a> Set<'a> {
     fn tag(&mut self, tag: &str) {
         let place = self.manifests.len() - 1;
         let (_, kind, data) = &self.manifests[place];
-        self.registry.put_manifest(REPOSITORY, tag, kind, data).expect(201);
+        let pushed = self.registry.put_manifest(REPOSITORY, tag, kind, data).expect(201);
+        let pulled = self.registry.get(&pushed.location()).expect(200);
+        assert!(pulled.body == *data);
+        assert_eq!(pulled.header("content-type"), Some(*kind));
         self.tags.push((tag.to_owned(), place));
     }
 
@@ -163,13 +172,23 @@ fn artifact(set: &mut Set, kind: &str, layers: &[Value]) -> Value {
 }
 
 #[test]
-fn set_image_and_image_uncompressed() {
+fn set_image() {
     let registry = Registry::start();
     let mut set = Set::new(&registry);
     for (seed, tag) in ["one", "two", "three"].into_iter().enumerate() {
-        set.image(seed as u64);
+        let document = set.image_of(seed as u64, COMPRESSED_LAYER);
+        set.manifest(MANIFEST_TYPE, &document);
         set.tag(tag);
     }
+    set.finish();
+}
+
+#[test]
+fn set_image_uncompressed() {
+    let registry = Registry::start();
+    let mut set = Set::new(&registry);
+    set.image(1);
+    set.tag("uncompressed");
     set.finish();
 }
 
@@ -187,32 +206,65 @@ fn set_large_manifest() {
 }
 
 #[test]
-fn set_index_nested_and_empty() {
+fn set_index() {
+    let registry = Registry::start();
+    let mut set = Set::new(&registry);
+    let images = [set.image(1), set.image(2)];
+    set.manifest(INDEX_TYPE, &index(&images));
+    set.tag("index");
+    set.finish();
+}
+
+#[test]
+fn set_nested_index() {
     let registry = Registry::start();
     let mut set = Set::new(&registry);
     let images = [set.image(1), set.image(2)];
     let inner = set.manifest(INDEX_TYPE, &index(&images));
-    set.tag("index");
     let third = set.image(3);
     set.manifest(INDEX_TYPE, &index(&[inner, third]));
     set.tag("nested");
+    set.finish();
+}
+
+#[test]
+fn set_empty_index() {
+    let registry = Registry::start();
+    let mut set = Set::new(&registry);
     set.manifest(INDEX_TYPE, &index(&[]));
     set.tag("empty");
     set.finish();
 }
 
 #[test]
-fn set_artifact_and_artifact_index_and_without_layers() {
+fn set_artifact() {
+    let registry = Registry::start();
+    let mut set = Set::new(&registry);
+    let layers = [set.blob("text/plain", b"hello")];
+    let document = artifact(&mut set, "application/vnd.example.a", &layers);
+    set.manifest(MANIFEST_TYPE, &document);
+    set.tag("artifact");
+    set.finish();
+}
+
+#[test]
+fn set_artifact_index() {
     let registry = Registry::start();
     let mut set = Set::new(&registry);
     let layers = [set.blob("text/plain", b"hello")];
     let document = artifact(&mut set, "application/vnd.example.a", &layers);
     let first = set.manifest(MANIFEST_TYPE, &document);
-    set.tag("artifact");
     let mut list = index(&[first]);
     list["artifactType"] = json!("application/vnd.example.i");
     set.manifest(INDEX_TYPE, &list);
     set.tag("artifact-index");
+    set.finish();
+}
+
+#[test]
+fn set_artifact_without_layers() {
+    let registry = Registry::start();
+    let mut set = Set::new(&registry);
     let layers = [set.blob(EMPTY, b"{}")];
     let document = artifact(&mut set, "application/vnd.example.n", &layers);
     set.manifest(MANIFEST_TYPE, &document);
@@ -272,13 +324,20 @@ fn set_missing_subject() {
 }
 
 #[test]
-fn set_data_field_and_custom_fields_and_no_layers() {
+fn set_data_field() {
     let registry = Registry::start();
     let mut set = Set::new(&registry);
     let mut document = artifact(&mut set, "application/vnd.example.d", &[]);
     document["config"]["data"] = json!("e30=");
     set.manifest(MANIFEST_TYPE, &document);
     set.tag("data-field");
+    set.finish();
+}
+
+#[test]
+fn set_custom_fields() {
+    let registry = Registry::start();
+    let mut set = Set::new(&registry);
     let mut document = set.image_document(1);
     document["org.example"] = json!({ "unknown": [1, null] });
     document["config"]["custom"] = json!("kept");
@@ -287,6 +346,13 @@ fn set_data_field_and_custom_fields_and_no_layers() {
     list["custom"] = json!({ "unknown": true });
     set.manifest(INDEX_TYPE, &list);
     set.tag("custom-fields");
+    set.finish();
+}
+
+#[test]
+fn set_no_layers() {
+    let registry = Registry::start();
+    let mut set = Set::new(&registry);
     let mut document = set.image_document(2);
     document["layers"] = json!([]);
     set.manifest(MANIFEST_TYPE, &document);
