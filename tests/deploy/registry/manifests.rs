@@ -78,6 +78,11 @@ fn what_is_no_manifest_is_refused() {
     for (kind, data) in [
         (MANIFEST_TYPE, &b"{"[..]),
         (MANIFEST_TYPE, br#"{"schemaVersion":2,"schemaVersion":2}"#),
+        (INDEX_TYPE, br#"{"schemaVersion":2,"manifests":[],"layers":[]}"#),
+        (
+            MANIFEST_TYPE,
+            br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#,
+        ),
         ("text/html", b"<b>"),
         ("", b"{}"),
     ] {
