@@ -9,6 +9,7 @@ use kiln_net::causes;
 
 use super::error::ConfigError;
 use super::settings::Settings;
+use super::verdicts::webhook;
 use crate::serve::ReleaseOptions;
 
 /// The files and the environment of this machine.
@@ -62,5 +63,6 @@ pub fn releases(settings: &Settings) -> Result<ReleaseOptions, ConfigError> {
         records: settings.flag("releases.record"),
         keep_records: settings.duration("releases.keep_records"),
         key,
+        webhook: webhook(settings, "releases.webhook", "releases.webhook_format")?,
     })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kiln_deploy::rollouts::parts::Targets;
 use kiln_deploy::{DeployOptions, DeployParts, DeployServices};
 use kiln_net::clock::unix_nanos;
-use kiln_net::panics::spawn_resumed;
+use kiln_net::panics::{resumed, spawn_resumed};
 use kiln_web::Kept;
 use tokio::task::JoinHandle;
 
@@ -14,15 +14,18 @@ use super::base::Base;
 use super::ci::Ci;
 use super::options::ServeOptions;
 use super::promotion::{self, Gates, Programs, Promotion};
-use super::releases;
+use super::releases::{self, ReleaseNotices};
 use super::rollouts::{self, Rollouts};
-use super::webhook::WebhookError;
+use super::telling::Telling;
+use super::webhook::{Webhook, WebhookError};
 
 /// Releases and what becomes of them, before anything goes on by itself.
 pub struct Deploy {
     pub services: DeployServices,
     /// Whether releases that nothing keeps are removed without being asked.
     removes: bool,
+    /// Tells changes of releases; `None`: nobody is told.
+    telling: Option<Telling<ReleaseNotices>>,
     /// Environments and their upkeep; `None`: there are no environments.
     promotion: Option<Promotion>,
     rollouts: Rollouts,
@@ -38,6 +41,7 @@ pub fn start(
     agents: Arc<dyn Targets>,
 ) -> Result<Deploy, WebhookError> {
     let (storage, common) = (&base.storage, &base.common);
+    let of_releases = Webhook::named(options.releases.webhook.as_ref(), &common.base_url)?;
     let of_promotions = promotion::teller(&options.promotion, &common.base_url)?;
     let of_rollouts = rollouts::teller(&options.rollouts, &common.base_url)?;
     let tells = (of_promotions.is_some(), of_rollouts.is_some());
@@ -58,12 +62,16 @@ pub fn start(
     };
     let services = DeployServices::start(settings(options, &common.base_url, tells), parts);
     let told_by = (&storage.records, common.name.as_str());
+    let telling = of_releases.map(|webhook| {
+        let notices = ReleaseNotices::new(&storage.records, webhook, releases::now);
+        Telling::new(notices, releases::PACE, told_by)
+    });
     let promotion = services
         .keeper
         .clone()
         .map(|keeper| Promotion::new(&options.promotion, keeper, of_promotions, told_by));
     let rollouts = Rollouts::new(services.control.clone(), of_rollouts, told_by);
-    Ok(Deploy { services, removes: options.releases.gc, promotion, rollouts })
+    Ok(Deploy { services, removes: options.releases.gc, telling, promotion, rollouts })
 }
 
 /// `tells`: whether somebody is told of promotions, and of rollouts.
@@ -83,10 +91,10 @@ fn settings(options: &ServeOptions, base_url: &str, tells: (bool, bool)) -> Depl
 }
 
 impl Deploy {
-    /// Removes what was begun of releases and never ended, promotes what waits, drives rollouts and signs
-    /// checkpoints. None of these tasks ends by itself.
+    /// Removes what was begun of releases and never ended, tells changes of releases, promotes what waits, drives rollouts
+    /// and signs checkpoints. None of these tasks ends by itself.
     pub fn run(self) -> Vec<JoinHandle<()>> {
-        let Self { services, removes, promotion, rollouts } = self;
+        let Self { services, removes, telling, promotion, rollouts } = self;
         let DeployServices { catalog, collector, checkpoints, .. } = services;
         let by_itself = removes.then_some(collector);
         let clock = catalog.clone();
@@ -98,6 +106,9 @@ impl Deploy {
         });
         let rolling = tokio::spawn(rollouts.run());
         let promoting = promotion.map(|it| tokio::spawn(it.run()));
-        promoting.into_iter().chain([settling, signing, rolling]).collect()
+        let telling = telling.map(|it| {
+            tokio::spawn(async move { resumed("telling of releases", || it.keep_told()).await })
+        });
+        promoting.into_iter().chain(telling).chain([settling, signing, rolling]).collect()
     }
 }

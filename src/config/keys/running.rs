@@ -200,6 +200,18 @@ pub const KEYS: &[Key] = &[
         "Whether releases that nothing keeps are removed by themselves. Else `kiln release gc` does it.",
     ),
     key(
+        "releases.webhook",
+        "",
+        Kind::Secret,
+        "An http:// or https:// address that is told of releases that are made, taken in, rejected and removed, as POST requests.",
+    ),
+    key(
+        "releases.webhook_format",
+        "json",
+        Kind::Choice(&["json", "slack"]),
+        "What is understood there.",
+    ),
+    key(
         "promotion.policy",
         "",
         Kind::Path,

@@ -1,6 +1,7 @@
 //! Releases and records of executions on the stores of a server.
 
 mod options;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use kiln_net::causes::chain;
 use tokio::time::Instant;
 
 pub use self::options::ReleaseOptions;
+pub use self::told::{PACE, ReleaseNotices};
 use super::common::Common;
 
 /// Starts to record executions; `None`: the options say that nothing is recorded.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use kiln_deploy::retention::Rules;
 use kiln_deploy::signing::Signer;
 
+use crate::serve::webhook::WebhookOptions;
+
 #[derive(Clone)]
 pub struct ReleaseOptions {
     /// Whether executions are recorded.
@@ -18,4 +20,6 @@ pub struct ReleaseOptions {
     pub gc: bool,
     /// The key that the server signs releases with; `None`: whoever makes a release signs it.
     pub key: Option<Arc<dyn Signer>>,
+    /// Who is told of releases that are made, taken in, rejected and removed; `None`: nobody.
+    pub webhook: Option<WebhookOptions>,
 }
