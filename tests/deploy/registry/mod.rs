@@ -12,6 +12,7 @@ mod faults;
 mod fleet;
 mod manifests;
 mod mounts;
+mod newer;
 mod ranges;
 mod referrers;
 #[allow(dead_code, unused_imports)]

@@ -1,0 +1,162 @@
+//! Newer clients that others wrote use the registry: oras, crane and cosign of Debian sid.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kiln_deploy::signing::{Scheme, Signer as _, SigningKey};
+use serde_json::Value;
+
+use crate::registry::client::{Registry, bytes};
+use crate::support::release;
+use crate::support::said::kiln;
+
+/// A client, and the directory in which it runs and finds its home.
+struct Tool {
+    program: PathBuf,
+    home: PathBuf,
+}
+
+impl Tool {
+    /// Returns the client whose path a variable holds. Debian sid is not always whole, so that a client may be absent.
+    fn of(variable: &str, home: &Path) -> Option<Self> {
+        let program = std::env::var_os(variable).map(PathBuf::from);
+        if program.is_none() {
+            eprintln!("SKIPPED: {variable} is not set; scripts/test.sh installs it where it can");
+        }
+        Some(Self { program: program?, home: home.to_owned() })
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env("HOME", &self.home).current_dir(&self.home);
+        command.output().expect("it runs")
+    }
+
+    #[track_caller]
+    fn says(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+#[test]
+fn crane_pushes_validates_copies_pulls_and_deletes() {
+    let registry = Registry::start();
+    let dir = registry.dir.path();
+    let Some(crane) = Tool::of("KILN_CRANE", dir) else { return };
+    std::fs::write(dir.join("file"), bytes(1, 3 << 20)).unwrap();
+    let tar = Command::new("tar").args(["-cf", "layer.tar", "file"]).current_dir(dir).status();
+    assert!(tar.expect("tar runs").success());
+    let at = |name: &str| format!("{}/{name}", registry.server.address);
+    let (first, copied, back) = (at("team/app:v1"), at("other/copy:v2"), at("team/back:v1"));
+    crane.says(&["append", "--oci-empty-base", "-f", "layer.tar", "-t", &first]);
+    crane.says(&["validate", "--remote", &first]);
+    assert_eq!(crane.says(&["ls", &at("team/app")]).trim(), "v1");
+    let digest = crane.says(&["digest", &first]);
+    crane.says(&["copy", &first, &copied]);
+    assert_eq!(crane.says(&["digest", &copied]), digest);
+    crane.says(&["pull", "--format=oci", &first, "pulled"]);
+    crane.says(&["push", "pulled", &back]);
+    assert_eq!(crane.says(&["digest", &back]), digest);
+    crane.says(&["delete", &first]);
+    assert!(!crane.run(&["validate", "--remote", &first]).status.success());
+    crane.says(&["validate", "--remote", &copied]);
+}
+
+#[test]
+fn oras_pushes_attaches_copies_with_referrers_discovers_and_pulls() {
+    let registry = Registry::start();
+    let dir = registry.dir.path();
+    let Some(oras) = Tool::of("KILN_ORAS", dir) else { return };
+    std::fs::write(dir.join("file.txt"), "content").unwrap();
+    std::fs::write(dir.join("note.txt"), "a note").unwrap();
+    let at = |name: &str| format!("{}/{name}", registry.server.address);
+    let (first, copied) = (at("team/app:v1"), at("other/copy:v2"));
+    let kind = "application/vnd.example.note";
+    oras.says(&["push", "--plain-http", &first, "file.txt"]);
+    oras.says(&["attach", "--plain-http", "--artifact-type", kind, &first, "note.txt"]);
+    oras.says(&["cp", "-r", "--from-plain-http", "--to-plain-http", &first, &copied]);
+    for name in [&first, &copied] {
+        let found = oras.says(&["discover", "--plain-http", "--format", "json", name]);
+        let found: Value = serde_json::from_str(&found).unwrap();
+        let kinds: Vec<_> =
+            found["referrers"].as_array().unwrap().iter().map(|it| &it["artifactType"]).collect();
+        assert_eq!(kinds, [kind], "{found}");
+    }
+    oras.says(&["pull", "--plain-http", "-o", "out", &copied]);
+    assert_eq!(std::fs::read_to_string(dir.join("out/file.txt")).unwrap(), "content");
+}
+
+/// Makes a key, and writes its public part to a file of this name.
+fn key(dir: &Path, name: &str) -> SigningKey {
+    let (key, _) = SigningKey::generate(Scheme::EcdsaP256).unwrap();
+    std::fs::write(dir.join(name), key.public_key().to_pem().unwrap()).unwrap();
+    key
+}
+
+#[test]
+fn cosign_verifies_a_release_at_the_registry_and_no_other_key() {
+    let registry = Registry::start();
+    let dir = registry.dir.path();
+    let Some(cosign) = Tool::of("KILN_COSIGN", dir) else { return };
+    let Some(oras) = Tool::of("KILN_ORAS", dir) else { return };
+    key(dir, "other.pub");
+    let key = key(dir, "key.pub");
+    let digest = release::export_program("team/app:1.0", "file", &key, &dir.join("release"));
+    let import = ["release", "import", "release", "--key", "key.pub"];
+    kiln(Some(&registry.server), dir, &import).ends_with(0);
+    let at = |name: &str| format!("{}/{name}", registry.server.address);
+    let (first, copied) = (at("team/app:1.0"), at("other/copy:1.0"));
+    // What was signed about a release goes with it to another repository.
+    oras.says(&["cp", "-r", "--from-plain-http", "--to-plain-http", &first, &copied]);
+    let verified = |repository: &str, key: &str, kind: &str| {
+        let image = at(&format!("{repository}@{digest}"));
+        let words = ["verify-attestation", "--insecure-ignore-tlog", "--allow-http-registry"];
+        let words = [&words[..], &["--key", key, "--type", kind, &image]].concat();
+        cosign.run(&words).status.success()
+    };
+    for repository in ["team/app", "other/copy"] {
+        assert!(verified(repository, "key.pub", "slsaprovenance1"), "{repository}");
+        assert!(!verified(repository, "other.pub", "slsaprovenance1"), "{repository}");
+        assert!(!verified(repository, "key.pub", "spdxjson"), "{repository}");
+    }
+}
+
+#[test]
+fn cosign_verifies_an_export_without_a_network_and_no_changed_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let Some(cosign) = Tool::of("KILN_COSIGN", dir) else { return };
+    let key = key(dir, "key.pub");
+    release::export_program("team/app:1.0", "file", &key, &dir.join("release"));
+    let blob = |of: &Value| {
+        let hex = of["digest"].as_str().unwrap().trim_start_matches("sha256:");
+        dir.join("release/blobs/sha256").join(hex)
+    };
+    let read =
+        |path: PathBuf| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
+    let index = read(dir.join("release/index.json"));
+    let attestation = read(blob(&index["manifests"][1]));
+    let (subject, bundle) = (blob(&index["manifests"][0]), blob(&attestation["layers"][0]));
+    let verified = |bundle: &Path| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--net"]).arg(&cosign.program);
+        command.args(["verify-blob-attestation", "--key", "key.pub", "--insecure-ignore-tlog"]);
+        command.args(["--type", "slsaprovenance1", "--bundle"]).arg(bundle).arg(&subject);
+        let output = command.env("HOME", dir).current_dir(dir).output().expect("unshare runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (good, said) = verified(&bundle);
+    assert!(good, "{said}");
+    let mut changed = read(bundle);
+    let payload = STANDARD.decode(changed["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap();
+    let payload = String::from_utf8(payload).unwrap().replace("team/app:1.0", "team/app:1.1");
+    changed["dsseEnvelope"]["payload"] = STANDARD.encode(payload).into();
+    std::fs::write(dir.join("changed.json"), changed.to_string()).unwrap();
+    let (good, said) = verified(&dir.join("changed.json"));
+    assert!(!good && said.contains("verify"), "{said}");
+}
