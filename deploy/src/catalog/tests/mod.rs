@@ -1,5 +1,6 @@
 //! Releases over stores in memory: made, found again, refused, and what crashes and races leave.
 
+mod full;
 mod honest;
 mod links;
 mod rig;

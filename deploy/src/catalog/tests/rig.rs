@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kiln_cas::Digest;
 use kiln_cas::pins::Pins;
+use kiln_cas::{Digest, SharedBlobStore};
 use kiln_protos::events::Execution;
 
 use super::super::sweep::AGE;
@@ -39,6 +39,11 @@ impl House {
     /// Another server over the same stores, or the same one after a crash.
     pub fn again(&self) -> Self {
         Self::over(self.rig.beside(), self.key.clone())
+    }
+
+    /// The same server, which reaches its blobs through another store.
+    pub fn over_blobs(&self, blobs: SharedBlobStore) -> Self {
+        Self::over(Rig { blobs, ..self.rig.beside() }, self.key.clone())
     }
 
     fn over(rig: Rig, key: Arc<SigningKey>) -> Self {
