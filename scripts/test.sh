@@ -29,6 +29,7 @@ need_nginx || missing "nginx"
 need_haproxy || missing "HAProxy"
 need_envoy || missing "Envoy"
 need_registry || missing "docker-registry, skopeo, umoci and busybox"
+need_verifiers || missing "node, @sigstore/verify and securesystemslib"
 need_weed || missing "weed (SeaweedFS)"
 need_cargo_deb || missing "cargo-deb"
 [ "${1:-}" != --tools ] || exit 0

@@ -13,6 +13,8 @@
 #   KILN_REGISTRY, KILN_SKOPEO, KILN_UMOCI, KILN_BUSYBOX  Debian's docker-registry, skopeo, umoci
 #                 and busybox-static: container images and where they come from
 #   KILN_ORAS, KILN_CRANE, KILN_COSIGN  Debian sid's oras, crane and cosign, unpacked (scripts/sid.sh)
+#   KILN_SIGSTORE_VERIFY, KILN_SECURESYSTEMSLIB  verifiers of signatures: the directory node_modules with npm's @sigstore/verify,
+#                 and a Python that has PyPI's securesystemslib
 #   KILN_NODE_WORKER  npm's @bazel/worker (a directory node_modules), with /usr/bin/node
 #   KILN_CARGO_DEB  cargo-deb from crates.io: makes the Debian package
 #   KILN_CCACHE   ccache from PATH, else Debian's
@@ -187,6 +189,23 @@ need_sid_clients() {
   fi
   KILN_ORAS="$place/usr/bin/oras" KILN_CRANE="$place/usr/bin/crane" KILN_COSIGN="$place/usr/bin/cosign"
   export KILN_ORAS KILN_CRANE KILN_COSIGN
+}
+
+need_verifiers() {
+  local npm="$tools_dir/sigstore" venv="$tools_dir/securesystemslib"
+  [ -x /usr/bin/node ] || apt_install nodejs || return 1
+  if [ ! -d "$npm/node_modules/@sigstore/verify" ]; then
+    command -v npm >/dev/null || apt_install npm || return 1
+    mkdir -p "$npm"
+    say "installing @sigstore/verify from npm"
+    npm install --silent --no-audit --no-fund --prefix "$npm" @sigstore/verify@3.1.1 \
+      >>"$tools_dir/npm.log" 2>&1 || return 1
+  fi
+  if ! "$venv/bin/python" -c 'import securesystemslib, cryptography' 2>/dev/null; then
+    say "installing securesystemslib"
+    pip_install "$venv" 'securesystemslib[crypto]==1.6.0' || return 1
+  fi
+  export KILN_SIGSTORE_VERIFY="$npm/node_modules" KILN_SECURESYSTEMSLIB="$venv/bin/python"
 }
 
 need_weed() {

@@ -13,4 +13,5 @@ mod ship;
 #[path = "../support/mod.rs"]
 mod support;
 mod switching;
+mod verifiers;
 mod way;
