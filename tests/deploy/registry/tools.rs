@@ -74,6 +74,46 @@ fn skopeo_pushes_lists_inspects_copies_pulls_and_deletes() {
     skopeo.says(&["inspect", "--tls-verify=false", &at("other/copy:v2")]);
 }
 
+/// Runs buildah on a storage below `dir`. Returns what it printed.
+#[track_caller]
+fn buildah(program: &Path, dir: &Path, words: &[&str]) -> String {
+    let mut command = Command::new(program);
+    command.arg("--root").arg(dir.join("root")).arg("--runroot").arg(dir.join("run"));
+    command.args(["--storage-driver", "vfs"]).args(words);
+    command.env("HOME", dir).env("XDG_RUNTIME_DIR", dir);
+    let output = command.output().expect("buildah runs");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{words:?}: {error}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// podman has the same library for registries and images as buildah.
+#[test]
+fn buildah_pulls_what_others_pushed_and_pushes_it_again() {
+    let registry = Registry::start();
+    let dir = registry.dir.path();
+    let Some(program) = client("KILN_BUILDAH") else { return };
+    let Some((skopeo, image)) = tools(dir) else { return };
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: without root buildah needs ranges of user ids");
+        return;
+    }
+    let policy = dir.join("policy.json");
+    std::fs::write(&policy, r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
+    let flags = ["--tls-verify=false", "--signature-policy", policy.to_str().unwrap()];
+    let at = |name: &str| format!("docker://{}/{name}", registry.server.address);
+    let (first, second) = (at("team/app:v1"), at("team/again:v2"));
+    skopeo.says(&["copy", "--dest-tls-verify=false", &image, &first]);
+    let run = |words: &[&str]| buildah(&program, dir, words);
+    let id = run(&[&["pull"][..], &flags[..], &[first.as_str()]].concat());
+    run(&[&["push"][..], &flags[..], &[id.as_str(), second.as_str()]].concat());
+    let config =
+        |of: &str| skopeo.says(&["inspect", "--config", "--raw", "--tls-verify=false", of]);
+    assert_eq!(config(&second), config(&first));
+    run(&["rmi", "--all"]);
+    assert_eq!(run(&[&["pull"][..], &flags[..], &[second.as_str()]].concat()), id);
+}
+
 #[test]
 fn skopeo_logs_in_with_a_token_and_a_stranger_does_not() {
     let registry = guarded("", &[]);
