@@ -13,5 +13,6 @@ mod ship;
 #[path = "../support/mod.rs"]
 mod support;
 mod switching;
+mod told;
 mod verifiers;
 mod way;
