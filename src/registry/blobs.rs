@@ -12,7 +12,7 @@ use kiln_deploy::oci::ContentDigest;
 use kiln_deploy::registry::{Code, Span, Wanted, wanted};
 
 use super::answers::Failure;
-use super::requests::{Request, no_digest, not_allowed};
+use super::requests::{Request, no_digest, not_allowed, tag_of};
 
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -27,6 +27,10 @@ pub async fn answer(
         Method::GET | Method::HEAD => {
             request.check(Right::Read)?;
             let digest = digest.ok_or_else(no_digest)?;
+            if request.has(digest) {
+                request.registry().blob_size(request.repository, digest).await?;
+                return Ok(unchanged(digest));
+            }
             match request.is_head() {
                 true => head(request, digest).await,
                 false => get(request, digest).await,
@@ -78,7 +82,15 @@ fn describe(headers: &mut HeaderMap, digest: &ContentDigest, length: u64) {
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     insert(headers, CONTENT_LENGTH, length.to_string());
     insert(headers, CONTENT_DIGEST, digest.to_string());
-    insert(headers, ETAG, format!("\"{digest}\""));
+    insert(headers, ETAG, tag_of(digest));
+}
+
+/// The answer to who has the content already.
+pub fn unchanged(digest: &ContentDigest) -> Response {
+    let mut response = empty(StatusCode::NOT_MODIFIED);
+    insert(response.headers_mut(), CONTENT_DIGEST, digest.to_string());
+    insert(response.headers_mut(), ETAG, tag_of(digest));
+    response
 }
 
 fn unsatisfiable(size: u64) -> Response {

@@ -12,8 +12,8 @@ use kiln_deploy::registry::Code;
 use kiln_deploy::registry::store::{Found, Push, RegistryError};
 
 use super::answers::Failure;
-use super::blobs::{CONTENT_DIGEST, empty, insert};
-use super::requests::{Request, known, not_allowed};
+use super::blobs::{CONTENT_DIGEST, empty, insert, unchanged};
+use super::requests::{Request, known, not_allowed, tag_of};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAGS: HeaderName = HeaderName::from_static("oci-tag");
@@ -66,6 +66,9 @@ async fn get(request: &Request<'_>, reference: &Reference) -> Result<Response, F
         );
         return Err(Failure::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, message));
     }
+    if request.has(&found.digest) {
+        return Ok(unchanged(&found.digest));
+    }
     let body = match request.is_head() {
         true => Body::empty(),
         false => {
@@ -84,7 +87,7 @@ fn describe(headers: &mut HeaderMap, found: &Found) {
     insert(headers, CONTENT_TYPE, found.media_type.clone());
     insert(headers, CONTENT_LENGTH, found.size.to_string());
     insert(headers, CONTENT_DIGEST, found.digest.to_string());
-    insert(headers, ETAG, format!("\"{}\"", found.digest));
+    insert(headers, ETAG, tag_of(&found.digest));
 }
 
 /// Whether a client takes this type. Who says nothing takes all.

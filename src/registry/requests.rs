@@ -100,9 +100,22 @@ impl Request<'_> {
         self.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
+    /// Whether the client says that it has this content already (`If-None-Match`).
+    pub fn has(&self, digest: &ContentDigest) -> bool {
+        let own = tag_of(digest);
+        let said = self.headers().get_all(header::IF_NONE_MATCH).iter();
+        let tags = said.filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(','));
+        tags.map(str::trim).any(|it| it == "*" || it.strip_prefix("W/").unwrap_or(it) == own)
+    }
+
     pub fn is_head(&self) -> bool {
         self.parts.method == Method::HEAD
     }
+}
+
+/// The entity tag of content.
+pub fn tag_of(digest: &ContentDigest) -> String {
+    format!("\"{digest}\"")
 }
 
 /// The value that an address had, or the error to answer instead.

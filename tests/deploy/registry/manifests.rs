@@ -104,6 +104,31 @@ fn a_client_gets_only_what_it_accepts() {
 }
 
 #[test]
+fn what_a_client_has_already_is_not_sent_again() {
+    let registry = Registry::start();
+    let layer = bytes(9, 100);
+    let blob = ContentDigest::of(&layer);
+    let first = registry.push_image(REPOSITORY, "v1", &layer);
+    let manifest = format!("/v2/{REPOSITORY}/manifests/v1");
+    let ask = |path: &str, tags: &str| registry.send("GET", path, &[("if-none-match", tags)], &[]);
+    for (path, digest) in [(&manifest, &first), (&format!("/v2/{REPOSITORY}/blobs/{blob}"), &blob)]
+    {
+        let tag = format!("\"{digest}\"");
+        for tags in [tag.clone(), "*".to_owned(), format!("\"other\", W/{tag}")] {
+            let answer = ask(path, &tags).expect(304);
+            assert!(answer.body.is_empty());
+            assert_eq!(answer.header("etag"), Some(tag.as_str()));
+        }
+        ask(path, "\"other\"").expect(200);
+    }
+    // The tag moves, and the client does not have what it names now.
+    registry.push_image(REPOSITORY, "v1", &bytes(10, 100));
+    ask(&manifest, &format!("\"{first}\"")).expect(200);
+    let nothing = ContentDigest::of(b"nobody has this");
+    ask(&format!("/v2/{REPOSITORY}/blobs/{nothing}"), "*").refused(404, "BLOB_UNKNOWN");
+}
+
+#[test]
 fn tag_param() {
     let registry = Registry::start();
     let data = registry.image(REPOSITORY, &bytes(5, 100));
