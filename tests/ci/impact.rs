@@ -93,13 +93,17 @@ impl Repository {
     }
 
     /// Runs `kiln impact` as a hook of git would, with the variables that git sets when it commits in the user's
-    /// tree.
+    /// tree, and with those that it sets in another repository before that takes a push.
     fn impact_in_a_hook(&self, words: &[&str]) -> Said {
         let git = self.top().join(".git");
         let index = format!("GIT_INDEX_FILE={}", git.join("index").display());
         let (git, bazel) = (format!("GIT_DIR={}", git.display()), self.bazel.to_string_lossy());
+        let pushed = self.directory.path().join("other.git/objects/tmp_objdir-incoming-1");
+        let of_a_push = ["GIT_OBJECT_DIRECTORY", "GIT_QUARANTINE_PATH"];
+        let [objects, quarantine] = of_a_push.map(|name| format!("{name}={}", pushed.display()));
         let kiln = env!("CARGO_BIN_EXE_kiln");
-        let program = [git.as_str(), &index, kiln, "impact", "--bazel", &bazel];
+        let program =
+            [git.as_str(), &index, &objects, &quarantine, kiln, "impact", "--bazel", &bazel];
         run(Path::new("env"), &[&program, words].concat(), &self.workspace())
     }
 

@@ -1,7 +1,8 @@
 //! Programs that are asked: their output, and what they say when they fail.
 
-use std::ffi::OsString;
-use std::fs::File;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, canonicalize};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,7 +16,13 @@ const SHOWN: usize = 2000;
 /// Most bytes of an answer: Bazel says a few hundred of each target.
 const MAX_ANSWER: usize = 8 << 30;
 /// Variables by which git tells its hooks which repository, work tree and index are meant.
-const OF_A_HOOK: [&str; 4] = ["GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"];
+const OF_A_HOOK: [&str; 5] =
+    ["GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_SHALLOW_FILE"];
+/// Variables by which git tells a hook that may still refuse a push where the objects of that push are: in a quarantine, a
+/// directory of their own beside the repository's objects.
+const OF_A_PUSH: [&str; 3] =
+    ["GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", QUARANTINE];
+const QUARANTINE: &str = "GIT_QUARANTINE_PATH";
 /// What git and ssh say where they would have asked somebody at a terminal, and who has to answer instead.
 const UNASKED: [(&str, &str); 3] = [
     ("terminal prompts disabled", PASSWORD),
@@ -30,17 +37,32 @@ const PASSWORD: &str =
 
 /// Runs a program in `directory` and returns what it prints to stdout. It is ended after `limit`, and all that it has started
 /// with it; what has left its process group (a build tool's server) stays.
+///
+/// Objects of a push that a hook may still refuse are read by git alone, and in the repository alone that they were pushed to.
+/// Any other repository would look for its own objects among them, and find none.
 pub async fn ask(
     program: &Path,
     arguments: &[OsString],
     directory: &Path,
     limit: Duration,
 ) -> Result<Vec<u8>, ProcessError> {
-    answer(program, arguments, directory, limit, Stdio::null()).await
+    let mut command = prepared(program, arguments, directory, Stdio::null());
+    let quarantine = std::env::var_os(QUARANTINE).filter(|_| program == Path::new("git"));
+    let is_pushed_to = match quarantine {
+        Some(quarantine) => is_of(Path::new(&quarantine), directory, limit).await,
+        None => false,
+    };
+    if !is_pushed_to {
+        take_away(&mut command, &OF_A_PUSH);
+    }
+    said(program, command, limit).await
 }
 
 /// Runs a program and returns its stdout, with `held` as its stdin: a lock on that file lasts until
 /// the program has ended, also where this process was killed.
+///
+/// Such a program writes, and therefore never sees objects of a push: what it wrote would name objects that are gone once the
+/// push is refused, and what it stored would be gone with them.
 pub async fn ask_holding(
     program: &Path,
     arguments: &[OsString],
@@ -48,16 +70,29 @@ pub async fn ask_holding(
     limit: Duration,
     held: File,
 ) -> Result<Vec<u8>, ProcessError> {
-    answer(program, arguments, directory, limit, Stdio::from(held)).await
+    let mut command = prepared(program, arguments, directory, Stdio::from(held));
+    take_away(&mut command, &OF_A_PUSH);
+    said(program, command, limit).await
 }
 
-async fn answer(
-    program: &Path,
-    arguments: &[OsString],
-    directory: &Path,
-    limit: Duration,
-    stdin: Stdio,
-) -> Result<Vec<u8>, ProcessError> {
+/// Whether a quarantine lies among the objects of the repository that `directory` is in.
+async fn is_of(quarantine: &Path, directory: &Path, limit: Duration) -> bool {
+    let question = ["rev-parse", "--git-path", "objects"].map(OsString::from);
+    let mut command = prepared(Path::new("git"), &question, directory, Stdio::null());
+    take_away(&mut command, &OF_A_PUSH);
+    let Ok(objects) = said(Path::new("git"), command, limit).await else { return false };
+    let objects = canonicalize(directory.join(OsStr::from_bytes(objects.trim_ascii_end())));
+    let around = quarantine.parent().map(canonicalize);
+    matches!((objects, around), (Ok(objects), Some(Ok(around))) if objects == around)
+}
+
+fn take_away(command: &mut Command, names: &[&str]) {
+    for name in names {
+        command.env_remove(name);
+    }
+}
+
+fn prepared(program: &Path, arguments: &[OsString], directory: &Path, stdin: Stdio) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(directory).stdin(stdin);
     // Java finds no file names beyond ASCII without a locale.
@@ -72,9 +107,11 @@ async fn answer(
     // Git may be ended at any moment: whoever only looks leaves no lock in a user's repository then.
     command.env("GIT_OPTIONAL_LOCKS", "0");
     // The repository is that of `directory`: in a work tree beside the user's, git would write the user's index and HEAD.
-    for name in OF_A_HOOK {
-        command.env_remove(name);
-    }
+    take_away(&mut command, &OF_A_HOOK);
+    command
+}
+
+async fn said(program: &Path, command: Command, limit: Duration) -> Result<Vec<u8>, ProcessError> {
     let output = run(command, None, limit, Keep::All(MAX_ANSWER)).await?;
     if output.status.success() {
         return Ok(output.stdout);
@@ -130,6 +167,26 @@ mod tests {
         assert!(error.contains("known_hosts") && !error.contains("password"), "{error}");
         let error = shell(&fails("fatal: no such branch"), minute).await.unwrap_err().to_string();
         assert!(!error.contains("credential helper"), "{error}");
+    }
+
+    /// As git names it to a hook of a repository.
+    #[tokio::test]
+    async fn what_is_pushed_is_read_in_its_own_repository_alone() {
+        let minute = Duration::from_secs(60);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        for name in ["own", "other"] {
+            let begins = ["init", "--quiet", name].map(OsString::from);
+            ask(Path::new("git"), &begins, directory.path(), minute).await.unwrap();
+        }
+        std::fs::create_dir(at("own/below")).unwrap();
+        let quarantine = at("own/.git/./objects/tmp_objdir-incoming-1");
+        std::fs::create_dir(&quarantine).unwrap();
+        for (asked, is_its_own) in
+            [("own", true), ("own/below", true), ("other", false), ("", false)]
+        {
+            assert_eq!(is_of(&quarantine, &at(asked), minute).await, is_its_own, "{asked}");
+        }
     }
 
     #[tokio::test]
