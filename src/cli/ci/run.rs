@@ -1,6 +1,9 @@
 //! `kiln ci run`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -24,9 +27,12 @@ use crate::cli::suite::changed::{Changed, ChangedOptions};
 use crate::cli::suite::gate::report;
 use crate::cli::target::Target;
 use crate::config::parse_time;
+use kiln_web::json::Gate;
 
 /// Bazel's exit code when everything was built and some test failed.
 const TESTS_FAILED: u8 = 3;
+/// The variable by which a merge queue names the file that is to say what failed, one name a line.
+const NAMES_FAILED: &str = "KILN_QUEUE_FAILED";
 /// The number that shells add to that of the signal which ended a program, for its exit code.
 const SIGNALLED: i32 = 128;
 
@@ -37,7 +43,8 @@ const SIGNALLED: i32 = 128;
 /// with equal inputs and everything else completed. Where the server cannot be asked the exit code stays 3.
 ///
 /// The tests have to run on the server that is asked (--remote_executor), in its instance (--instance, else what Bazel was
-/// told with --remote_instance_name); an invocation id is added.
+/// told with --remote_instance_name); an invocation id is added. In the check of a merge queue it names the tests whose
+/// failures count in the file KILN_QUEUE_FAILED.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -82,13 +89,33 @@ impl Run {
             _ = signals.next() => return Ok(Exit::Code(code)),
         };
         match judged {
-            Ok(GateAnswer::Green) => Ok(Exit::Done),
-            Ok(GateAnswer::Red | GateAnswer::Undecided) => Ok(Exit::Code(code)),
+            Ok(gate) if gate.verdict == GateAnswer::Green => Ok(Exit::Done),
+            Ok(gate) => {
+                if let Some(file) = std::env::var_os(NAMES_FAILED) {
+                    name_failed(&gate, Path::new(&file));
+                }
+                Ok(Exit::Code(code))
+            }
             Err(error) => {
                 say(&format!("kiln: no failure is masked: {}", error.message));
                 Ok(Exit::Code(code))
             }
         }
+    }
+}
+
+/// Tells a merge queue, in the file that it reads, the tests whose failures count. Where an invocation did not complete nobody
+/// knows what else would have failed, so none is named.
+fn name_failed(gate: &Gate, file: &Path) {
+    if gate.incomplete.is_some() {
+        return;
+    }
+    let counts = gate.failures.iter().filter(|it| !it.masked);
+    let labels: BTreeSet<&str> = counts.map(|it| it.test.label.as_str()).collect();
+    let names: String = labels.into_iter().flat_map(|it| [it, "\n"]).collect();
+    let opened = OpenOptions::new().append(true).create(true).open(file);
+    if let Err(error) = opened.and_then(|mut file| file.write_all(names.as_bytes())) {
+        say(&format!("kiln: what failed cannot be named in {}: {error}", file.display()));
     }
 }
 
@@ -99,7 +126,7 @@ async fn judged(
     line: &CommandLine,
     changed: &Changed,
     wait: Duration,
-) -> Result<GateAnswer, CliError> {
+) -> Result<Gate, CliError> {
     let heard = told::heard(&line.events, &line.invocation)?;
     let api = Api::new(target)?;
     // Who names none means the one that the tests ran in.
@@ -113,7 +140,7 @@ async fn judged(
     };
     let gate = waited(&asking, wait).await?;
     say(report(&gate).trim_end());
-    Ok(gate.verdict)
+    Ok(gate)
 }
 
 /// Runs the command line, with this process's own streams, until it ends by itself.

@@ -10,7 +10,7 @@ mod proxy;
 use crate::support;
 mod webhook;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -82,6 +82,16 @@ impl Rig {
 
     /// Runs `kiln ci run OPTIONS -- bazel test ARGUMENTS`. Returns the exit code and all that it printed.
     fn ci(&self, options: &[&str], arguments: &[&str]) -> Run {
+        Run::of(self.ci_command(options, arguments).output().expect("kiln runs"))
+    }
+
+    /// The same as the check of a merge queue, which reads in `file` what failed.
+    fn ci_naming(&self, file: &Path, arguments: &[&str]) -> Run {
+        let mut kiln = self.ci_command(&[], arguments);
+        Run::of(kiln.env("KILN_QUEUE_FAILED", file).output().expect("kiln runs"))
+    }
+
+    fn ci_command(&self, options: &[&str], arguments: &[&str]) -> Command {
         let flags = self.flags();
         let mut all = vec!["test"];
         all.extend(flags.iter().map(String::as_str));
@@ -90,7 +100,7 @@ impl Rig {
         let mut kiln = self.kiln(&["ci", "run", "--wait", "60s"]);
         kiln.args(options).arg("--").arg(bazel.get_program()).args(bazel.get_args());
         kiln.env("LC_ALL", "C.UTF-8").current_dir(self.workspace.path());
-        Run::of(kiln.output().expect("kiln runs"))
+        kiln
     }
 
     fn kiln(&self, arguments: &[&str]) -> Command {
@@ -170,9 +180,13 @@ fn flaky_failures_are_masked_and_broken_ones_are_not() {
     rig.break_test();
     rig.oracle.fail(1);
     let id = "8a0a8e2c-3f0f-4d0a-9d56-0f3c5ad1c001";
-    let both = rig.ci(&[], &["--invocation_id", id, ANEW, "//..."]);
+    let named = rig.workspace.path().join("failed");
+    let both = rig.ci_naming(&named, &["--invocation_id", id, ANEW, "//..."]);
     assert_eq!(both.code, 3, "{}", both.text);
     assert!(both.text.contains("red: 1 of 2 failures masked"), "{}", both.text);
+    // A merge queue is told about the failure that counts, and not about the other one.
+    let named = std::fs::read_to_string(named).expect("it is written");
+    assert!(named.ends_with("//:broken_test\n") && named.lines().count() == 1, "{named}");
 
     // `kiln tests gate` comes to the same verdict later, from the build events.
     let (code, text) = rig.asked(&["tests", "gate", "--invocation", "8a0a8e2c", "--json"]);
