@@ -13,6 +13,7 @@ mod partial;
 mod push;
 mod repository;
 mod slots;
+mod submodules;
 #[cfg(test)]
 pub(super) mod tests;
 

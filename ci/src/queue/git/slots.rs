@@ -109,7 +109,7 @@ impl Repository {
     }
 
     /// Git that writes a slot's tree, in `tree` or in the clone. It holds the slot for as long as it runs.
-    async fn write_tree(
+    pub(super) async fn write_tree(
         &self,
         slot: &Slot,
         tree: Option<&Path>,
@@ -130,6 +130,7 @@ impl Repository {
         let checkout = ["checkout", "--force", "--detach", "--quiet", commit.as_str(), "--"];
         self.write_tree(slot, tree, &checkout).await?;
         self.write_tree(slot, tree, &["clean", "-ffdxq"]).await?;
+        self.empty_submodules(slot).await?;
         let at = self.git_in(tree, &["rev-parse", "HEAD"]).await?;
         match String::from_utf8_lossy(&at).trim() == commit.as_str() {
             true => Ok(()),

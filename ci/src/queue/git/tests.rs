@@ -46,7 +46,7 @@ impl Rig {
         self.directory.path().join("the remote; $(x).git").to_str().unwrap().to_owned()
     }
 
-    fn work(&self) -> PathBuf {
+    pub(super) fn work(&self) -> PathBuf {
         self.directory.path().join("work")
     }
 
@@ -84,7 +84,7 @@ pub(super) fn branch(name: &str) -> Branch {
     Branch::new(name).unwrap()
 }
 
-fn piece(name: &str, head: &Commit) -> Piece {
+pub(super) fn piece(name: &str, head: &Commit) -> Piece {
     Piece { branch: branch(name), head: head.clone() }
 }
 

@@ -1,0 +1,152 @@
+//! Submodules. The queue merges their pointers and checks none of them out; a check may.
+
+use kiln_net::causes::chain;
+
+use super::repository::{GitError, Repository};
+use super::slots::Slot;
+
+/// What is run in each submodule that is checked out: an empty directory is left of it. What git has fetched is elsewhere.
+const EMPTIES: &str = "find . -mindepth 1 -maxdepth 1 -exec rm -rf -- {} +";
+const ORIGIN: &str = "remote.origin.url";
+
+impl Repository {
+    /// Empties the submodules that a check has checked out. They are at commits of another change, with what its build left there,
+    /// and git cleans none of them with the tree.
+    pub(super) async fn empty_submodules(&self, slot: &Slot) -> Result<(), GitError> {
+        if !slot.tree.join(".gitmodules").exists() {
+            return Ok(());
+        }
+        let arguments = ["submodule", "--quiet", "foreach", EMPTIES];
+        self.write_tree(slot, Some(&slot.tree), &arguments).await.map(drop)
+    }
+
+    /// Notes in the clone where the repository is: relative addresses of submodules are meant from there. The queue itself does
+    /// not need it.
+    pub(super) async fn note_origin(&self) {
+        if let Err(error) = self.write_origin().await {
+            tracing::warn!(error = chain(&error), "relative addresses of submodules lead nowhere");
+        }
+    }
+
+    async fn write_origin(&self) -> Result<(), GitError> {
+        let (_, noted) = self.ask(&["config", "--get", ORIGIN]).await?;
+        let is_noted = String::from_utf8_lossy(&noted.stdout).trim_end() == self.remote();
+        if !is_noted && !has_password(self.remote()) {
+            self.git(["config", ORIGIN, self.remote()]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a URL has a password in it, which is to stay out of files.
+fn has_password(remote: &str) -> bool {
+    let authority = remote.split_once("://").and_then(|(_, rest)| rest.split('/').next());
+    let who = authority.and_then(|it| it.rsplit_once('@')).map(|(who, _)| who);
+    who.is_some_and(|it| it.contains(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::Method;
+    use super::super::tests::{Rig, branch, fetched, git, piece};
+    use super::*;
+    use crate::queue::Commit;
+
+    const MODULES: &str = "[submodule \"library\"]\n\tpath = library\n\turl = ../library\n";
+
+    /// Makes a library of three commits, each with its number in a file, and has `main` point to the first one.
+    fn library(rig: &Rig) -> [String; 3] {
+        let work = rig.work();
+        let place = work.parent().unwrap();
+        git(place, &["init", "--quiet", "library"]);
+        let library = place.join("library");
+        let commits = ["1", "2", "3"].map(|number| {
+            std::fs::write(library.join("number"), number).unwrap();
+            git(&library, &["add", "number"]);
+            git(&library, &["commit", "--quiet", "-m", number]);
+            git(&library, &["rev-parse", "HEAD"])
+        });
+        std::fs::create_dir(work.join("library")).unwrap();
+        rig.write("main", "name the library", &[(".gitmodules", MODULES)]);
+        point(rig, "main", &commits[0]);
+        commits
+    }
+
+    fn point(rig: &Rig, branch: &str, commit: &str) -> Commit {
+        let work = rig.work();
+        if branch != "main" {
+            git(&work, &["checkout", "--quiet", "-B", branch, "main"]);
+        }
+        let entry = format!("160000,{commit},library");
+        git(&work, &["update-index", "--add", "--cacheinfo", &entry]);
+        git(&work, &["commit", "--quiet", "-m", branch]);
+        git(&work, &["push", "--quiet", "origin", &format!("HEAD:refs/heads/{branch}")]);
+        Commit::new(&git(&work, &["rev-parse", "HEAD"])).unwrap()
+    }
+
+    #[tokio::test]
+    async fn pointers_are_merged_and_two_that_move_the_same_one_conflict() {
+        let rig = Rig::new();
+        let commits = library(&rig);
+        let second = point(&rig, "second", &commits[1]);
+        let third = point(&rig, "third", &commits[2]);
+        let other = rig.write("other", "other", &[("a", "2\n")]);
+        let repository = rig.open().await;
+        let heads = fetched(&repository, &["main", "second", "third", "other"]).await;
+        let base = heads[&branch("main")].clone();
+        let pieces = [piece("other", &other), piece("second", &second), piece("third", &third)];
+        for method in [Method::Merge, Method::Squash, Method::Rebase] {
+            let built = repository.build(&base, &pieces, method).await.unwrap();
+            assert_eq!(built.left_out, [(2, false)], "{method:?}");
+            let tree = ["ls-tree", built.commit.as_str(), "library"];
+            let entry = git(repository.directory(), &tree);
+            assert!(entry.starts_with(&format!("160000 commit {}", commits[1])), "{entry}");
+        }
+    }
+
+    /// The check of one change must see nothing of the submodules that another one had, but may fetch its own.
+    #[tokio::test]
+    async fn what_a_check_fetched_is_gone_before_the_next_one() {
+        let rig = Rig::new();
+        let commits = library(&rig);
+        let heads = [("second", &commits[1]), ("third", &commits[2])];
+        let heads = heads.map(|(name, commit)| point(&rig, name, commit));
+        let repository = rig.open().await;
+        fetched(&repository, &["main", "second", "third"]).await;
+        let slot = rig.slots().take().unwrap();
+        let library = slot.tree.join("library");
+        let there = || std::fs::read_dir(&library).unwrap().count();
+        for (head, number) in heads.iter().zip(["2", "3"]) {
+            repository.check_out(&slot, head).await.unwrap();
+            assert_eq!(there(), 0, "it is not checked out");
+            check(&slot.tree);
+            assert_eq!(std::fs::read_to_string(library.join("number")).unwrap(), number);
+            assert_eq!(there(), 2, "nothing of another change is there");
+            std::fs::write(library.join("left"), "").unwrap();
+        }
+        let of_the_slot = repository.directory().join("worktrees/slot-0/modules/library");
+        assert!(of_the_slot.is_dir(), "what was fetched stays");
+    }
+
+    /// A check that needs its submodules.
+    fn check(tree: &Path) {
+        git(tree, &["submodule", "--quiet", "update", "--init"]);
+    }
+
+    #[tokio::test]
+    async fn no_password_is_written_to_the_clone() {
+        let at = tempfile::tempdir().unwrap();
+        for (remote, is_noted) in
+            [("https://a:secret@git.example/x.git", false), ("https://a@git.example/x.git", true)]
+        {
+            Repository::open(at.path(), remote).await.unwrap();
+            let config = std::fs::read_to_string(at.path().join("config")).unwrap();
+            assert_eq!(config.contains("git.example"), is_noted, "{config}");
+        }
+        for remote in ["/a@b:c/d", "git@git.example:a/b.git", "ssh://git@git.example:22/a"] {
+            assert!(!has_password(remote), "{remote}");
+        }
+    }
+}
