@@ -26,6 +26,8 @@ const SHOWN: usize = 1_000;
 /// new `a/b`.
 const KEPT: &str = "refs/kiln/heads/";
 const OLDEST: (u32, u32) = (2, 40);
+/// How variables of git begin that say how hosts are reached: by which ssh, and whose certificates are believed or shown.
+const REACHES: [&str; 3] = ["GIT_SSH", "GIT_SSL_", "GIT_PROXY_SSL_"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -118,10 +120,7 @@ impl Repository {
     /// Git in this repository, or in `tree`. What it must not look at is taken away.
     pub(super) fn command(&self, tree: Option<&Path>) -> Result<Command, GitError> {
         let mut command = Command::new("git");
-        let odd = |name: &OsString| {
-            name.to_string_lossy().starts_with("GIT_")
-                && !name.to_string_lossy().starts_with("GIT_SSH")
-        };
+        let odd = |name: &OsString| is_taken_away(&name.to_string_lossy());
         for (name, _) in std::env::vars_os().filter(|(name, _)| odd(name)) {
             command.env_remove(name);
         }
@@ -291,6 +290,11 @@ impl Repository {
     }
 }
 
+/// Whether git must not see a variable: all of its own but those by which hosts are reached.
+fn is_taken_away(name: &str) -> bool {
+    name.starts_with("GIT_") && !REACHES.iter().any(|it| name.starts_with(it))
+}
+
 /// Names of branches have no `@`.
 fn kept(branch: &Branch) -> String {
     format!("{KEPT}{}", branch.as_str().replace('/', "@"))
@@ -327,6 +331,17 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+
+    /// A host may be vouched for by an authority of the company alone.
+    #[test]
+    fn of_gits_variables_those_stay_by_which_hosts_are_reached() {
+        for stays in ["PATH", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "GIT_SSL_CERT", "https_proxy"] {
+            assert!(!is_taken_away(stays), "{stays}");
+        }
+        for goes in ["GIT_DIR", "GIT_CONFIG_COUNT", "GIT_OBJECT_DIRECTORY", "GIT_QUARANTINE_PATH"] {
+            assert!(is_taken_away(goes), "{goes}");
+        }
+    }
 
     #[tokio::test]
     async fn a_repository_that_does_not_say_where_branches_are_is_not_waited_for_long() {
