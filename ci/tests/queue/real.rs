@@ -209,6 +209,37 @@ async fn what_a_killed_git_left_is_gone_when_a_queue_begins_again() {
     assert!(locks.iter().all(|it| !clone.join(it).exists()));
 }
 
+/// The batch passes and its push is refused. Then each of its changes is pushed by itself.
+#[tokio::test]
+async fn what_a_hook_refuses_is_held_and_holds_up_nobody_else() {
+    let rig = Rig::new();
+    let records: Arc<dyn Records> = Arc::new(Memory::default());
+    let desk = Desk::new(records.clone(), LaneName::new("main").expect("a name"));
+    for name in ["good-1", "secret", "good-2"] {
+        rig.write(name, &[(name, "")]);
+        ask(&desk, name).await;
+    }
+    let hooks = rig.directory.path().join("remote.git/hooks");
+    std::fs::create_dir_all(&hooks).expect("a directory");
+    let hook = hooks.join("update");
+    let script = "#!/bin/sh\n! git cat-file -e \"$3:secret\" 2>/dev/null || { echo no secrets >&2; exit 1; }\n";
+    std::fs::write(&hook, script).expect("it is written");
+    let runs = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&hook, runs).expect("it is a file");
+    let mut settings = rig.settings(&check(&rig), Mode::Throughput, 1);
+    (settings.options.exact, settings.check.proven) = (true, true);
+    let runner = Runner::begin(settings, rig.parts(records)).await.expect("it begins");
+    runner.run(CancellationToken::new(), true).await.expect("it ends");
+    assert_eq!(rig.landed(), ["good-1", "good-2"]);
+    let lane = desk.lane().await.expect("it is read").expect("it has run");
+    assert_eq!(lane.paused, None);
+    let left: Vec<_> = lane.changes.values().map(|it| (it.branch.as_str(), &it.standing)).collect();
+    let [("secret", Standing::Held(Held::Refused(why)))] = left.as_slice() else {
+        panic!("{left:?}")
+    };
+    assert!(why.contains("no secrets"), "{why}");
+}
+
 /// A lane of which is said that a branch passed, and is about to land as it is.
 fn said_to_have_passed(rig: &Rig, name: &str, settings: &Settings) -> Lane {
     let remote = rig.directory.path().join("remote.git");
