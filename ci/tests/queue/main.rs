@@ -4,6 +4,7 @@
 
 mod fetching;
 mod independent;
+mod large;
 mod oracle;
 mod real;
 mod trouble;

@@ -56,7 +56,7 @@ impl Rig {
         rig
     }
 
-    fn work(&self) -> PathBuf {
+    pub fn work(&self) -> PathBuf {
         self.directory.path().join("work")
     }
 
