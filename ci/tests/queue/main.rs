@@ -70,10 +70,12 @@ fn entropy(bad: f64) -> f64 {
     -(bad * bad.log2() + (1.0 - bad) * (1.0 - bad).log2())
 }
 
-/// Chance makes some samples worse than others: each is held against what is possible with its own share of bad ones.
+/// What is aimed at: so many runs for a change where so many are bad. Chance makes some samples worse than others: each is held
+/// against what is possible with its own share of bad ones, by the factor that the goal leaves.
 #[test]
 fn runs_per_change_come_near_the_entropy_bound() {
-    for (bad, changes) in [(0.01, 6_000), (0.05, 4_000), (0.10, 3_000)] {
+    for (bad, changes, goal) in [(0.01, 6_000, 0.085), (0.05, 4_000, 0.30), (0.10, 3_000, 0.49)] {
+        let most = goal / entropy(bad);
         let measured = |workers, flaky: f64, seed| {
             let options = throughput(workers, flaky == 0.0);
             let it = drive(Truth::new(bad, flaky, seed), options, 0.0, changes).0;
@@ -87,15 +89,15 @@ fn runs_per_change_come_near_the_entropy_bound() {
             );
             it.runs / entropy(it.bad)
         };
-        assert!(measured(1, 0.0, 1) <= 1.06, "{bad}");
-        assert!(measured(4, 0.0, 2) <= 1.10, "{bad}");
+        assert!(measured(1, 0.0, 1) <= most, "{bad}");
+        assert!(measured(4, 0.0, 2) <= most, "{bad}");
         assert!(measured(1, 0.01, 3) <= 1.6, "{bad}");
     }
 }
 
 #[test]
 fn twenty_changes_a_minute_land() {
-    for (bad, flaky, workers) in [(0.01, 0.0, 32), (0.05, 0.0, 96)] {
+    for (bad, flaky, workers) in [(0.01, 0.0, 32), (0.01, 0.01, 32), (0.05, 0.0, 96)] {
         let truth = Truth::new(bad, flaky, 7);
         let options = Options { patience_ms: 3 * MINUTE, ..throughput(workers, flaky == 0.0) };
         let (it, arrivals) = drive(truth.clone(), options, 3_000.0, 3_000);
@@ -116,27 +118,51 @@ fn twenty_changes_a_minute_land() {
     }
 }
 
+/// The goal is 1.2 times the oracle's wait, in the last case to the two digits that are published.
 #[test]
 fn in_latency_mode_changes_hardly_wait_longer_than_with_an_oracle() {
     for (bad, in_flight, workers, most) in
-        [(0.01, 2.0, 16, 1.1), (0.01, 4.0, 32, 1.1), (0.05, 2.0, 16, 1.2), (0.05, 4.0, 32, 1.25)]
+        [(0.01, 2.0, 16, 1.1), (0.01, 4.0, 32, 1.1), (0.05, 2.0, 16, 1.2), (0.05, 4.0, 32, 1.205)]
     {
-        let truth = Truth::new(bad, 0.0, 11);
         let options = Options { mode: Mode::Latency, workers, exact: true, ..Options::default() };
-        let every = truth.takes as f64 / in_flight;
-        let (it, arrivals) = drive(truth.clone(), options, every, 400);
-        let oracle = oracle::waits(&truth, workers, &arrivals);
-        let ratio = quantile(&it.waits, 0.95) / quantile(&oracle, 0.95);
-        println!(
-            "{:>3.0} % bad, {in_flight} changes a check, {workers} workers: {:.2} runs a change, waits p50 {:.1} p95 {:.1}, \
-             oracle {:.1} and {:.1}: {ratio:.2}",
-            bad * 100.0,
-            it.runs,
-            quantile(&it.waits, 0.5),
-            quantile(&it.waits, 0.95),
-            quantile(&oracle, 0.5),
-            quantile(&oracle, 0.95)
-        );
+        let ratio = waited(Truth::new(bad, 0.0, 11), options, in_flight);
         assert!(ratio <= most, "{bad}, {in_flight}, {workers}: {ratio}");
     }
+}
+
+/// Few runs are paid for with waiting: the same changes with more and more patience, and in the mode that has none.
+#[test]
+#[ignore = "prints the frontier between runs and waiting"]
+fn the_frontier_between_runs_and_waiting() {
+    for bad in [0.01, 0.05] {
+        let workers = 16;
+        let latency = Options { mode: Mode::Latency, workers, exact: true, ..Options::default() };
+        let patient =
+            |minutes| Options { patience_ms: minutes * MINUTE, ..throughput(workers, true) };
+        for options in [latency, patient(0), patient(5), patient(20), patient(60)] {
+            println!("{:?}, patience {} minutes:", options.mode, options.patience_ms / MINUTE);
+            waited(Truth::new(bad, 0.0, 11), options, 2.0);
+        }
+    }
+}
+
+/// Lets 400 changes come, so many in the time of a check, and prints what became of them. Returns how many times as long as with the
+/// oracle 95 of 100 waited at most.
+fn waited(truth: Truth, options: Options, in_flight: f64) -> f64 {
+    let (bad, workers) = (truth.bad, options.workers);
+    let every = truth.takes as f64 / in_flight;
+    let (it, arrivals) = drive(truth.clone(), options, every, 400);
+    let oracle = oracle::waits(&truth, workers, &arrivals);
+    let ratio = quantile(&it.waits, 0.95) / quantile(&oracle, 0.95);
+    println!(
+        "{:>3.0} % bad, {in_flight} changes a check, {workers} workers: {:.2} runs a change, waits p50 {:.1} p95 {:.1}, \
+         oracle {:.1} and {:.1}: {ratio:.2}",
+        bad * 100.0,
+        it.runs,
+        quantile(&it.waits, 0.5),
+        quantile(&it.waits, 0.95),
+        quantile(&oracle, 0.5),
+        quantile(&oracle, 0.95)
+    );
+    ratio
 }

@@ -241,7 +241,8 @@ async fn a_check_passes_fails_names_targets_or_cannot_run() {
     assert!(matches!(unable, Outcome::Unable(_)), "{unable:?}");
     let killed = outcome(&rig, &check("kill -9 $$")).await.outcome;
     assert!(matches!(killed, Outcome::Unable(_)), "{killed:?}");
-    let loud = outcome(&rig, &check("head -c 9000000 /dev/zero; echo; echo the end")).await;
+    let gigabyte = "head -c 1073741824 /dev/zero; echo; echo the end";
+    let loud = outcome(&rig, &check(gigabyte)).await;
     assert!(loud.log.ends_with("the end") && loud.log.len() <= 64 << 10, "{}", loud.log.len());
 }
 
