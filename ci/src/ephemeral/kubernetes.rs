@@ -11,6 +11,9 @@ const OWNER: &str = "kiln.build/owner";
 const RUN: &str = "kiln.build/run";
 const EXPIRES: &str = "kiln.build/expires";
 const MANAGED: &str = "app.kubernetes.io/managed-by";
+/// What may follow the number of a quantity, beside an exponent.
+const UNITS: [&str; 16] =
+    ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 /// A cluster, and what is put into each namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +114,29 @@ impl Kubernetes {
     }
 }
 
+/// Whether a quota may have this resource and this quantity, as Kubernetes writes them: `limits.memory` and `4Gi`,
+/// `count/deployments.apps` and `20`. A cluster refuses others only when an environment comes up.
+pub fn is_quota(resource: &str, quantity: &str) -> bool {
+    let plain = |it: char| it.is_ascii_alphanumeric() || "-_./".contains(it);
+    let at_ends = |it: char| it.is_ascii_alphanumeric();
+    resource.starts_with(at_ends)
+        && resource.ends_with(at_ends)
+        && resource.chars().all(plain)
+        && is_quantity(quantity)
+}
+
+/// Whether a text is a quantity that is not below zero.
+fn is_quantity(text: &str) -> bool {
+    let in_number = |it: char| it.is_ascii_digit() || it == '.';
+    let end = text.find(|it: char| !in_number(it)).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let is_number = number.contains(|it: char| it.is_ascii_digit());
+    let exponent = unit.strip_prefix(['e', 'E']).unwrap_or_default();
+    let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    let is_exponent = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit());
+    is_number && number.matches('.').count() <= 1 && (UNITS.contains(&unit) || is_exponent)
+}
+
 /// The prefix without what is no part of a label.
 fn owner(prefix: &str) -> String {
     prefix.trim_matches('-').to_owned()
@@ -155,6 +181,116 @@ mod tests {
         assert_eq!(list["items"][1]["metadata"]["namespace"], "kiln-ab-web-1");
         let without = Kubernetes { quota: Vec::new(), ..cluster() };
         assert_eq!(without.manifest(&which())["items"].as_array().unwrap().len(), 1);
+    }
+
+    /// The fields that the published description of Kubernetes' API (v1) has for the objects that are made, each with what it
+    /// holds. A cluster refuses all others.
+    static FIELDS: [(&str, &[(&str, &str)]); 5] = [
+        ("List", &[("apiVersion", "text"), ("kind", "text"), ("items", "objects")]),
+        ("Namespace", &[("apiVersion", "text"), ("kind", "text"), ("metadata", "ObjectMeta")]),
+        (
+            "ResourceQuota",
+            &[
+                ("apiVersion", "text"),
+                ("kind", "text"),
+                ("metadata", "ObjectMeta"),
+                ("spec", "ResourceQuotaSpec"),
+            ],
+        ),
+        (
+            "ObjectMeta",
+            &[
+                ("name", "name"),
+                ("namespace", "name"),
+                ("labels", "labels"),
+                ("annotations", "texts"),
+            ],
+        ),
+        ("ResourceQuotaSpec", &[("hard", "quantities")]),
+    ];
+
+    fn all(value: &Value, fits: impl Fn(&str, &str) -> bool) -> bool {
+        let of_text = |(key, it): (&String, &Value)| it.as_str().is_some_and(|it| fits(key, it));
+        value.as_object().is_some_and(|it| it.iter().all(of_text))
+    }
+
+    /// A label of the DNS.
+    fn is_name(text: &str) -> bool {
+        let plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-';
+        (1..=63).contains(&text.len())
+            && text.chars().all(plain)
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+    }
+
+    fn is_label(key: &str, value: &str) -> bool {
+        let name = key.rsplit('/').next().unwrap_or_default();
+        let part = |it: &str| it.len() <= 63 && label(it) == it;
+        !name.is_empty() && part(name) && part(value)
+    }
+
+    /// Whether a value is what a field of this kind holds.
+    fn fits(value: &Value, kind: &str) -> bool {
+        let text = |is: fn(&str) -> bool| value.as_str().is_some_and(is);
+        match kind {
+            "text" => value.is_string(),
+            "name" => text(is_name),
+            "texts" => all(value, |_, _| true),
+            "labels" => all(value, is_label),
+            "quantities" => all(value, is_quota),
+            "objects" => {
+                let is_object = |it: &Value| fits(it, it["kind"].as_str().unwrap_or_default());
+                value.as_array().is_some_and(|items| items.iter().all(is_object))
+            }
+            _ => {
+                let known = FIELDS.iter().find(|(name, _)| *name == kind).map(|(_, fields)| fields);
+                let known = |key: &str| known?.iter().find(|(name, _)| *name == key);
+                let is_known = |(key, it): (&String, &Value)| {
+                    known(key).is_some_and(|(_, kind)| fits(it, kind))
+                };
+                value.as_object().is_some_and(|it| it.iter().all(is_known))
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_generated_is_what_the_api_describes() {
+        // The longest name that there can be: kinds have 20 characters at most.
+        let name = format!("kiln-0123456789-{}-0123456789", "k".repeat(20));
+        let longest = Which { name: &name, run: "-", ..which() };
+        for which in [which(), longest] {
+            let list = cluster().manifest(&which);
+            assert!(fits(&list, "List"), "{list:#}");
+            for item in list["items"].as_array().unwrap() {
+                assert_eq!(item["apiVersion"], "v1");
+            }
+        }
+        let list = cluster().manifest(&which());
+        for (place, wrong) in [
+            ("/items/0/metadata/labels/kiln.build~1run", json!("a b")),
+            ("/items/0/metadata/annotations/kiln.build~1expires", json!(7)),
+            ("/items/0/metadata/name", json!("Upper")),
+            ("/items/1/spec/hard/pods", json!("20 GB")),
+            ("/items/1/kind", json!("Quota")),
+        ] {
+            let mut list = list.clone();
+            *list.pointer_mut(place).unwrap() = wrong;
+            assert!(!fits(&list, "List"), "{place}");
+        }
+    }
+
+    #[test]
+    fn quotas_are_what_kubernetes_takes() {
+        for fine in ["20", "4Gi", "500m", "1.5", "1e3", "2E+6", "0"] {
+            assert!(is_quota("limits.memory", fine), "{fine}");
+        }
+        for odd in ["", "4 GB", "4GB", "-1", "Gi", "1.2.3", "1e", "four", "1e+"] {
+            assert!(!is_quota("limits.memory", odd), "{odd}");
+        }
+        assert!(is_quota("count/deployments.apps", "1") && is_quota("pods", "1"));
+        for odd in ["", "limits memory", "pods.", "/pods"] {
+            assert!(!is_quota(odd, "1"), "{odd}");
+        }
     }
 
     #[test]

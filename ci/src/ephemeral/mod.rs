@@ -36,7 +36,7 @@ mod turns;
 pub use figures::{PreviewCounts, PreviewFigures};
 pub use kept::MAX_KEPT;
 pub use kinds::{Commands, How};
-pub use kubernetes::Kubernetes;
+pub use kubernetes::{Kubernetes, is_quota};
 pub use machine::{Claim, Due, Phase, Preview, Refused};
 pub use netns::Netns;
 pub use parity::{Aspect, Description, DescriptionError, Difference, differences};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kiln_ci::ephemeral::{Commands, How, Kind, Kubernetes, Netns};
+use kiln_ci::ephemeral::{Commands, How, Kind, Kubernetes, Netns, is_quota};
 use kiln_ci::stages::SecretList;
 use kiln_net::toml::{Fields, TableError};
 
@@ -86,7 +86,13 @@ fn kubernetes(fields: &Fields<'_>) -> Result<Kubernetes, TableError> {
     let mut quota = Vec::new();
     if let Some(field) = fields.get("quota") {
         for (name, most) in field.fields()?.entries(MAX_TEXTS)? {
-            quota.push((name, most.text()?.to_owned()));
+            let quantity = most.text()?;
+            if !is_quota(&name, quantity) {
+                return Err(most.error(&format!(
+                    "no quota of Kubernetes: {name} = {quantity:?} (as limits.memory = \"4Gi\")"
+                )));
+            }
+            quota.push((name, quantity.to_owned()));
         }
     }
     Ok(Kubernetes {
@@ -139,6 +145,10 @@ mod tests {
         for (text, said) in [
             ("up = [\"up\"]\n", "down is missing"),
             ("kind = \"netns\"\nrun = [\"x\"]\naddress = \"a\"\nup = [\"x\"]\n", "unknown key"),
+            (
+                "kind = \"kubernetes\"\nmanifests = \"/m\"\naddress = \"a\"\nquota = { pods = \"4 GB\" }\n",
+                "line 4",
+            ),
             ("kind = \"docker\"\n", "expected \"commands\""),
             ("up = [\"up\"]\ndown = [\"x\"]\nlongest_s = 9999999\n", "line 3"),
         ] {
