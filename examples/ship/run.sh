@@ -7,7 +7,7 @@
 #   examples/ship/run.sh --keep      leaves everything up until Ctrl-C, so that the pages can be read
 #
 # KILN, BAZEL, NGINX and PROMETHEUS name the programs. What is not there is installed where that can be done (scripts/tools.sh),
-# and kiln is built. HOSTS=5 takes fewer hosts, BAKE=8s shorter looks at each step, PICTURES=DIRECTORY takes some of its pages.
+# and kiln is built. HOSTS=5 takes fewer hosts, BAKE=8s shorter looks at each step, PICTURES=DIRECTORY takes each of its pages.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -272,22 +272,21 @@ run kiln env show prod
 chapter "What happened"
 cat table
 printf '\nPages:\n'
-page() { printf '  %-26s %s%s\n' "$1" "$KILN_SERVER" "$2"; }
-page "start" /
-page "the merge queue" /merge-queues/shop
-page "tests at each commit" /tests/grid
-page "quarantine" /tests/quarantine
-page "the build that landed 1.2" "/builds/$invocation"
-page "its release" /releases/web/shop:1.2
-page "environments" /environments
-page "its rollout" "/rollouts/$rollout"
-page "hosts" /fleet
-if [ -n "${PICTURES:-}" ]; then
-  run "$root/scripts/pictures.sh" "$PICTURES" overview 740 "$KILN_SERVER/" ship-queue 620 "$KILN_SERVER/merge-queues/shop" \
-    ship-tests 420 "$KILN_SERVER/tests/grid" ship-release 900 "$KILN_SERVER/releases/web/shop:1.2" \
-    ship-environments 760 "$KILN_SERVER/environments" ship-rollout 1100 "$KILN_SERVER/rollouts/$rollout" \
-    ship-hosts 760 "$KILN_SERVER/fleet"
-fi
+pictures=()
+page() { # WHAT PATH PICTURE HEIGHT
+  printf '  %-26s %s%s\n' "$1" "$KILN_SERVER" "$2"
+  pictures+=("$3" "$4" "$KILN_SERVER$2")
+}
+page "start" / overview 740
+page "the merge queue" /merge-queues/shop ship-queue 620
+page "tests at each commit" /tests/grid ship-tests 420
+page "quarantine" /tests/quarantine ship-quarantine 560
+page "the build that landed 1.2" "/builds/$invocation" ship-build 900
+page "its release" /releases/web/shop:1.2 ship-release 900
+page "environments" /environments ship-environments 760
+page "its rollout" "/rollouts/$rollout" ship-rollout 1100
+page "hosts" /fleet ship-hosts 760
+[ -z "${PICTURES:-}" ] || run "$root/scripts/pictures.sh" "$PICTURES" "${pictures[@]}"
 if [ -n "$keep" ]; then
   echo "All of it is up, in $place, until Ctrl-C."
   sleep infinity &
