@@ -5,6 +5,7 @@
 mod fetching;
 mod independent;
 mod large;
+mod leaving;
 mod oracle;
 mod real;
 mod trouble;
