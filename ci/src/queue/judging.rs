@@ -29,9 +29,10 @@ impl Lane {
         innocent(self.failures.iter(), id, self.flaky(), self.bad(id))
     }
 
-    /// Nothing where checks rule flakes out, and not more than half: else no number of failures would ever decide.
+    /// Not more than half: else no number of failures would ever decide. A check that rules flakes out proves its failures, but for
+    /// those that it leaves undecided: these are weighed by it as well.
     pub(super) fn flaky(&self) -> f64 {
-        if self.options.exact { 0.0 } else { self.rates.flaky().min(0.5) }
+        self.rates.flaky().min(0.5)
     }
 
     /// Whether a failure is left for which these alone may be at fault.
@@ -105,6 +106,31 @@ impl Lane {
             if matches!(it.standing, Standing::Screened | Standing::Held(Held::RedBase(_))) {
                 it.standing = Standing::Waiting;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{Add, Branch, Commit, Event, Options, Outcome};
+
+    /// Only the base is left to be tested where a failure is proven. Otherwise the change is tested again.
+    #[test]
+    fn what_a_check_that_rules_flakes_out_leaves_undecided_is_tested_again() {
+        let commit = |digit: &str| Commit::new(&digit.repeat(40)).expect("a commit");
+        for proven in [true, false] {
+            let options = Options { exact: true, ..Options::default() };
+            let mut lane = Lane::new(Branch::new("main").expect("a name"), options);
+            let (branch, head) = (Branch::new("one").expect("a name"), commit("b"));
+            let add = Add { branch, head, priority: 5, impact: None };
+            lane.apply(Event::Add(add), Time(0)).expect("it is taken");
+            lane.apply(Event::Target(commit("a")), Time(0)).expect("it is taken");
+            let run = *lane.runs.keys().next().expect("it is tested");
+            let outcome = Outcome::Failed { targets: BTreeSet::new(), proven, affecting: None };
+            lane.apply(Event::Finished { run, outcome }, Time(1)).expect("it is taken");
+            let next = lane.runs.values().next().expect("that is not all");
+            assert_eq!(next.members.is_empty(), proven);
         }
     }
 }

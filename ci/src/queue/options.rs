@@ -16,7 +16,7 @@ pub struct Options {
     pub mode: Mode,
     /// Runs at the same time.
     pub workers: usize,
-    /// Checks do not fail by chance.
+    /// Checks rule flakes out: their failures are proven, but for those that they leave undecided. Earlier versions weigh by it.
     pub exact: bool,
     /// How long a batch that is not full may wait for more, in milliseconds.
     pub patience_ms: u64,

@@ -33,6 +33,15 @@ use kiln_web::json::Gate;
 const TESTS_FAILED: u8 = 3;
 /// The variable by which a merge queue names the file that is to say what failed, one name a line.
 const NAMES_FAILED: &str = "KILN_QUEUE_FAILED";
+/// What a merge queue is told by exit codes where Bazel's would speak against a change: nobody has decided whether a failure is
+/// its fault, and nothing could be tested.
+const UNDECIDED: u8 = 6;
+const TEMPFAIL: u8 = 75;
+/// Bazel's exit codes when this machine or a service failed, which no change does.
+const ENVIRONMENT: [u8; 4] = [36, 38, 39, 45];
+/// Bazel's exit codes when remote execution failed, and Bazel itself. A change may be why: an action of it can run nowhere.
+const REMOTE: u8 = 34;
+const CRASHED: u8 = 37;
 /// The number that shells add to that of the signal which ended a program, for its exit code.
 const SIGNALLED: i32 = 128;
 
@@ -44,7 +53,7 @@ const SIGNALLED: i32 = 128;
 ///
 /// The tests have to run on the server that is asked (--remote_executor), in its instance (--instance, else what Bazel was
 /// told with --remote_instance_name); an invocation id is added. In the check of a merge queue it names the tests whose
-/// failures count in the file KILN_QUEUE_FAILED.
+/// failures count in the file KILN_QUEUE_FAILED, and what is nobody's fault for sure is no failure like others.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -53,7 +62,8 @@ Examples:
 
 Exit codes:
   0  all tests passed, or all failures are masked
-  n  as Bazel says")]
+  n  as Bazel says; in the check of a merge queue (KILN_QUEUE_FAILED is set) 6 where nothing has decided what a failure
+     comes from, and 75 where a machine or a service failed")]
 pub struct Run {
     /// How long to wait for shadow runs
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = ValueParser::from(parse_time))]
@@ -79,35 +89,57 @@ impl Run {
         let changed = Changed::read(&self.changed, &line.bazel).await?;
         let mut signals = Signals::listen()?;
         let status = run(&line, &mut signals).await?;
-        let code = code_of(status);
+        let (code, queue) = (code_of(status), std::env::var_os(NAMES_FAILED));
+        let is_queued = queue.is_some();
+        if is_queued && code == REMOTE && !reaches(target).await {
+            return Ok(Exit::Code(TEMPFAIL));
+        }
         if code != TESTS_FAILED {
-            return Ok(Exit::Code(code));
+            return Ok(Exit::Code(ends(code, None, is_queued)));
         }
         // Who is told to end while it waits has Bazel's own answer.
         let judged = tokio::select! {
             judged = judged(target, &line, &changed, self.wait) => judged,
             _ = signals.next() => return Ok(Exit::Code(code)),
         };
-        match judged {
-            Ok(gate) if gate.verdict == GateAnswer::Green => Ok(Exit::Done),
+        let verdict = match judged {
             Ok(gate) => {
-                if let Some(file) = std::env::var_os(NAMES_FAILED) {
+                if let Some(file) = queue {
                     name_failed(&gate, Path::new(&file));
                 }
-                Ok(Exit::Code(code))
+                Some(gate.verdict)
             }
             Err(error) => {
                 say(&format!("kiln: no failure is masked: {}", error.message));
-                Ok(Exit::Code(code))
+                None
             }
-        }
+        };
+        Ok(Exit::Code(ends(code, verdict, is_queued)))
+    }
+}
+
+/// Whether the server answers, be it that it refuses.
+async fn reaches(target: &Target) -> bool {
+    let Ok(api) = Api::new(target) else { return true };
+    api.get("/status").await.map_or_else(|error| !error.passing, |_| true)
+}
+
+/// What it ends with where Bazel ended with `code` and the gate said so of what failed; `None`: it was not asked, or did not answer.
+/// The check of a merge queue tells apart what is the fault of a change, what nobody has decided, and what says nothing of it.
+fn ends(code: u8, verdict: Option<GateAnswer>, is_queued: bool) -> u8 {
+    match verdict {
+        Some(GateAnswer::Green) => 0,
+        Some(GateAnswer::Red) => code,
+        _ if is_queued && [TESTS_FAILED, REMOTE, CRASHED].contains(&code) => UNDECIDED,
+        _ if is_queued && ENVIRONMENT.contains(&code) => TEMPFAIL,
+        _ => code,
     }
 }
 
 /// Tells a merge queue, in the file that it reads, the tests whose failures count. Where an invocation did not complete nobody
 /// knows what else would have failed, so none is named.
 fn name_failed(gate: &Gate, file: &Path) {
-    if gate.incomplete.is_some() {
+    if gate.incomplete.is_some() || gate.verdict == GateAnswer::Green {
         return;
     }
     let counts = gate.failures.iter().filter(|it| !it.masked);
@@ -225,6 +257,21 @@ mod tests {
         let (one, other) = (invocation().unwrap(), invocation().unwrap());
         assert_ne!(one, other);
         assert_eq!((one.len(), &one[14..15]), (36, "4"));
+    }
+
+    #[test]
+    fn a_merge_queue_is_told_what_speaks_against_nobody() {
+        let (green, red) = (Some(GateAnswer::Green), Some(GateAnswer::Red));
+        for undecided in [Some(GateAnswer::Undecided), None] {
+            assert_eq!((ends(3, undecided, true), ends(3, undecided, false)), (6, 3));
+        }
+        for is_queued in [true, false] {
+            assert_eq!((ends(3, green, is_queued), ends(3, red, is_queued)), (0, 3));
+            assert_eq!((ends(0, None, is_queued), ends(1, None, is_queued)), (0, 1));
+        }
+        assert_eq!((ends(34, None, true), ends(34, None, false)), (6, 34));
+        assert_eq!((ends(39, None, true), ends(39, None, false)), (75, 39));
+        assert_eq!(GateAnswer::Undecided.exit_code(), UNDECIDED);
     }
 
     #[test]

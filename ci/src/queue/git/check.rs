@@ -40,6 +40,8 @@ const PASSED_ON: [&str; 16] = [
 const SHOWN: usize = 2_000;
 /// What the check may end with to say that it could not run (sysexits.h).
 const TEMPFAIL: i32 = 75;
+/// What the check may end with to say that nobody knows yet whether it failed by chance: as the gate of tests does.
+const UNDECIDED: i32 = 6;
 /// Most bytes that are read of the names of failed targets, of what a change affects, and most characters of one.
 const MAX_FAILED: u64 = 256 << 10;
 const MAX_IMPACT: u64 = 32 << 20;
@@ -53,7 +55,7 @@ pub struct Check {
     pub limit_s: u64,
     /// Further variables of the environment that the check sees.
     pub env: Vec<String>,
-    /// Whether the check rules flakes out by itself, so that each failure counts.
+    /// Whether the check rules flakes out by itself, so that each failure counts that it does not call undecided.
     pub proven: bool,
 }
 
@@ -156,7 +158,8 @@ impl Check {
             }
             _ => {
                 let targets = targets(&failed);
-                Outcome::Failed { targets, proven: self.proven, affecting: None }
+                let proven = self.proven && ran.status.code() != Some(UNDECIDED);
+                Outcome::Failed { targets, proven, affecting: None }
             }
         };
         Ok(Checked { outcome, log })

@@ -237,6 +237,11 @@ async fn a_check_passes_fails_names_targets_or_cannot_run() {
         outcome(&rig, &check("echo //a:b >> \"$KILN_QUEUE_FAILED\"; exit 3")).await.outcome;
     let targets = ["//a:b".to_owned()].into();
     assert_eq!(failed, Outcome::Failed { targets, proven: false, affecting: None });
+    for (code, is_proven) in [(3, true), (6, false)] {
+        let exact = Check { proven: true, ..check(&format!("exit {code}")) };
+        let failed = outcome(&rig, &exact).await.outcome;
+        assert!(matches!(failed, Outcome::Failed { proven, .. } if proven == is_proven), "{code}");
+    }
     let unable = outcome(&rig, &check("exit 75")).await.outcome;
     assert!(matches!(unable, Outcome::Unable(_)), "{unable:?}");
     let killed = outcome(&rig, &check("kill -9 $$")).await.outcome;
