@@ -74,7 +74,7 @@ pub struct Run {
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::Other)]
     impact: Option<String>,
 
-    /// The check rules flakes out by itself: one failure is enough
+    /// The check rules flakes out by itself: one failure is enough, unless it calls it undecided (exit code 6) or hangs
     #[arg(long)]
     flakes_ruled_out: bool,
 
