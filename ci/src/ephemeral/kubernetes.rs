@@ -152,6 +152,7 @@ fn label(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ephemeral::is_name;
     use crate::model::Time;
 
     fn cluster() -> Kubernetes {
@@ -212,15 +213,6 @@ mod tests {
     fn all(value: &Value, fits: impl Fn(&str, &str) -> bool) -> bool {
         let of_text = |(key, it): (&String, &Value)| it.as_str().is_some_and(|it| fits(key, it));
         value.as_object().is_some_and(|it| it.iter().all(of_text))
-    }
-
-    /// A label of the DNS.
-    fn is_name(text: &str) -> bool {
-        let plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-';
-        (1..=63).contains(&text.len())
-            && text.chars().all(plain)
-            && !text.starts_with('-')
-            && !text.ends_with('-')
     }
 
     fn is_label(key: &str, value: &str) -> bool {

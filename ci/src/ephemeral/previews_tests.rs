@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::figures::PreviewCounts;
 use super::kinds::How;
+use super::kubernetes::Kubernetes;
 use super::machine::Phase;
 use super::netns::Netns;
 use super::previews::{Ask, Kind, PreviewError};
@@ -230,6 +231,63 @@ async fn what_is_left_over_is_found_by_its_name_and_others_stay() {
     server.find_leftovers().await;
     server.sweep().await.unwrap();
     assert_eq!(world.there(), ["kiln-00000000-web-other"], "what comes up late goes as well");
+}
+
+/// A program that stands for kubectl and a cluster: a namespace is a folder, and what is applied to it is copied there.
+fn kubectl(world: &World) -> String {
+    let at = world.dir.path().join("kubectl");
+    let there = world.dir.path().join("there");
+    let script = format!(
+        r#"#!/bin/sh
+set -eu
+cd '{}'
+case "$*" in
+  "apply --filename=-")
+    mkdir -p "$(grep -o '"name":"kiln-[^"]*"' | head -n 1 | cut -d '"' -f 4)" ;;
+  "apply --namespace=kiln-"*" --filename="*) cp "${{3#--filename=}}" "./${{2#--namespace=}}/" ;;
+  "wait --namespace=kiln-"*" --for=condition=Available deployment --all --timeout="*)
+    test -e "./${{2#--namespace=}}/web.yaml" ;;
+  "delete namespace kiln-"*" --ignore-not-found=true --wait=true") rm -rf "./$3" ;;
+  "get namespaces --selector=kiln.build/owner=kiln-"*" --output=name")
+    for it in *; do test ! -d "$it" || echo "namespace/$it"; done ;;
+  *) echo "what is $*?" >&2; exit 1 ;;
+esac
+"#,
+        there.display()
+    );
+    std::fs::write(&at, script).unwrap();
+    std::fs::set_permissions(&at, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    at.display().to_string()
+}
+
+#[tokio::test]
+async fn a_namespace_of_kubernetes_comes_with_its_manifests_and_goes() {
+    let world = World::new();
+    let manifests = world.dir.path().join("web.yaml");
+    std::fs::write(&manifests, "kind: Deployment\n").unwrap();
+    let cluster = Kubernetes {
+        kubectl: kubectl(&world),
+        context: None,
+        manifests,
+        quota: vec![("pods".to_owned(), "20".to_owned())],
+        address: "http://web.{name}.svc".to_owned(),
+        ready_s: 5,
+    };
+    let kind = Kind { how: How::Kubernetes(cluster), describe: Vec::new(), ..world.kind("") };
+    let (server, ledger) = (world.server("one", kind), world.ledger());
+    let (outcome, log) = stage(&server, &ledger, PreviewAct::Up).await;
+    let Outcome::Passed { told } = outcome else { panic!("{outcome:?}: {log}") };
+    assert_eq!(world.there(), [told["preview"].clone()]);
+    assert_eq!(told["address"], format!("http://web.{}.svc", told["preview"]));
+    assert!(matches!(stage(&server, &ledger, PreviewAct::Check).await.0, Outcome::Passed { .. }));
+    assert!(matches!(stage(&server, &ledger, PreviewAct::Down).await.0, Outcome::Passed { .. }));
+    assert!(world.there().is_empty());
+    // What came up late is found by what the cluster lists.
+    let late = format!("{}web-late", server.prefix().await.unwrap());
+    std::fs::create_dir(world.dir.path().join("there").join(late)).unwrap();
+    server.find_leftovers().await;
+    server.sweep().await.unwrap();
+    assert!(world.there().is_empty());
 }
 
 /// Network namespaces need root and the program ip.
