@@ -22,6 +22,7 @@
 //! | `counts` | numbers with their nouns, in messages |
 //! | `unread` | which records cannot be read, each said once |
 //! | `troubles` | what is wrong with things that are looked at again and again, said once while it lasts |
+//! | `log_limit` | how much of such things is said in the log within a minute |
 //! | `ages` | for how long something has been there, as far as this process has seen |
 
 mod ages;
@@ -35,6 +36,7 @@ pub mod grpc;
 pub mod http;
 mod ids;
 pub mod lease;
+mod log_limit;
 pub mod panics;
 pub mod process;
 mod proxy;

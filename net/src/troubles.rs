@@ -8,15 +8,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::causes::chain;
+use crate::log_limit::LogLimit;
 
 /// Things of which it is remembered at most what is wrong with them: more than are looked at by one who looks. Where there
 /// are as many all the same, the one that was longest not heard of is forgotten, and is said anew.
 const MAX_KNOWN: usize = 4_000;
 /// A trouble that does not come again for so long is forgotten. Whoever looks again does so much more often.
 const FORGET: Duration = Duration::from_secs(600);
-/// Troubles that are said within one [`SPAN`] at most, since the log would be full of them.
-const MAX_SAID: usize = 100;
-const SPAN: Duration = Duration::from_secs(60);
 
 /// What was said last to be wrong with each thing, by its key.
 #[derive(Debug, Default)]
@@ -25,8 +23,7 @@ pub struct Troubles(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     by_key: BTreeMap<String, Trouble>,
-    /// When the newest span began, and how many troubles were said in it.
-    span: Option<(Instant, usize)>,
+    limit: LogLimit,
 }
 
 #[derive(Debug)]
@@ -62,7 +59,7 @@ impl Known {
             said.heard = now;
             return false;
         }
-        if !self.may_say(now) {
+        if !self.limit.may_say(now) {
             return false;
         }
         self.by_key.retain(|_, it| it.is_fresh(now));
@@ -71,17 +68,6 @@ impl Known {
         }
         self.by_key.insert(key.to_owned(), Trouble { words, heard: now });
         true
-    }
-
-    /// Counts one that is said, where one more may be.
-    fn may_say(&mut self, now: Instant) -> bool {
-        let (began, said) = match self.span {
-            Some((began, said)) if now.duration_since(began) < SPAN => (began, said),
-            _ => (now, 0),
-        };
-        let may = said < MAX_SAID;
-        self.span = Some((began, said + usize::from(may)));
-        may
     }
 
     fn forget_one(&mut self) {
@@ -101,6 +87,7 @@ impl Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_limit::{MAX_SAID, SPAN};
 
     /// Says what is wrong with things that have numbers for keys. Returns of how many that is news.
     fn said(known: &mut Known, keys: std::ops::Range<usize>, now: Instant) -> usize {
