@@ -30,6 +30,10 @@ impl Keeper {
     /// another sweep, here or at another frontend, which leaves it alone.
     pub async fn sweep(&self) -> Result<(), PromotionError> {
         let environments = self.due(&self.world().await?);
+        let pipeline = self.pipeline();
+        let is_there =
+            |it: &str| environments.contains(it) || pipeline.environments.contains_key(it);
+        self.sweeps.keep(is_there);
         let sweeps =
             environments.iter().map(|it| self.sweeps.alone(it, self.most(it), self.sweep_one(it)));
         let swept = join_all(sweeps).await;

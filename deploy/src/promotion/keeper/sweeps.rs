@@ -91,6 +91,12 @@ impl Sweeps {
         };
         turns.entry(environment.to_owned()).or_insert_with(new).clone()
     }
+
+    /// Forgets this process's part in the leases of environments that are not there, but where something happens just now.
+    pub fn keep(&self, is_there: impl Fn(&str) -> bool) {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|environment, turn| is_there(environment) || Arc::strong_count(turn) > 1);
+    }
 }
 
 impl Drop for Taken<'_> {
@@ -111,5 +117,64 @@ async fn until_lost(turn: &RecordTurn, environment: &str) {
     };
     if turn.until_lost(may).await.is_err() {
         tracing::warn!(environment, "whoever goes on with an environment could not renew that");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use kiln_cas::records::{Expect, Records as _, Write};
+    use kiln_cas::stores::MemoryRecords;
+    use tokio::time::advance;
+
+    use super::*;
+
+    const MOST: Duration = Duration::from_secs(600);
+
+    #[tokio::test]
+    async fn environments_that_are_not_there_are_forgotten() {
+        let sweeps = Sweeps::new(Arc::new(MemoryRecords::default()));
+        let known = || {
+            let mut names: Vec<_> = sweeps.turns.lock().unwrap().keys().cloned().collect();
+            names.sort_unstable();
+            names
+        };
+        for environment in ["dev", "gone"] {
+            sweeps.alone(environment, MOST, async { Ok(()) }).await.unwrap();
+        }
+        let work = async {
+            sweeps.keep(|environment| environment == "dev");
+            assert_eq!(known(), ["busy", "dev"], "its lease is renewed");
+            Ok(())
+        };
+        sweeps.alone("busy", MOST, work).await.unwrap();
+        sweeps.keep(|environment| environment == "dev");
+        assert_eq!(known(), ["dev"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_further_step_is_taken_once_another_process_has_the_lease() {
+        // Chance would decide about each.
+        for _ in 0..20 {
+            let records = Arc::new(MemoryRecords::default());
+            let sweeps = Sweeps::new(records.clone());
+            let went_on = Cell::new(false);
+            let work = async {
+                sleep(TERM).await;
+                went_on.set(true);
+                Ok(())
+            };
+            let pause = async {
+                let other = br#"{"holder":"other","epoch":2,"millis":30000}"#.to_vec();
+                let (key, expect) = (keys::turn("dev"), Expect::Anything);
+                let write = Write { key, expect, value: Some(other.into()) };
+                records.write(vec![write]).await.unwrap();
+                advance(2 * TERM).await;
+            };
+            let (done, ()) = tokio::join!(sweeps.alone("dev", MOST, work), pause);
+            done.unwrap();
+            assert!(!went_on.get());
+        }
     }
 }
