@@ -10,7 +10,8 @@ const OPEN: usize = 4;
 /// What was granted and did not come is granted again: after so many times what it takes to come, within these bounds.
 const LOST_TIMES: Millis = 4;
 const LOST_AFTER: (Millis, Millis) = (3_000, 300_000);
-/// Before any has come: after so long without a word of the agent. One that is heard of is at it, however slow its link is.
+/// Before any has come: after so long without a word of the agent. One that is heard of is at it, however slow its link is, but
+/// for no longer than the bound: agents that say so and bring nothing would keep all others from the origin.
 const LOST_FIRST: Millis = 15_000;
 /// What was brought and nobody finds is granted again, when it has had the time to spread.
 const SPREAD_TIMES: Millis = 12;
@@ -30,7 +31,7 @@ impl Open {
     fn is_lost(&self, pace: Millis, now: Millis) -> bool {
         let (least, most) = LOST_AFTER;
         let until = match pace {
-            0 => self.heard.saturating_add(LOST_FIRST),
+            0 => self.heard.saturating_add(LOST_FIRST).min(self.since.saturating_add(most)),
             pace => self.since.saturating_add(pace.saturating_mul(LOST_TIMES).clamp(least, most)),
         };
         now >= until
@@ -160,5 +161,11 @@ mod tests {
         assert!(seeding.grant("other", &[], 9, 14_999).is_empty());
         assert_eq!(seeding.grant("other", &[], 9, 15_000), [1]);
         assert!(seeding.grant("slow", &[], 1, 28_000).is_empty(), "it is still at it");
+        for now in (3..30).map(|it| it * 10_000) {
+            assert!(seeding.grant("slow", &[], 1, now).is_empty());
+            assert!(seeding.grant("other", &[], 9, now).is_empty());
+        }
+        assert!(seeding.grant("late", &[], 9, 299_999).is_empty());
+        assert_eq!(seeding.grant("late", &[], 9, 300_000), [0], "it brings nothing");
     }
 }
