@@ -107,10 +107,12 @@ impl Telling {
             return None;
         }
         tokio::select! {
+            biased;
+            // First, so that after a pause of the whole process no further step is taken in a turn that is over.
+            () = self.until_lost() => None,
             told = tokio::time::timeout(PATIENCE, teller.tell(change)) => {
                 Some(told.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}"))))
             }
-            () = self.until_lost() => None,
         }
     }
 

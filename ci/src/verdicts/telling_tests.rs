@@ -4,6 +4,7 @@ use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use tokio::time::{advance, sleep, timeout};
 
 use super::super::ledger::{self, Ledger, Note};
 use super::super::samples::attempt;
@@ -57,6 +58,21 @@ impl Teller for Outside {
     }
 }
 
+/// Somebody outside whom it takes two steps to tell something, with a pause between them.
+#[derive(Default)]
+struct Slow {
+    went_on: AtomicUsize,
+}
+
+#[async_trait]
+impl Teller for Slow {
+    async fn tell(&self, _change: &Change) -> Result<(), String> {
+        sleep(SHORT).await;
+        self.went_on.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 fn telling(memory: &Memory, name: &str) -> Telling {
     let records: Arc<dyn Records> = Arc::new(memory.clone());
     let book = Book::new(records.clone(), Arc::new(Unnoted), Policy::default(), true);
@@ -95,6 +111,23 @@ async fn what_is_told_is_cut_off_before_another_server_may_tell_it() {
     one.step(&silent).await.unwrap();
     assert!(began.elapsed() < SHORT, "another one may tell by then");
     assert_eq!((silent.told(), one.tries), (1, 0), "it is neither told nor tried");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_further_step_is_taken_once_the_turn_is_over() {
+    // Chance would decide about each.
+    for _ in 0..20 {
+        let memory = Memory::default();
+        change(&memory, 1).await;
+        let (slow, mut one) = (Slow::default(), telling(&memory, "one"));
+        let pause = async {
+            memory.fall_silent();
+            advance(2 * SHORT).await;
+        };
+        let (stepped, ()) = tokio::join!(timeout(10 * SHORT, one.step(&slow)), pause);
+        assert_eq!(slow.went_on.load(Ordering::Relaxed), 0);
+        stepped.expect("it was cut off").unwrap();
+    }
 }
 
 #[tokio::test]
