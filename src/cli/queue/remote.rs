@@ -112,10 +112,8 @@ impl Remote {
         let body = json(&asked)?;
         let (mut failures, mut said) = (0, String::new());
         loop {
-            let answer = tokio::select! {
-                answer = servers.post("take", body.clone()) => answer,
-                () = stop.cancelled() => return Ok(None),
-            };
+            let answer = ask_once(&servers, &asked.queue, body.clone(), stop).await;
+            let Some(answer) = answer else { return Ok(None) };
             let pause = match answer {
                 Ok(answer) => {
                     let taken: MergeTaken = read(answer)?;
@@ -151,9 +149,7 @@ impl Remote {
     /// Gives the queue back, so that another runner may have it at once.
     pub async fn leave(&self) {
         self.alive.abort();
-        let Ok(body) = json(&self.call) else { return };
-        // Else it is heard of when the lease ends.
-        let _ = tokio::time::timeout(LEAVES, self.servers.post("leave", body)).await;
+        give_back(&self.servers, &self.call).await;
     }
 
     /// Asks the servers until one answers, with pauses. Errors: the queue is another runner's now,
@@ -195,6 +191,32 @@ impl Drop for Remote {
     fn drop(&mut self) {
         self.alive.abort();
     }
+}
+
+/// Asks for a queue once. `None`: this runner was told to end. What it is given all the same it gives back, since nobody else
+/// would have the queue until the lease ends.
+async fn ask_once(
+    servers: &Servers,
+    queue: &str,
+    body: Vec<u8>,
+    stop: &CancellationToken,
+) -> Option<Result<Value, CliError>> {
+    let asking = servers.post("take", body);
+    tokio::pin!(asking);
+    tokio::select! {
+        answer = &mut asking => return Some(answer),
+        () = stop.cancelled() => {}
+    }
+    let Ok(Ok(answer)) = tokio::time::timeout(LEAVES, asking).await else { return None };
+    let Ok(MergeTaken { fence, .. }) = read(answer) else { return None };
+    give_back(servers, &MergeCall { queue: queue.to_owned(), fence }).await;
+    None
+}
+
+async fn give_back(servers: &Servers, call: &MergeCall) {
+    let Ok(body) = json(call) else { return };
+    // Else it is heard of when the lease ends.
+    let _ = tokio::time::timeout(LEAVES, servers.post("leave", body)).await;
 }
 
 /// Renews the lease while a clone or a fetch takes long. A runner that has lost it hears that with
@@ -239,7 +261,73 @@ impl Ledger for Remote {
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::post;
+    use axum::{Json, Router};
+    use kiln_net::grpc::Credentials;
+    use tokio::net::TcpListener;
+    use tokio::sync::Notify;
+
     use super::*;
+
+    /// Serves one queue, which it says that it was `asked` for, and gives once it `may`. Returns the server's address, and the
+    /// fences of those who have given the queue back.
+    async fn server(asked: &Arc<Notify>, may: &Arc<Notify>) -> (String, Fences) {
+        let (asked, may, left) = (asked.clone(), may.clone(), Fences::default());
+        let take = move || {
+            let (asked, may) = (asked.clone(), may.clone());
+            async move {
+                asked.notify_one();
+                may.notified().await;
+                Json(MergeTaken { fence: 7, lease_s: 10 })
+            }
+        };
+        let given_back = left.clone();
+        let leave = move |Json(call): Json<MergeCall>| {
+            given_back.lock().unwrap().push(call.fence);
+            async { Json(serde_json::json!({})) }
+        };
+        let routes = Router::new()
+            .route("/api/v1/merge-queues/runner/take", post(take))
+            .route("/api/v1/merge-queues/runner/leave", post(leave));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        (url, left)
+    }
+
+    type Fences = Arc<std::sync::Mutex<Vec<u64>>>;
+
+    #[tokio::test]
+    async fn a_queue_that_comes_to_a_runner_that_ends_is_given_back() {
+        let (asked, may) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (url, left) = server(&asked, &may).await;
+        let target = Target {
+            url,
+            others: Vec::new(),
+            instance: String::new(),
+            names_instance: false,
+            credentials: Credentials::default(),
+            secrets: Vec::new(),
+        };
+        let message = MergeTake {
+            queue: "app".to_owned(),
+            nonce: "one".to_owned(),
+            name: "one".to_owned(),
+            repository: "/srv/app.git".to_owned(),
+            target: "main".to_owned(),
+            check: "true".to_owned(),
+        };
+        let stop = CancellationToken::new();
+        let end = async {
+            asked.notified().await;
+            stop.cancel();
+            may.notify_one();
+        };
+        let servers = Arc::new(Servers::new(&target).unwrap());
+        let (taken, ()) = tokio::join!(Remote::take(servers, message, &stop), end);
+        assert!(taken.unwrap().is_none());
+        assert_eq!(*left.lock().unwrap(), [7]);
+    }
 
     #[test]
     fn passwords_of_a_repository_are_told_to_nobody() {
