@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use kiln_net::counts::duration;
 use kiln_protos::protobuf::{Any, Timestamp};
 use kiln_protos::reapi::{self, ExecutedActionMetadata};
 use kiln_protos::{rpc, worker};
@@ -130,8 +131,9 @@ impl Verdict {
 }
 
 fn timed_out(timeout: Duration) -> String {
+    let timeout = duration(timeout);
     format!(
-        "the action ran into its timeout of {timeout:?} and was killed; raise its own (a test's is \
+        "the action ran into its timeout of {timeout} and was killed; raise its own (a test's is \
          --test_timeout with Bazel), or scheduler.default_timeout for actions that name none"
     )
 }

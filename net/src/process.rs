@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 
+use crate::counts::duration;
 use guard::Guard;
 
 /// After its end a program's children may hold its streams open for so long.
@@ -26,7 +27,7 @@ pub enum ProcessError {
         #[source]
         source: io::Error,
     },
-    #[error("{program} took longer than {limit:?}")]
+    #[error("{program} took longer than {}", duration(*.limit))]
     Slow { program: String, limit: Duration, printed: Vec<u8> },
     #[error("{program} printed more than {most} bytes")]
     Loud { program: String, most: usize },

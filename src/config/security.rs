@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kiln_net::counts::duration;
 use kiln_net::urls;
 
 use super::error::ConfigError;
@@ -102,7 +103,8 @@ fn jwt(settings: &Settings) -> Result<Option<JwtOptions>, ConfigError> {
     }
     let leeway = settings.duration("auth.jwt_leeway");
     if leeway > MAX_LEEWAY {
-        return wrong(format!("auth.jwt_leeway is {leeway:?}; at most {MAX_LEEWAY:?} is possible"));
+        let (given, most) = (duration(leeway), duration(MAX_LEEWAY));
+        return wrong(format!("auth.jwt_leeway is {given}; at most {most} is possible"));
     }
     let issuer = text("auth.jwt_issuer");
     Ok(Some(JwtOptions { key_files, secret_file, jwks, issuer, audience, leeway }))

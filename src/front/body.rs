@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
+use kiln_net::counts::duration;
 use tokio::time::Sleep;
 
 /// Methods whose clients may be silent for long: a worker with nothing to do, a log that nobody writes to, a
@@ -28,7 +29,7 @@ pub struct Expected<B> {
 
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError<E> {
-    #[error("nothing of the request's body came for {0:?} (server.body_timeout)")]
+    #[error("nothing of the request's body came for {} (server.body_timeout)", duration(*.0))]
     Late(Duration),
     #[error(transparent)]
     Body(E),

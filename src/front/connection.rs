@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use kiln_net::counts::duration;
 use kiln_scheduler::presence::OpenConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
@@ -43,7 +44,7 @@ pub enum ConnectionError {
     Socket(#[from] io::Error),
     #[error("no TLS handshake: {0}")]
     Handshake(io::Error),
-    #[error("no TLS handshake within {0:?} (server.handshake_timeout)")]
+    #[error("no TLS handshake within {} (server.handshake_timeout)", duration(*.0))]
     HandshakeTimeout(Duration),
     #[error("the client's certificate: {0}")]
     Certificate(#[from] CertificateError),

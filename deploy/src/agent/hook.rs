@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use kiln_net::counts::duration;
 use kiln_net::process::guard::{self, Guard};
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -29,11 +30,11 @@ pub enum HookError {
         #[source]
         source: std::io::Error,
     },
-    #[error("{0:?} took more than {1:?} and was killed")]
+    #[error("{:?} took more than {} and was killed", .0, duration(*.1))]
     TimedOut(String, Duration),
     #[error("{program:?} failed: {status}")]
     Failed { program: String, status: ExitStatus },
-    #[error("it was not well within {within:?}: {why}")]
+    #[error("it was not well within {}: {why}", duration(*.within))]
     NotReady { within: Duration, why: String },
     /// The agent has something else to do.
     #[error("something newer came")]

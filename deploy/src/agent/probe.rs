@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use kiln_net::counts::duration;
 use kiln_net::http::Client;
 use kiln_net::http::header::CONNECTION;
 use kiln_net::{Url, causes};
@@ -40,7 +41,7 @@ impl HttpProbe {
         // A connection that is kept keeps a program from ending that waits for its connections.
         let asked = self.client.get(self.url.clone()).header(CONNECTION, "close").send();
         match tokio::time::timeout(self.timeout, asked).await {
-            Err(_) => Err(format!("no answer within {:?}", self.timeout)),
+            Err(_) => Err(format!("no answer within {}", duration(self.timeout))),
             Ok(Err(error)) => Err(kiln_net::http::described(error)),
             Ok(Ok(answer)) if answer.status().as_u16() < 400 => Ok(()),
             Ok(Ok(answer)) => Err(format!("it answered {}", answer.status())),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _};
+use kiln_net::counts::duration;
 use kiln_net::http::{Client, header};
 use kiln_net::{Reach, Url, urls};
 
@@ -63,7 +64,10 @@ impl Signals for Probe {
             Ok::<_, String>((canary, baseline))
         };
         match tokio::time::timeout(self.timeout, probing).await {
-            Err(_) => Measured::Failed(format!("the probes took longer than {:?}", self.timeout)),
+            Err(_) => {
+                let limit = duration(self.timeout);
+                Measured::Failed(format!("the probes took longer than {limit}"))
+            }
             Ok(Err(why)) => Measured::Failed(why),
             Ok(Ok((canary, baseline))) => counted(&canary, &baseline),
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use kiln_cas::{Digest, DigestFunction};
+use kiln_net::counts::duration;
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -54,7 +55,7 @@ impl Puller {
         let limit = self.config.timing.pull;
         let pulled = tokio::time::timeout(limit, self.try_pull(image, store)).await;
         pulled.unwrap_or_else(|_| {
-            Err(Problem::passing(format!("pulling it took longer than {limit:?}")))
+            Err(Problem::passing(format!("pulling it took longer than {}", duration(limit))))
         })
     }
 

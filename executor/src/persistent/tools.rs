@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use kiln_net::clock::until;
+use kiln_net::counts::duration;
 use kiln_protos::persistent::WorkResponse;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -310,8 +311,8 @@ fn stopped_at_its_start(ending: Ending, spec: &CommandSpec) -> Failure {
         return Failure::Cancelled;
     }
     Failure::TimedOut(format!(
-        "the action ran into its timeout of {:?} while its tool was being started",
-        spec.timeout
+        "the action ran into its timeout of {} while its tool was being started",
+        duration(spec.timeout)
     ))
 }
 

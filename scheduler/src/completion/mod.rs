@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kiln_cas::stores::closure;
 use kiln_cas::{ActionKey, BlobStore, Digest, DigestFunction};
+use kiln_net::counts::duration;
 use kiln_net::panics::caught;
 use kiln_protos::rpc::Status;
 use kiln_protos::{events, reapi, worker};
@@ -59,7 +60,7 @@ impl Completion {
         let completed = tokio::time::timeout(COMPLETED_WITHIN, self.published(run, outcome));
         let error = match caught(completed).await {
             Ok(Ok(finished)) => return finished,
-            Ok(Err(_)) => format!("the store did not answer within {COMPLETED_WITHIN:?}"),
+            Ok(Err(_)) => format!("the store did not answer within {}", duration(COMPLETED_WITHIN)),
             Err(panicked) => panicked.to_string(),
         };
         tracing::error!(action = %run.job.key.action, error, "a worker's answer is lost");
@@ -165,7 +166,7 @@ impl Completion {
         let kept = publication::keep(&self.parts, run, &answer.result, &publication);
         let error = match caught(tokio::time::timeout(COMPLETED_WITHIN, kept)).await {
             Ok(Ok(())) => return,
-            Ok(Err(_)) => format!("the store did not answer within {COMPLETED_WITHIN:?}"),
+            Ok(Err(_)) => format!("the store did not answer within {}", duration(COMPLETED_WITHIN)),
             Err(panicked) => panicked.to_string(),
         };
         tracing::warn!(action = %run.job.key.action, error, "a result may be lost");

@@ -1,9 +1,11 @@
 //! `kiln rollout plan`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use kiln_deploy::rollouts::plan::{self, Declared, Plan, PlannedStep, Targets};
+use kiln_net::counts::duration;
 use kiln_web::format::counted;
 use kiln_web::json::{RolloutPlanRequest, RolloutPlanned};
 
@@ -164,28 +166,6 @@ fn row(step: &PlannedStep, all: usize) -> [String; 9] {
     ]
 }
 
-/// A time in its two largest units, such as `1h 30m`.
 fn time(seconds: u64) -> String {
-    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
-    let mut rest = seconds;
-    let mut parts = Vec::new();
-    for (unit, size) in units {
-        if rest >= size {
-            parts.push(format!("{}{unit}", rest / size));
-            rest %= size;
-        }
-    }
-    parts.truncate(2);
-    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_short() {
-        let shown: Vec<_> = [0, 59, 600, 5_400, 90_061].into_iter().map(time).collect();
-        assert_eq!(shown, ["0s", "59s", "10m", "1h 30m", "1d 1h"]);
-    }
+    duration(Duration::from_secs(seconds))
 }

@@ -1,5 +1,9 @@
 //! A key of the configuration, and how its values are written.
 
+use std::time::Duration;
+
+use kiln_net::counts::duration;
+
 /// One setting. Values are text until they are read ([`super::values`]).
 #[derive(Debug)]
 pub struct Key {
@@ -79,8 +83,8 @@ impl Kind {
             }
             Self::Duration => "a duration of 3650d at most, e.g. 30s, 10m or 12h".into(),
             Self::DurationFrom(least) => {
-                let least = std::time::Duration::from_millis(least);
-                format!("a duration of {least:?} or more, e.g. 30s, 10m or 12h")
+                let least = duration(Duration::from_millis(least));
+                format!("a duration of {least} or more, e.g. 30s, 10m or 12h")
             }
             Self::LogFilter => "levels (error, warn, info, debug, trace, off), each alone or for \
                                 what it names, e.g. info,kiln_scheduler=debug"

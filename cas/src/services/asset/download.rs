@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kiln_net::counts::duration;
 use kiln_net::http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use kiln_net::http::{Client, Response, StatusCode, described};
 use kiln_net::urls::{follow, same_origin, shown};
@@ -100,7 +101,7 @@ async fn request(
 }
 
 fn silent(idle: Duration) -> String {
-    format!("nothing came for {idle:?} (fetch.idle_timeout)")
+    format!("nothing came for {} (fetch.idle_timeout)", duration(idle))
 }
 
 /// The URL that the answer redirects to. `None`: it is no redirection.

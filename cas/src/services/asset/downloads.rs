@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kiln_net::counts::duration;
 use kiln_net::http::{Client, Options, client};
 use kiln_net::tls::client_config_with;
 use kiln_net::{Allowed, Url};
@@ -267,7 +268,7 @@ impl AssetDownloader {
 }
 
 fn late(after: Duration) -> Failure {
-    let text = format!("the download took longer than {after:?}");
+    let text = format!("the download took longer than {}", duration(after));
     Failure::Outside(Status::deadline_exceeded(text))
 }
 

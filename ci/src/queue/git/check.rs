@@ -13,6 +13,7 @@ use tokio::process::Command;
 use super::repository::GitError;
 use super::slots::Slot;
 use crate::queue::{Commit, Outcome};
+use kiln_net::counts::duration;
 use kiln_net::process::{Keep, ProcessError, run, words};
 
 /// What is kept of a check's output: its end.
@@ -142,7 +143,8 @@ impl Check {
             Ok(ran) => ran,
             Err(ProcessError::Slow { limit, printed, .. }) => {
                 let printed = words(&printed, KEPT);
-                let log = format!("{printed}\nit took longer than {limit:?}, and was ended\n");
+                let limit = duration(limit);
+                let log = format!("{printed}\nit took longer than {limit}, and was ended\n");
                 let (targets, affecting) = (BTreeSet::new(), None);
                 let outcome = Outcome::Failed { targets, proven: false, affecting };
                 return Ok(Checked { outcome, log });

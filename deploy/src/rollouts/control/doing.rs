@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_net::counts::duration;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -76,7 +77,8 @@ impl Doing {
             // Nobody closes it.
             let _room = room.acquire_owned().await;
             let done = timeout(limit, job).await;
-            (id, done.unwrap_or_else(|_| Err(format!("no answer within {limit:?}"))))
+            let late = |_| Err(format!("no answer within {}", duration(limit)));
+            (id, done.unwrap_or_else(late))
         });
         self.jobs.insert(id, Job { handle, splits });
     }
@@ -118,7 +120,7 @@ mod tests {
         doing.keep(|_| false);
         assert!(!doing.is_on(&slow) && doing.is_on(&split));
         let late = doing.done(Duration::from_secs(301)).await;
-        assert_eq!(late, [(split, Err("no answer within 300s".to_owned()))]);
+        assert_eq!(late, [(split, Err("no answer within 5m".to_owned()))]);
         assert_eq!(doing.count(), 0);
     }
 }

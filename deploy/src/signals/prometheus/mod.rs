@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kiln_net::counts::duration;
 use kiln_net::http::{Client, collect, described, header};
 use kiln_net::{Url, urls};
 use tokio::sync::Semaphore;
@@ -64,9 +65,9 @@ impl Signals for Prometheus {
             Ok(Ok(measured)) => measured,
             Ok(Err(lack)) => lack.into(),
             Err(_) => Measured::Failed(format!(
-                "{}: no answer within {:?}",
+                "{}: no answer within {}",
                 urls::shown(&self.url),
-                self.timeout
+                duration(self.timeout)
             )),
         }
     }

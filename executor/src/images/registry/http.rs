@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use kiln_net::counts::duration;
 use kiln_net::http::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use kiln_net::http::{Client, Options, RequestBuilder, Response, client, described};
 use kiln_net::tls::client_config_with;
@@ -167,8 +168,8 @@ impl Http {
                 Err(Problem::passing(format!("{}: {}", shown(url), described(error))))
             }
             Err(_) => {
-                let (url, waited) = (shown(url), self.timing.answer);
-                Err(Problem::passing(format!("{url} did not answer within {waited:?}")))
+                let (url, waited) = (shown(url), duration(self.timing.answer));
+                Err(Problem::passing(format!("{url} did not answer within {waited}")))
             }
         }
     }
@@ -197,8 +198,8 @@ impl Http {
                 Err(Problem::passing(format!("the answer broke off: {}", described(error))))
             }
             Err(_) => {
-                let waited = self.timing.idle;
-                Err(Problem::passing(format!("nothing came for {waited:?}")))
+                let waited = duration(self.timing.idle);
+                Err(Problem::passing(format!("nothing came for {waited}")))
             }
         }
     }
