@@ -9,7 +9,7 @@
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use kiln_cas::events::Events;
@@ -20,6 +20,7 @@ use kiln_deploy::executions::{
 };
 use kiln_deploy::provenance::{BuildRequest, Limits, Revision, Root, SignedBy, provenance};
 use kiln_deploy::timestamp::Timestamp;
+use kiln_net::clock::unix_nanos;
 use kiln_protos::events::{self, Execution, Timeline, execution};
 use kiln_protos::protobuf::Any;
 use kiln_protos::reapi::{self, ActionResult, Directory};
@@ -132,18 +133,13 @@ impl Recording {
     }
 }
 
-fn clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
 async fn record(storage: &Storage, actions: usize) -> Result<(), Failure> {
     let events = Events::new();
     let executions = Executions::start(ExecutionParts {
         records: storage.records.clone(),
         blobs: storage.blobs.clone(),
         executions: events.subscribe(),
-        clock: Arc::new(clock),
+        clock: Arc::new(unix_nanos),
         keep: Duration::from_secs(30 * 24 * 3600),
     });
     let enforced = [Mechanism::Processes, Mechanism::Mounts, Mechanism::NoNetwork, Mechanism::User];
@@ -159,7 +155,7 @@ async fn record(storage: &Storage, actions: usize) -> Result<(), Failure> {
         told: told.encode_to_vec(),
         directories: Vec::new(),
         waiting: Vec::new(),
-        now: clock(),
+        now: unix_nanos(),
     };
     let start = Instant::now();
     build(&mut recording, actions).await?;

@@ -1,10 +1,11 @@
 //! Figures of the history of tests, as metrics show them: made beside what is asked, at most once a minute.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use kiln_ci::history::{Figures, History, HistoryError};
 use kiln_ci::model::Time;
+use kiln_net::clock::unix_millis;
 use tokio::runtime::Handle;
 
 use super::observed::{InQuarantine, QuarantineOf};
@@ -73,8 +74,7 @@ impl TestFigures {
     }
 
     async fn make(&self) -> Result<Figures, HistoryError> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let today = Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).day();
+        let today = Time(unix_millis()).day();
         let days = today.saturating_sub(DAYS - 1)..=today.saturating_add(1);
         self.history.figures(&self.history.tested(days).await?).await
     }

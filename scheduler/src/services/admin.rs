@@ -2,12 +2,12 @@
 //! written down is not done.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cas::access::Right;
 use kiln_cas::records::RecordsError;
 use kiln_cas::services::{account_of, refused_status};
 use kiln_cas::stores::audit::{AuditEvent, AuditLog};
+use kiln_net::clock::unix_millis;
 use kiln_protos::admin::admin_server::Admin;
 use kiln_protos::admin::{DrainWorkerRequest, DrainWorkerResponse};
 use tonic::{Request, Response, Status};
@@ -27,9 +27,8 @@ pub struct AdminService {
 
 impl AdminService {
     async fn note(&self, actor: &str, action: &str, subject: &str) -> Result<(), Status> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let event = AuditEvent {
-            time: since.as_secs(),
+            time: unix_millis() / 1_000,
             actor: actor.to_owned(),
             action: action.to_owned(),
             subject: subject.to_owned(),

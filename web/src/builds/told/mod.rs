@@ -90,8 +90,7 @@ fn printed(view: &View) -> Markup {
     let facts = view.build.facts();
     let text = &facts.progress;
     let from = text.len().saturating_sub(MAX_PRINTED);
-    let from = (from..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    let shown = &text[from..];
+    let shown = &text[text.ceil_char_boundary(from)..];
     html! {
         @if !shown.trim().is_empty() {
             section.panel {
