@@ -151,7 +151,9 @@ impl ImpactCommand {
         if let Some(path) = &self.tests_to {
             output::write(path, &report.labels(|target| target.is_run(manual)))?;
         }
-        if !manual && (self.tests || self.tests_to.is_some()) {
+        // JSON has all of them.
+        let lists_tests = self.tests_to.is_some() || (self.tests && !self.json);
+        if lists_tests && !manual {
             report.say_left_out();
         }
         if self.json {
