@@ -152,7 +152,7 @@ fn cases_of(attempts: &[TestAttempt]) -> BTreeMap<CaseName, Option<f64>> {
 }
 
 fn result(case: &TestCase) -> CaseResult {
-    let outcome = match case.outcome.as_ref() {
+    let outcome = match &*case.outcome {
         "passed" => Outcome::Passed,
         "skipped" => Outcome::Skipped,
         "timed_out" => Outcome::TimedOut,
