@@ -63,7 +63,7 @@ pub fn start(
     let services = DeployServices::start(settings(options, &common.base_url, tells), parts);
     let told_by = (&storage.records, common.name.as_str());
     let telling = of_releases.map(|webhook| {
-        let notices = ReleaseNotices::new(&storage.records, webhook, releases::now);
+        let notices = ReleaseNotices::new(&storage.records, webhook, unix_nanos);
         Telling::new(notices, releases::PACE, told_by)
     });
     let promotion = services

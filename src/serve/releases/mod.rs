@@ -11,6 +11,7 @@ use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::{ExecutionParts, Executions};
 use kiln_deploy::retention::Collector;
 use kiln_net::causes::chain;
+use kiln_net::clock::unix_nanos;
 use tokio::time::Instant;
 
 pub use self::options::ReleaseOptions;
@@ -28,7 +29,7 @@ pub fn start_records(
             records: storage.records.clone(),
             blobs: storage.blobs.clone(),
             executions: common.events.subscribe(),
-            clock: Arc::new(now),
+            clock: Arc::new(unix_nanos),
             keep: options.keep_records,
         })
     })
