@@ -50,7 +50,7 @@ source=git+https://git.example/app
 commit=1234567890123456789012345678901234567890
 release() { # NAME TARGET
     invocation=$(cat /proc/sys/kernel/random/uuid)
-    (cd "$here/../bazel" && ${BAZEL:-bazel} --output_user_root="$work/bazel" build --invocation_id="$invocation" \
+    (cd "$here/../bazel" && ${BAZEL:-bazel} --output_user_root="$work/bazel" build --invocation_id="$invocation" --symlink_prefix=/ \
         --remote_executor="grpc://127.0.0.1:$port" --remote_header="authorization=Bearer $(cat "$work/ci.token")" "$2")
     as ci release create "$1" --invocation "$invocation" --target "$2" --source "$source@$commit" --branch main
 }

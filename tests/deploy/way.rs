@@ -9,6 +9,8 @@ use crate::support;
 fn two_releases_go_the_whole_way_and_one_comes_back() {
     let Some(bazel) = support::client("KILN_BAZEL") else { return };
     let directory = tempfile::tempdir().expect("a directory");
+    let made = directory.path().join("made");
+    std::fs::create_dir(&made).expect("a directory");
     let kiln = std::path::Path::new(env!("CARGO_BIN_EXE_kiln"));
     let programs = kiln.parent().expect("a directory").as_os_str().to_owned();
     let mut path = programs;
@@ -22,9 +24,10 @@ fn two_releases_go_the_whole_way_and_one_comes_back() {
     let output = command
         .arg(kiln_test_servers::free_port().to_string())
         .env("PATH", path)
-        .env("BAZEL", bazel)
-        .env("TMPDIR", directory.path())
-        .current_dir(directory.path())
+        .env("BAZEL", support::bazel::script(&bazel, directory.path()))
+        .env("KILN_WORKERS_MEMORY", "1GiB")
+        .env("TMPDIR", &made)
+        .current_dir(&made)
         .stdin(Stdio::null())
         .output()
         .expect("it runs");
@@ -37,6 +40,6 @@ fn two_releases_go_the_whole_way_and_one_comes_back() {
     let shown = text.rsplit_once("kiln env show prod").map(|(_, shown)| shown).unwrap_or_default();
     let stands = shown.lines().find(|it| it.trim_start().starts_with("release "));
     assert!(stands.is_some_and(|it| it.ends_with("team/app:1.0")), "{text}");
-    let left: Vec<_> = std::fs::read_dir(directory.path()).expect("a directory").collect();
+    let left: Vec<_> = std::fs::read_dir(&made).expect("a directory").collect();
     assert!(left.is_empty(), "{left:?}");
 }
