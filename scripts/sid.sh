@@ -2,7 +2,7 @@
 # Puts programs of Debian sid into DIRECTORY that run on this system's own libraries: no root, no package of the system is
 # touched. What a package depends on is not unpacked, so that only programs serve that need nothing beside the C library.
 #
-#   scripts/sid.sh DIRECTORY PACKAGE...      DIRECTORY/usr/bin has them
+#   scripts/sid.sh DIRECTORY PACKAGE[=VERSION]...      DIRECTORY/usr/bin has them; 1.3.* is any version that begins so
 set -euo pipefail
 place=$(realpath -m "$1")
 shift

@@ -16,7 +16,7 @@ missing() {
   say "SKIPPED: the tests that need $1"
 }
 need_bazel_2 || missing "Bazel 2.1.0"
-# Debian sid moves and is not always whole: what comes from there may be absent.
+# Debian sid moves on and is not always whole: what comes from there may be absent, or be of another version than the tests know.
 need_bazel_7 || { unset KILN_BAZEL_7; say "SKIPPED: the tests that need Bazel 7 (log: $tools_dir/bazel-7.log)"; }
 need_sid_clients || say "SKIPPED: the tests that need oras, crane and cosign (log: $tools_dir/sid.log)"
 need_casd || missing "buildbox-casd"

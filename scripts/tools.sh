@@ -13,7 +13,7 @@
 #   KILN_REGISTRY, KILN_SKOPEO, KILN_UMOCI, KILN_BUSYBOX  Debian's docker-registry, skopeo, umoci
 #                 and busybox-static: container images and where they come from
 #   KILN_BUILDAH  buildah from PATH, else Debian's
-#   KILN_ORAS, KILN_CRANE, KILN_COSIGN  Debian sid's oras, crane and cosign, unpacked (scripts/sid.sh)
+#   KILN_ORAS, KILN_CRANE, KILN_COSIGN  Debian sid's oras 1.3, crane 0.20 and cosign 3.1, unpacked (scripts/sid.sh)
 #   KILN_SIGSTORE_VERIFY, KILN_SECURESYSTEMSLIB  verifiers of signatures: the directory node_modules with npm's @sigstore/verify,
 #                 and a Python that has PyPI's securesystemslib
 #   KILN_NODE_WORKER  npm's @bazel/worker (a directory node_modules), with /usr/bin/node
@@ -187,14 +187,19 @@ need_buildah() {
   export KILN_BUILDAH
 }
 
-# A download of 25 MB; apt has to be here.
+# A download of 25 MB; apt has to be here. Sid moves on: versions that the tests do not know are not taken, so that a test fails
+# for what Kiln does and for nothing else.
 need_sid_clients() {
-  local place="$tools_dir/sid"
+  local place="$tools_dir/sid" it
   if [ ! -x "$place/usr/bin/cosign" ]; then
     say "unpacking oras, crane and cosign of Debian sid (log: $tools_dir/sid.log)"
     mkdir -p "$tools_dir"
-    "$root/scripts/sid.sh" "$place" oras crane cosign >>"$tools_dir/sid.log" 2>&1 || return 1
+    "$root/scripts/sid.sh" "$place" 'oras=1.3.*' 'crane=0.20.*' 'cosign=3.1.*' >>"$tools_dir/sid.log" 2>&1 || return 1
   fi
+  # They were built on newer libraries than this system may have.
+  for it in oras crane cosign; do
+    "$place/usr/bin/$it" version >>"$tools_dir/sid.log" 2>&1 || return 1
+  done
   KILN_ORAS="$place/usr/bin/oras" KILN_CRANE="$place/usr/bin/crane" KILN_COSIGN="$place/usr/bin/cosign"
   export KILN_ORAS KILN_CRANE KILN_COSIGN
 }
