@@ -28,7 +28,7 @@ mod signing;
 mod standing;
 mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod told;
 
 use std::sync::Arc;

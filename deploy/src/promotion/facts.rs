@@ -70,6 +70,8 @@ pub struct Facts {
     pub evidence: Vec<ContentDigest>,
     /// Why bundles do not count, in words.
     pub refused: Vec<String>,
+    /// The first of these that does not because its key was revoked.
+    pub revoked: Option<String>,
     pub tests: Tests,
 }
 
@@ -105,8 +107,8 @@ impl Facts {
         tests: Tests,
         (recorded, now): (Option<Timestamp>, Timestamp),
     ) -> Self {
-        let mut facts =
-            Self { release, claims: Vec::new(), evidence: Vec::new(), refused: Vec::new(), tests };
+        let (claims, evidence, refused) = (Vec::new(), Vec::new(), Vec::new());
+        let mut facts = Self { release, claims, evidence, refused, revoked: None, tests };
         let Some(keys) = keys else { return facts };
         if bundles.len() > MAX_BUNDLES {
             let message = format!("{} bundles; {MAX_BUNDLES} are looked at", bundles.len());
@@ -120,7 +122,13 @@ impl Facts {
                     facts.evidence.push(digest);
                 }
                 Ok(None) => {}
-                Err(error) => facts.refused.push(format!("{digest}: {error}")),
+                Err(Refused { why, is_revoked }) => {
+                    let why = format!("{digest}: {why}");
+                    if is_revoked && facts.revoked.is_none() {
+                        facts.revoked = Some(why.clone());
+                    }
+                    facts.refused.push(why);
+                }
             }
         }
         facts
@@ -177,20 +185,33 @@ impl Facts {
     }
 }
 
+/// Why a bundle does not count.
+struct Refused {
+    why: String,
+    /// Whether the key that signed it was revoked.
+    is_revoked: bool,
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self { why, is_revoked: false }
+    }
+}
+
 /// What a bundle says of where the release came from; `None`: it says something else of it.
 fn claim(
     bundle: &[u8],
     content: &ContentDigest,
     keys: &KeyRing,
     (recorded, now): (Option<Timestamp>, Timestamp),
-) -> Result<Option<Claim>, String> {
+) -> Result<Option<Claim>, Refused> {
     let words = |it: &(dyn std::error::Error + 'static)| kiln_net::causes::chain(it);
     let attestation = Attestation::from_bundle(bundle, keys).map_err(|it| words(&it))?;
     if attestation.statement.predicate_type != SLSA_PREDICATE {
         return Ok(None);
     }
     if !attestation.statement.is_about(&content.set()) {
-        return Err("it is about something else".to_owned());
+        return Err("it is about something else".to_owned().into());
     }
     let predicate = Value::Object(attestation.statement.predicate.clone());
     let claimed = text(&predicate, "/buildDefinition/internalParameters/signedOn").parse().ok();
@@ -201,6 +222,7 @@ fn claim(
         (None, Some(at)) => Evidence::Claimed(at),
         (None, None) => Evidence::None,
     };
-    attestation.key.accepts(evidence, now).map_err(|it| words(&it))?;
+    let accepted = attestation.key.accepts(evidence, now);
+    accepted.map_err(|it| Refused { why: words(&it), is_revoked: it.is_revoked() })?;
     Ok(Some(Claim::read(&attestation.key.name, &predicate)))
 }

@@ -108,6 +108,14 @@ struct KeyEntry {
     revoked_from: Option<Timestamp>,
 }
 
+impl KeyRefused {
+    /// Whether the key was revoked: then the signature may be somebody else's. Whatever else there is says no more than that
+    /// the policy is another one.
+    pub fn is_revoked(&self) -> bool {
+        matches!(self, Self::Revoked { .. } | Self::RevokedWithoutRecord { .. })
+    }
+}
+
 impl TrustedKey {
     /// A key that is trusted at any time.
     pub fn always(name: &str, key: PublicKey) -> Self {

@@ -3,7 +3,7 @@
 mod full;
 mod honest;
 mod links;
-mod rig;
+pub mod rig;
 mod shown;
 mod sweeping;
 

@@ -82,7 +82,8 @@ impl Command {
             }
             (Self::Pause, _) => Ok(Input::Pause(said)),
             (Self::Resume, _) if state.frozen => Err(
-                "a freeze stops it: it goes on when that ends, or with an override (`kiln freeze override`)"
+                "a freeze stops it: it goes on when that ends, or with an override (`kiln freeze override`); \
+                 or nobody can say that its release is trusted: it goes on when somebody can"
                     .to_owned(),
             ),
             (Self::Resume, _) if state.paused.is_none() => Err("it is not paused".to_owned()),
@@ -127,7 +128,7 @@ impl Control {
     async fn check_freeze(&self, rollout: &Rollout) -> Result<(), ControlError> {
         match self.standing(&rollout.release, &rollout.place.environment).await? {
             Standing::Frozen(_, why) => Err(ControlError::Frozen(why)),
-            Standing::Free(_) | Standing::Refused(_) => Ok(()),
+            Standing::Free(_) | Standing::Refused(_) | Standing::Unlisted(_) => Ok(()),
         }
     }
 

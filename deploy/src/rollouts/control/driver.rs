@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::append::{Appended, More, Open};
 use super::asking::Asking;
-use super::checking::Checking;
+use super::checking::{Checking, Trust};
 use super::doing::Doing;
 use super::error::ControlError;
 use super::kept::Looked;
@@ -19,7 +19,7 @@ use super::store::{delete, put};
 use super::{Control, keys};
 use crate::judge::Verdict;
 use crate::rollouts::machine::{Effect, EffectId, Event, Input, Millis, Outcome, Phase, TargetId};
-use crate::rollouts::parts::{Observation, Standing, Target};
+use crate::rollouts::parts::{Observation, Standing, Target, Unverified};
 use crate::rollouts::plan::{self, Declared};
 
 /// The time between two rounds while anything is decided, while much happens or all is reverted, and after the end.
@@ -246,28 +246,34 @@ impl Driver {
         Ok(matches!(renewed, Some(Err(_))).then_some(Input::LockLost))
     }
 
-    /// Whether the release may still be rolled out. That it cannot be asked holds nothing up.
+    /// Whether the release may still be rolled out. It is reverted where the release itself is not trusted any more, and only
+    /// held where nobody can say, as in a freeze: that may be a fault of this server.
     async fn ask(&mut self, now: Millis) -> Option<Input> {
         let forward = self.open.state.is_forward() && self.open.state.phase != Phase::Verifying;
         if !forward || now < self.asked.saturating_add(ASK) {
             return None;
         }
         self.asked = now;
-        let (rollout, releases) = (&self.open.rollout, &self.control.parts.releases);
-        if let Some(why) = self.checking.refused(releases, rollout, now) {
-            return Some(Input::Breach(why));
-        }
+        let (rollout, control) = (&self.open.rollout, &self.control);
+        let signed = match self.checking.trust(control, rollout, now) {
+            Trust::Lost(Unverified::Untrusted(why)) => return Some(Input::Breach(why.clone())),
+            Trust::Lost(Unverified::Unconfirmed(why)) => Some(Input::Freeze(why.clone())),
+            Trust::Confirmed => Some(Input::Thaw),
+            // What holds it may be there yet.
+            Trust::Unknown => None,
+        };
+        let releases = &control.parts.releases;
         let standing = releases.standing(&rollout.release, &rollout.place.environment);
         match standing.await {
             Ok(Standing::Refused(why)) => Some(Input::Breach(why)),
-            Ok(Standing::Frozen(_, why)) => Some(Input::Freeze(why)),
+            Ok(Standing::Frozen(_, why) | Standing::Unlisted(why)) => Some(Input::Freeze(why)),
             Ok(Standing::Free(version)) if *version.to_string() != *rollout.spec.new => {
                 Some(Input::Breach(format!("{} is other content now", rollout.release)))
             }
-            Ok(Standing::Free(_)) => Some(Input::Thaw),
+            Ok(Standing::Free(_)) => signed,
             Err(error) => {
                 tracing::warn!(rollout = rollout.id, %error, "it is not known whether the release may go on");
-                None
+                signed.filter(|it| *it != Input::Thaw)
             }
         }
     }

@@ -44,7 +44,9 @@ impl Control {
         let version = match self.standing(&ask.release, &ask.environment).await? {
             Standing::Free(version) => version,
             Standing::Frozen(_, why) => return Err(ControlError::Frozen(why)),
-            Standing::Refused(why) => return Err(ControlError::Refused(why)),
+            Standing::Refused(why) | Standing::Unlisted(why) => {
+                return Err(ControlError::Refused(why));
+            }
         };
         // What a drill delivers was not promoted, and is bad on purpose.
         self.verified(&ask.release, &ask.environment, !ask.drill).await?;

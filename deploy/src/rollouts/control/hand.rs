@@ -40,7 +40,7 @@ impl Hand {
                 Ok(match verified.map_err(|error| error.to_string())? {
                     Ok(found) if *found.to_string() == **version => Outcome::Done,
                     Ok(_) => Outcome::Refused(format!("{} is other content now", rollout.release)),
-                    Err(why) => Outcome::Refused(why),
+                    Err(why) => Outcome::Refused(why.to_string()),
                 })
             }
             Effect::Apply(target, desired) => self.order(*target, desired).await,

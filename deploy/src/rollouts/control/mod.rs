@@ -67,7 +67,7 @@ use std::time::Duration;
 use kiln_cas::records::SharedRecords;
 use kiln_cas::records::lease::{LeaseRecord, RecordTurn};
 use kiln_net::Troubles;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 pub use self::asked::Start;
 pub use self::commands::{By, Command, Listed, MAX_LOOKS, Shown};
@@ -115,8 +115,12 @@ pub struct Control {
     troubles: Troubles,
     /// The lease that says which of all processes drives.
     turn: RecordTurn,
+    /// Room for those that look whether releases are still trusted: each reads all that was signed of one.
+    checks: Arc<Semaphore>,
 }
 
+/// Releases that are verified at once while they are rolled out.
+const CHECKS_AT_ONCE: usize = 4;
 /// The time without a word of whoever drives after which another one does.
 const LEASE: Duration = Duration::from_secs(8);
 
@@ -129,8 +133,19 @@ impl Control {
         let (store, wake, counters) = (Store::new(records), Notify::new(), Counters::default());
         let census = Mutex::default();
         let (folds, targets) = (Kept::default(), Kept::default());
-        let troubles = Troubles::default();
-        Arc::new(Self { store, parts, wake, counters, census, folds, targets, troubles, turn })
+        let (troubles, checks) = (Troubles::default(), Arc::new(Semaphore::new(CHECKS_AT_ONCE)));
+        Arc::new(Self {
+            store,
+            parts,
+            wake,
+            counters,
+            census,
+            folds,
+            targets,
+            troubles,
+            turn,
+            checks,
+        })
     }
 
     /// What became of rollouts since this process began, and those that run.

@@ -256,7 +256,7 @@ impl Control {
             Ok(Standing::Free(digest) | Standing::Frozen(digest, _)) => {
                 Some(digest.to_string().into())
             }
-            Ok(Standing::Refused(_)) | Err(_) => None,
+            Ok(Standing::Refused(_) | Standing::Unlisted(_)) | Err(_) => None,
         }
     }
 

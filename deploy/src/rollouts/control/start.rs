@@ -167,7 +167,7 @@ impl Control {
         stands: bool,
     ) -> Result<ContentDigest, ControlError> {
         let verified = self.parts.releases.verify(release, environment, stands).await;
-        verified.map_err(unasked)?.map_err(ControlError::Refused)
+        verified.map_err(unasked)?.map_err(|why| ControlError::Refused(why.to_string()))
     }
 
     async fn previous(

@@ -8,7 +8,7 @@ mod targets;
 mod traffic;
 
 pub use crate::promotion::PartError;
-pub use releases::{Clock, Releases, Standing};
+pub use releases::{Clock, Releases, Standing, Unverified};
 pub use signals::{Asked, Cohort, Cohorts, Measured, Query, Signals, Window};
 pub use targets::{Health, MAX_TARGETS, Observation, Order, Selector, Target, Targets, Told};
 pub use traffic::{Applied, Member, Pool, Side, Split, Traffic};

@@ -9,12 +9,26 @@ use crate::releases::ReleaseName;
 /// What is to be said of a release in an environment, as of now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// The release may not be rolled out there: why, in words.
+    /// The release was rejected: by whom and why, in words.
     Refused(String),
+    /// The list does not have the release: in words. It may be that of another instance now.
+    Unlisted(String),
     /// The release may not be rolled out now: a freeze or a hold, in words.
     Frozen(ContentDigest, String),
     /// Nobody has rejected it, and nothing holds it up. What it has to show is not looked at: see [`Releases::verify`].
     Free(ContentDigest),
+}
+
+/// Why a release does not verify, in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unverified {
+    /// The release itself is not trusted: it was rejected, or the key that signed it was revoked.
+    #[error("{0}")]
+    Untrusted(String),
+    /// As it is set up, the server cannot say that the release is trusted: it has other keys or another policy, or does not
+    /// know the release. That speaks against nobody who runs it.
+    #[error("{0}")]
+    Unconfirmed(String),
 }
 
 /// The list of releases with what was promoted, rejected and frozen.
@@ -27,13 +41,13 @@ pub trait Releases: Send + Sync + 'static {
     ) -> Result<Standing, PartError>;
 
     /// Verifies everything that a release has to show: signatures, provenance, and, if it has to `stand` in the environment,
-    /// that it does. `Ok(Err)`: why not, in words.
+    /// that it does. `Ok(Err)`: why not.
     async fn verify(
         &self,
         release: &ReleaseName,
         environment: &str,
         stands: bool,
-    ) -> Result<Result<ContentDigest, String>, PartError>;
+    ) -> Result<Result<ContentDigest, Unverified>, PartError>;
 
     /// When the release was made, in Unix milliseconds; `None`: nobody knows it.
     async fn made(&self, release: &ReleaseName) -> Result<Option<u64>, PartError>;

@@ -9,7 +9,7 @@ use kiln_deploy::releases::ReleaseName;
 use kiln_deploy::rollouts::control::{Control, Parts, Start};
 use kiln_deploy::rollouts::parts::{
     Clock, Observation, Order, PartError, Place, Releases, Selector, Standing, Target, Targets,
-    Told,
+    Told, Unverified,
 };
 
 /// A fleet of two targets that never report.
@@ -53,7 +53,7 @@ impl Releases for Anything {
         release: &ReleaseName,
         _: &str,
         _: bool,
-    ) -> Result<Result<ContentDigest, String>, PartError> {
+    ) -> Result<Result<ContentDigest, Unverified>, PartError> {
         Ok(Ok(ContentDigest::of(release.to_string().as_bytes())))
     }
 

@@ -1,6 +1,7 @@
 //! Parts of a rollout that are away or refuse to work: each ends in a state that says so.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::rig::{DECLARED, METRIC, Rig, digest};
 use crate::judge::{Points, Verdict};
@@ -147,15 +148,64 @@ async fn a_release_whose_key_is_revoked_in_the_middle_is_reverted() {
     let long = DECLARED.replace("bake = \"10s\"", "bake = \"1h\"");
     let one = rig.start(&long, "app:2").await;
     rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
-    // Nobody can say whether it is signed: that reverts nothing.
-    rig.listed.away.store(true, Ordering::SeqCst);
-    assert_eq!(rig.drive(&one.id, 200, |_| false).await, Phase::Baking(0));
-    rig.listed.away.store(false, Ordering::SeqCst);
     *rig.listed.unsigned.lock().unwrap() = Some("app:2".to_owned());
     assert_eq!(rig.drive_to_end(&one.id).await, Phase::Ended(End::RolledBack));
     assert_eq!(rig.runs(), vec![digest("app:1"); 4]);
     let why = rig.control.show(&one.id).await.unwrap().state.why;
     assert_eq!(why, Some(Why::Breach("nobody has signed app:2".to_owned())));
+}
+
+#[tokio::test]
+async fn what_is_no_fault_of_the_release_holds_it_until_that_is_over() {
+    let long = DECLARED.replace("bake = \"10s\"", "bake = \"1h\"");
+    for says in ["this server trusts no key", "there is no release", "the store does not answer"] {
+        let rig = Rig::new();
+        rig.good("app:1").await;
+        let one = rig.start(&long, "app:2").await;
+        rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+        let set = |on: bool| {
+            let why = on.then(|| says.to_owned());
+            match says {
+                "this server trusts no key" => *rig.listed.unsure.lock().unwrap() = why,
+                "there is no release" => *rig.listed.unlisted.lock().unwrap() = why,
+                _ => rig.listed.away.store(on, Ordering::SeqCst),
+            }
+        };
+        set(true);
+        assert_eq!(rig.drive(&one.id, 150, |_| false).await, Phase::Baking(0));
+        // Whoever takes over knows nothing yet, and lets nothing go on.
+        rig.drive(&one.id, 8, |_| false).await;
+        let shown = rig.control.show(&one.id).await.unwrap();
+        assert!(shown.state.frozen && shown.state.why.is_none(), "{says}: {:?}", shown.log);
+        let held = told(&rig, &one.id, "rollout.freeze").await;
+        assert!(held.len() == 1 && held[0].contains(says), "{held:?}");
+        set(false);
+        assert_eq!(rig.drive(&one.id, 150, |_| false).await, Phase::Baking(0));
+        let shown = rig.control.show(&one.id).await.unwrap();
+        assert!(shown.state.paused.is_none(), "{says}: {:?}", shown.log);
+        assert_eq!(told(&rig, &one.id, "rollout.resume").await, ["goes on"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_of_releases_that_hangs_holds_a_rollout_and_none_of_its_rounds() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let long = DECLARED.replace("bake = \"10s\"", "bake = \"1h\"");
+    let one = rig.start(&long, "app:2").await;
+    rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    rig.listed.hangs.store(true, Ordering::SeqCst);
+    let mut driver = Driver::load(rig.control.clone(), &one.id).await.unwrap();
+    for _ in 0..200 {
+        driver.round(rig.control.now()).await.unwrap();
+        driver.looked().await;
+        rig.wait(1_000);
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let held = told(&rig, &one.id, "rollout.freeze").await;
+    assert!(held.len() == 1 && held[0].ends_with("no answer within 1m"), "{held:?}");
+    let state = rig.control.show(&one.id).await.unwrap().state;
+    assert!(state.frozen && state.phase == Phase::Baking(0) && state.why.is_none());
 }
 
 #[tokio::test]

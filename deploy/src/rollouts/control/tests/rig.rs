@@ -16,7 +16,7 @@ use crate::rollouts::control::{Control, ControlError, Driver, Parts, Rollout, St
 use crate::rollouts::machine::{Generation, Phase};
 use crate::rollouts::parts::{
     Applied, Asked, Clock, Health, Measured, Observation, Order, PartError, Place, Pool, Releases,
-    Selector, Side, Signals, Split, Standing, Target, Targets, Told, Traffic,
+    Selector, Side, Signals, Split, Standing, Target, Targets, Told, Traffic, Unverified,
 };
 
 #[derive(Default)]
@@ -153,8 +153,14 @@ pub struct Listed {
     pub refused: Mutex<Option<String>>,
     pub frozen: Mutex<Option<String>>,
     pub blamed: Mutex<Vec<String>>,
-    /// The name of a release that no key has signed.
+    /// The name of a release whose key was revoked.
     pub unsigned: Mutex<Option<String>>,
+    /// Why nobody can say whether releases are trusted.
+    pub unsure: Mutex<Option<String>>,
+    /// Why the list does not have the release any more.
+    pub unlisted: Mutex<Option<String>>,
+    /// Whether nobody answers whoever verifies, as long as that takes.
+    pub hangs: AtomicBool,
     /// Whether it panics when somebody asks how a release stands.
     pub breaks: AtomicBool,
     /// When whatever is asked about was made.
@@ -183,6 +189,9 @@ impl Releases for Listed {
         if let Some(why) = self.refused.lock().unwrap().clone() {
             return Ok(Standing::Refused(why));
         }
+        if let Some(why) = self.unlisted.lock().unwrap().clone() {
+            return Ok(Standing::Unlisted(why));
+        }
         let frozen = self.frozen.lock().unwrap().clone();
         Ok(frozen.map_or(Standing::Free(digest.clone()), |why| Standing::Frozen(digest, why)))
     }
@@ -192,11 +201,17 @@ impl Releases for Listed {
         release: &ReleaseName,
         _: &str,
         _: bool,
-    ) -> Result<Result<ContentDigest, String>, PartError> {
+    ) -> Result<Result<ContentDigest, Unverified>, PartError> {
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         self.answers()?;
         let name = release.to_string();
-        let unsigned = self.unsigned.lock().unwrap().as_ref() == Some(&name);
-        Ok(if unsigned { Err(format!("nobody has signed {name}")) } else { Ok(digest(&name)) })
+        if self.unsigned.lock().unwrap().as_ref() == Some(&name) {
+            return Ok(Err(Unverified::Untrusted(format!("nobody has signed {name}"))));
+        }
+        let unsure = self.unsure.lock().unwrap().clone();
+        Ok(unsure.map_or_else(|| Ok(digest(&name)), |why| Err(Unverified::Unconfirmed(why))))
     }
 
     async fn made(&self, _: &ReleaseName) -> Result<Option<u64>, PartError> {
@@ -314,6 +329,8 @@ impl Rig {
             let next = driver.round(self.control.now()).await.unwrap();
             // The observations and judgements of this second end before the next one begins.
             driver.looked().await;
+            // So does a look at what was signed.
+            tokio::task::yield_now().await;
             let phase = self.control.show(id).await.unwrap().state.phase;
             if holds(&phase) || next == Next::Over {
                 return phase;
