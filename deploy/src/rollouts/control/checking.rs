@@ -27,6 +27,7 @@ pub enum Trust {
     /// Nobody has said anything yet.
     #[default]
     Unknown,
+    /// A trusted key has signed what has this name now.
     Confirmed,
     Lost(Unverified),
 }

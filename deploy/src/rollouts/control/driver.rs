@@ -268,7 +268,8 @@ impl Driver {
             Ok(Standing::Refused(why)) => Some(Input::Breach(why)),
             Ok(Standing::Frozen(_, why) | Standing::Unlisted(why)) => Some(Input::Freeze(why)),
             Ok(Standing::Free(version)) if *version.to_string() != *rollout.spec.new => {
-                Some(Input::Breach(format!("{} is other content now", rollout.release)))
+                // A name never changes its content in one list: this is the list of another instance.
+                Some(Input::Freeze(format!("{} is other content now", rollout.release)))
             }
             Ok(Standing::Free(_)) => signed,
             Err(error) => {

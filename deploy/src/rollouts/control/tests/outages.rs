@@ -158,7 +158,12 @@ async fn a_release_whose_key_is_revoked_in_the_middle_is_reverted() {
 #[tokio::test]
 async fn what_is_no_fault_of_the_release_holds_it_until_that_is_over() {
     let long = DECLARED.replace("bake = \"10s\"", "bake = \"1h\"");
-    for says in ["this server trusts no key", "there is no release", "the store does not answer"] {
+    for says in [
+        "this server trusts no key",
+        "there is no release",
+        "app:2 is other content now",
+        "the store does not answer",
+    ] {
         let rig = Rig::new();
         rig.good("app:1").await;
         let one = rig.start(&long, "app:2").await;
@@ -168,7 +173,8 @@ async fn what_is_no_fault_of_the_release_holds_it_until_that_is_over() {
             match says {
                 "this server trusts no key" => *rig.listed.unsure.lock().unwrap() = why,
                 "there is no release" => *rig.listed.unlisted.lock().unwrap() = why,
-                _ => rig.listed.away.store(on, Ordering::SeqCst),
+                "the store does not answer" => rig.listed.away.store(on, Ordering::SeqCst),
+                _ => rig.listed.other.store(on, Ordering::SeqCst),
             }
         };
         set(true);

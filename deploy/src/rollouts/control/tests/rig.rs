@@ -159,6 +159,8 @@ pub struct Listed {
     pub unsure: Mutex<Option<String>>,
     /// Why the list does not have the release any more.
     pub unlisted: Mutex<Option<String>>,
+    /// Whether names stand for other content, as in the list of another instance.
+    pub other: AtomicBool,
     /// Whether nobody answers whoever verifies, as long as that takes.
     pub hangs: AtomicBool,
     /// Whether it panics when somebody asks how a release stands.
@@ -185,7 +187,8 @@ impl Releases for Listed {
     async fn standing(&self, release: &ReleaseName, _: &str) -> Result<Standing, PartError> {
         assert!(!self.breaks.load(Ordering::SeqCst), "it breaks");
         self.answers()?;
-        let digest = digest(&release.to_string());
+        let other = self.other.load(Ordering::SeqCst);
+        let digest = if other { digest("other") } else { digest(&release.to_string()) };
         if let Some(why) = self.refused.lock().unwrap().clone() {
             return Ok(Standing::Refused(why));
         }
