@@ -36,7 +36,7 @@ fn runs(data: &[u8], count: u64) {
     for cases in [None, Some(&cases[..])] {
         let Ok(attempts) = runs_of(&runs, cases, &block, &entries, invocation) else { continue };
         assert_eq!(attempts.len() as u64, count);
-        let written = write(attempts.clone()).expect("what was read can be written");
+        let written = write(&attempts).expect("what was read can be written");
         let mut again = read_all(&written.bytes).expect("what was written can be read");
         let outlines = read_outlines(&written.bytes).expect("what was written can be outlined");
         assert_eq!(outlines.attempts.len() as u64, count);

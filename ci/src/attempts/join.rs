@@ -1,6 +1,7 @@
 //! Puts together what several sources know of one attempt.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::account::{Account, Gist};
 use super::{Attempt, Known};
@@ -8,7 +9,8 @@ use crate::model::{Outcome, Time};
 
 /// What must be equal for two attempts to be one. The configuration is not here: executions of older
 /// clients do not know it.
-type Place = (String, String, String, u32, u32);
+type Place<'a> = (&'a str, &'a str, &'a str, u32, u32);
+type OwnedPlace = (String, String, String, u32, u32);
 
 /// Joins what is known of attempts, of one invocation or of several. The order of what is given does not
 /// matter, and what was joined may be joined again, with more.
@@ -57,17 +59,17 @@ fn spread_field(
     }
 }
 
-fn places(attempts: Vec<Attempt>) -> BTreeMap<Place, Vec<Attempt>> {
-    let mut places: BTreeMap<Place, Vec<Attempt>> = BTreeMap::new();
+fn place(it: &Attempt) -> Place<'_> {
+    let test = &it.test;
+    let (instance, label) = (test.instance.as_str(), test.label.as_str());
+    (instance, label, it.invocation.as_str(), it.slot.run, it.slot.shard)
+}
+
+fn places(attempts: Vec<Attempt>) -> BTreeMap<OwnedPlace, Vec<Attempt>> {
+    let mut places: BTreeMap<OwnedPlace, Vec<Attempt>> = BTreeMap::new();
     for it in attempts {
-        let test = &it.test;
-        let place = (
-            test.instance.clone(),
-            test.label.clone(),
-            it.invocation.clone(),
-            it.slot.run,
-            it.slot.shard,
-        );
+        let (instance, label, invocation, run, shard) = place(&it);
+        let place = (instance.to_owned(), label.to_owned(), invocation.to_owned(), run, shard);
         places.entry(place).or_default().push(it);
     }
     places
@@ -93,15 +95,25 @@ fn is_told<A: Account>(it: &A) -> bool {
 }
 
 /// Leaves out accounts that say the same again, and joins nothing: what is told of an invocation piece by
-/// piece must not be matched before it is seen together.
-pub fn distinct(attempts: Vec<Attempt>) -> Vec<Attempt> {
-    let distinct = |place: Vec<Attempt>| {
-        let (both, runs, told) = by_source(place);
-        let both = fold(both, |a, b| same_execution(a, b) && same_number(a, b));
-        let runs = fold(runs, same_execution);
-        both.into_iter().chain(runs).chain(fold(told, same_number))
-    };
-    places(attempts).into_values().flat_map(distinct).collect()
+/// piece must not be matched before it is seen together. Where nothing is left out, attempts are lent as they are.
+pub fn distinct(attempts: &[Attempt]) -> Vec<Cow<'_, Attempt>> {
+    let mut by_place: Vec<&Attempt> = attempts.iter().collect();
+    by_place.sort_by_key(|&it| place(it));
+    by_place.chunk_by(|&a, &b| place(a) == place(b)).flat_map(distinct_at).collect()
+}
+
+/// Does for the accounts at one place what [`distinct`] does.
+fn distinct_at<'a>(place: &[&'a Attempt]) -> Vec<Cow<'a, Attempt>> {
+    let mut seen = HashSet::with_capacity(place.len());
+    // Executions that no client has told of yet are known by their numbers alone.
+    let is_new = |it: &&Attempt| is_run(*it) && !is_told(*it) && seen.insert(it.execution);
+    if place.len() < 2 || place.iter().all(is_new) {
+        return place.iter().map(|&it| Cow::Borrowed(it)).collect();
+    }
+    let (both, runs, told) = by_source(place.iter().map(|&it| it.clone()).collect());
+    let both = fold(both, |a, b| same_execution(a, b) && same_number(a, b));
+    let runs = fold(runs, same_execution);
+    both.into_iter().chain(runs).chain(fold(told, same_number)).map(Cow::Owned).collect()
 }
 
 /// Leaves out what turned out to be no run of its own. Only for what is not joined with more any more.

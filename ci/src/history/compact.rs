@@ -240,5 +240,5 @@ impl Snapshot {
 fn write(attempts: Vec<Attempt>, now: Time) -> Result<Written, HistoryError> {
     let mut attempts = join(attempts);
     attempts.retain(|it| !it.known.has(Known::MERGED) || now.since(it.started) < SETTLED);
-    segment::write(attempts).map_err(HistoryError::Unwritable)
+    segment::write(&attempts).map_err(HistoryError::Unwritable)
 }

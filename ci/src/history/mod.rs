@@ -144,7 +144,8 @@ impl History {
     pub async fn commit(&self, now: Time, attempts: &[Attempt]) -> Result<(), HistoryError> {
         let (mut writes, mut put, mut weight) = (Vec::new(), Vec::new(), 0);
         for batch in batches(attempts) {
-            let written = segment::write(distinct(batch)).map_err(HistoryError::Unwritable)?;
+            let written = segment::write(distinct(batch).iter().map(|it| &**it));
+            let written = written.map_err(HistoryError::Unwritable)?;
             let name = self.segments.put(written.bytes.clone()).await?;
             let fresh = Fresh { meta: SegmentMeta::of(name, &written), committed: now };
             weight += fresh.meta.weight();
@@ -200,18 +201,18 @@ fn weight(it: &Attempt) -> u64 {
     1 + it.cases.len() as u64
 }
 
-fn batches(attempts: &[Attempt]) -> Vec<Vec<Attempt>> {
-    let mut batches: Vec<Vec<Attempt>> = Vec::new();
-    let mut room = 0;
-    for it in attempts {
-        if room < weight(it) || batches.is_empty() {
-            batches.push(Vec::new());
-            room = MAX_FRESH_WEIGHT;
-        }
-        room = room.saturating_sub(weight(it));
-        if let Some(batch) = batches.last_mut() {
-            batch.push(it.clone());
-        }
+fn batches(attempts: &[Attempt]) -> Vec<&[Attempt]> {
+    let (mut batches, mut left) = (Vec::new(), attempts);
+    while !left.is_empty() {
+        let mut sum = 0;
+        let fits = |it: &&Attempt| {
+            sum += weight(it);
+            sum <= MAX_FRESH_WEIGHT
+        };
+        let count = left.iter().take_while(fits).count().max(1);
+        let (batch, behind) = left.split_at(count);
+        batches.push(batch);
+        left = behind;
     }
     batches
 }

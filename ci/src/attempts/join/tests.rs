@@ -47,6 +47,19 @@ fn what_is_told_of_an_invocation_holds_for_all_that_it_executed() {
 }
 
 #[test]
+fn executions_are_lent_and_what_is_said_of_one_again_is_left_out() {
+    let run = |execution| executed("//a:t", execution, execution, Outcome::Passed);
+    let elsewhere = Attempt { invocation: "other".into(), ..run(1) };
+    let apart = [run(1), run(2), elsewhere];
+    let lent = distinct(&apart);
+    assert_eq!(lent.len(), 3);
+    assert!(lent.iter().all(|it| matches!(it, Cow::Borrowed(_))));
+    let again = [run(2), run(1), run(2)];
+    let executions: Vec<_> = distinct(&again).iter().map(|it| it.execution).collect();
+    assert_eq!(executions, [1, 2]);
+}
+
+#[test]
 fn retries_are_matched_in_order_and_outcomes_decide() {
     let runs = [
         executed("//a:t", 10, 1, Outcome::Failed),
@@ -209,7 +222,7 @@ proptest! {
         let attempts = consistent(attempts);
         let cut = cut.min(attempts.len());
         let mut parts = join(attempts[..cut].to_vec());
-        parts.extend(distinct(attempts.clone()));
+        parts.extend(distinct(&attempts).into_iter().map(Cow::into_owned));
         let joined = join(parts);
         let runs = joined.iter().filter(|it| it.known.has(Known::EXECUTED)).count();
         let told = joined.iter().filter(|it| it.known.has(Known::REPORTED)).count();

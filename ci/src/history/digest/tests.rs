@@ -77,7 +77,7 @@ fn written(parts: &[Vec<Attempt>]) -> (Vec<Arc<Digest>>, Vec<Attempt>) {
     let mut names = SharedNames::default();
     let (mut digests, mut all) = (Vec::new(), Vec::new());
     for part in parts {
-        let bytes = write(part.clone()).unwrap().bytes;
+        let bytes = write(part).unwrap().bytes;
         digests.push(Arc::new(Digest::new(read_outlines(&bytes).unwrap(), &mut names)));
         all.extend(read_all(&bytes).unwrap());
     }
@@ -181,7 +181,7 @@ fn tests_and_invocations_that_are_not_asked_for_are_left_out() {
 fn a_digest_weighs_its_attempts_and_the_names_that_it_brought() {
     let mut names = SharedNames::default();
     let mut weigh = |attempts: Vec<Attempt>| {
-        let bytes = write(attempts).unwrap().bytes;
+        let bytes = write(&attempts).unwrap().bytes;
         Digest::new(read_outlines(&bytes).unwrap(), &mut names).bytes()
     };
     let long = || vec![reported(&format!("//a:{}", "t".repeat(10_000)), 1, Outcome::Passed)];
@@ -197,7 +197,7 @@ fn a_digest_weighs_its_attempts_and_the_names_that_it_brought() {
 #[test]
 fn a_name_is_in_memory_once_and_as_long_as_a_digest_has_it() {
     let mut names = SharedNames::default();
-    let bytes = write(vec![reported("//a:t", 1, Outcome::Passed)]).unwrap().bytes;
+    let bytes = write(&[reported("//a:t", 1, Outcome::Passed)]).unwrap().bytes;
     let [one, other] = [(); 2].map(|()| Digest::new(read_outlines(&bytes).unwrap(), &mut names));
     assert!(Arc::ptr_eq(&one.tests[0].0, &other.tests[0].0));
     assert!(Arc::ptr_eq(&one.invocations[0].0, &other.invocations[0].0));

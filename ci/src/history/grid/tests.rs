@@ -202,7 +202,7 @@ async fn a_damaged_segment_is_named_and_nothing_is_made_of_it() {
 
 #[test]
 fn a_glance_sees_what_an_attempt_says() {
-    let written = segment::write(some()).unwrap();
+    let written = segment::write(&some()).unwrap();
     let all = segment::read_all(&written.bytes).unwrap();
     let bytes = &written.bytes;
     let tail = bytes.len() as u64 - segment::TAIL;

@@ -65,7 +65,7 @@ fn sorted(mut attempts: Vec<Attempt>) -> Vec<String> {
 proptest! {
     #[test]
     fn what_is_written_is_read(attempts in proptest::collection::vec(any_attempt(), 0..30)) {
-        let written = write(attempts.clone()).unwrap();
+        let written = write(&attempts).unwrap();
         prop_assert_eq!(written.runs, attempts.len() as u64);
         prop_assert_eq!(sorted(read_all(&written.bytes).unwrap()), sorted(attempts.clone()));
         let days = read_days(&written.bytes).unwrap();
@@ -81,7 +81,7 @@ proptest! {
     fn an_outline_says_what_its_attempt_says(
         attempts in proptest::collection::vec(any_attempt(), 0..30),
     ) {
-        let bytes = write(attempts).unwrap().bytes;
+        let bytes = write(&attempts).unwrap().bytes;
         let (all, outlines) = (read_all(&bytes).unwrap(), read_outlines(&bytes).unwrap());
         prop_assert_eq!(outlines.attempts.len(), all.len());
         for (outline, it) in outlines.attempts.iter().zip(&all) {
@@ -108,7 +108,7 @@ proptest! {
     fn damage_is_found(
         attempts in proptest::collection::vec(any_attempt(), 1..8), at: prop::sample::Index, bit in 0_u8..8, keep: prop::sample::Index,
     ) {
-        let bytes = write(attempts).unwrap().bytes;
+        let bytes = write(&attempts).unwrap().bytes;
         let whole = format!("{:?}", read_all(&bytes).unwrap());
         let outlines = read_outlines(&bytes).unwrap();
         let mut damaged = bytes.to_vec();
@@ -144,7 +144,7 @@ fn with_footer(bytes: &[u8], change: impl Fn(&mut Footer)) -> Vec<u8> {
 #[test]
 fn parts_that_do_not_fit_together_make_no_outlines() {
     let attempts = ["//a:t", "//a:u"].map(|label| reported(label, 1, Outcome::Passed));
-    let bytes = write(attempts.to_vec()).unwrap().bytes;
+    let bytes = write(&attempts).unwrap().bytes;
     let whole = read_outlines(&with_footer(&bytes, |_| {})).unwrap();
     assert_eq!(whole, read_outlines(&bytes).unwrap());
     let changes: [fn(&mut Footer); 7] = [
@@ -173,7 +173,7 @@ fn an_attempt_with_many_cases_is_a_block_of_its_own() {
     let mut large = executed("//a:large", 5, 1, Outcome::Passed);
     large.cases = (0..50_000).map(case).collect();
     let small = executed("//a:small", 5, 2, Outcome::Passed);
-    let written = write(vec![small.clone(), large.clone()]).unwrap();
+    let written = write([&small, &large]).unwrap();
     assert_eq!(written.cases, 50_000);
     assert!(written.bytes.len() < 400_000, "{}", written.bytes.len());
     assert_eq!(read_all(&written.bytes).unwrap(), [large, small]);

@@ -42,16 +42,17 @@ struct TestPart {
 }
 
 /// A segment of attempts, which are joined.
-pub fn write(mut attempts: Vec<Attempt>) -> Result<Written, Damage> {
-    attempts.sort_by(|a, b| {
+pub fn write<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Result<Written, Damage> {
+    let mut attempts: Vec<&Attempt> = attempts.into_iter().collect();
+    attempts.sort_by(|&a, &b| {
         let key = |it: &Attempt| (it.started, it.execution, it.slot);
         let of = || a.invocation.cmp(&b.invocation);
         a.test.cmp(&b.test).then_with(|| key(a).cmp(&key(b))).then_with(of)
     });
     let mut parts: BTreeMap<TestKey, TestPart> = BTreeMap::new();
     for group in attempts.chunk_by(|a, b| a.test == b.test) {
-        let part = TestPart { runs: group.len() as u64, days: days::days(group) };
-        parts.insert(group[0].test.clone(), part);
+        let days = days::days(group.iter().copied());
+        parts.insert(group[0].test.clone(), TestPart { runs: group.len() as u64, days });
     }
     let mut file = File::default();
     file.attempts(&attempts)?;
@@ -102,11 +103,11 @@ impl File {
         Ok(Block { at, bytes, first: first as u64, count: count as u64 })
     }
 
-    fn attempts(&mut self, attempts: &[Attempt]) -> Result<(), Damage> {
+    fn attempts(&mut self, attempts: &[&Attempt]) -> Result<(), Damage> {
         let mut invocations: Vec<Invocation> = Vec::new();
         let mut known: HashMap<_, usize> = HashMap::new();
         let mut rows = Vec::with_capacity(attempts.len());
-        for attempt in attempts {
+        for &attempt in attempts {
             let of = (
                 attempt.test.instance.as_str(),
                 attempt.invocation.as_str(),
