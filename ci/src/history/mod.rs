@@ -144,7 +144,7 @@ impl History {
     pub async fn commit(&self, now: Time, attempts: &[Attempt]) -> Result<(), HistoryError> {
         let (mut writes, mut put, mut weight) = (Vec::new(), Vec::new(), 0);
         for batch in batches(attempts) {
-            let written = segment::write(distinct(batch).iter().map(|it| &**it));
+            let written = segment::write_fresh(distinct(batch).iter().map(|it| &**it));
             let written = written.map_err(HistoryError::Unwritable)?;
             let name = self.segments.put(written.bytes.clone()).await?;
             let fresh = Fresh { meta: SegmentMeta::of(name, &written), committed: now };

@@ -28,7 +28,7 @@ pub use read::{
     runs_of, runs_of_one, tests_of,
 };
 pub use runs::{Glance, Invocation};
-pub use write::{Written, write, write_days};
+pub use write::{Written, write, write_days, write_fresh};
 
 /// Most bytes of a block, when it is decompressed.
 pub const MAX_BLOCK: usize = 64 << 20;

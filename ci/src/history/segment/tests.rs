@@ -78,6 +78,14 @@ proptest! {
     }
 
     #[test]
+    fn a_fresh_segment_says_the_same(attempts in proptest::collection::vec(any_attempt(), 0..30)) {
+        let (fresh, joined) = (write_fresh(&attempts).unwrap(), write(&attempts).unwrap());
+        prop_assert_eq!((fresh.runs, fresh.cases), (joined.runs, joined.cases));
+        prop_assert_eq!(read_all(&fresh.bytes).unwrap(), read_all(&joined.bytes).unwrap());
+        prop_assert_eq!(read_days(&fresh.bytes).unwrap(), read_days(&joined.bytes).unwrap());
+    }
+
+    #[test]
     fn an_outline_says_what_its_attempt_says(
         attempts in proptest::collection::vec(any_attempt(), 0..30),
     ) {
