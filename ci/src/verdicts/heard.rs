@@ -1,7 +1,6 @@
 //! An attempt as far as it is evidence.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,8 @@ use crate::model::{CaseName, Outcome, TestKey, Time};
 /// Cases of a report, and failed ones among them, up to which each is looked at. Beyond that the test as a whole is.
 const MAX_CASES: usize = 4_096;
 const MAX_FAILED: usize = 16;
+/// Hexadecimal digits that are kept of the hash of a case's name.
+const DIGITS: usize = 16;
 
 /// What shadow runs are for, as their strategies say.
 const PURPOSES: [(Purpose, &str); 3] =
@@ -40,7 +41,7 @@ pub struct Heard {
     pub signature: Option<Signature>,
     /// Cases that failed, where the report names them.
     pub failed: Vec<(CaseName, Option<Signature>)>,
-    /// Hashes of the names of cases that passed in the end, 16 digits each.
+    /// Hashes of the names of cases that passed in the end, [`DIGITS`] digits each.
     pub(super) passed: String,
     /// Whether another request's execution answered it: its failure is that one's, and evidence of nothing.
     #[serde(default)]
@@ -81,8 +82,9 @@ impl Heard {
     }
 
     pub fn has_passed(&self, case: &CaseName) -> bool {
-        let wanted = short(case);
-        self.passed.as_bytes().chunks(wanted.len()).any(|it| it == wanted.as_bytes())
+        let wanted = hash(case, &mut Vec::new()).to_hex();
+        let wanted = &wanted.as_bytes()[..DIGITS];
+        self.passed.as_bytes().chunks(DIGITS).any(|it| it == wanted)
     }
 
     /// Whether a client is to be told of it.
@@ -146,20 +148,20 @@ fn cases(it: &Attempt) -> (Vec<(CaseName, Option<Signature>)>, String) {
     if it.cases.len() > MAX_CASES {
         return Default::default();
     }
-    let ends = ends(&it.cases);
+    // Of most reports no case failed and none was repeated: whatever passed there did so in the end.
+    let is_plain = it.cases.iter().all(|it| number(it) == 1 && !has_failed(it));
+    let ends = if is_plain { HashMap::new() } else { ends(&it.cases) };
+    let ended_so =
+        |case: &CaseRun| is_plain || ends.get(&case.case) == Some(&(number(case), false));
     let mut failed: Vec<(CaseName, Option<Signature>)> = Vec::new();
-    let mut passed = String::new();
+    let mut passed = String::with_capacity(it.cases.len() * DIGITS);
+    let mut text = Vec::new();
     for case in &it.cases {
-        match case.outcome {
-            Outcome::Failed | Outcome::TimedOut if !failed.iter().any(|it| it.0 == case.case) => {
-                let signature = case.failure.as_ref().and_then(|it| it.signature);
-                failed.push((case.case.clone(), signature));
-            }
-            Outcome::Passed if ends.get(&case.case) == Some(&(number(case), false)) => {
-                // Writing to a String cannot fail.
-                let _ = write!(passed, "{}", short(&case.case));
-            }
-            _ => {}
+        if has_failed(case) && !failed.iter().any(|it| it.0 == case.case) {
+            let signature = case.failure.as_ref().and_then(|it| it.signature);
+            failed.push((case.case.clone(), signature));
+        } else if case.outcome == Outcome::Passed && ended_so(case) {
+            passed.push_str(&hash(&case.case, &mut text).to_hex()[..DIGITS]);
         }
         if failed.len() > MAX_FAILED {
             return Default::default();
@@ -173,8 +175,7 @@ fn cases(it: &Attempt) -> (Vec<(CaseName, Option<Signature>)>, String) {
 fn ends(all: &[CaseRun]) -> HashMap<&CaseName, (u32, bool)> {
     let mut ends: HashMap<&CaseName, (u32, bool)> = HashMap::with_capacity(all.len());
     for case in all {
-        let has_failed = matches!(case.outcome, Outcome::Failed | Outcome::TimedOut);
-        let own = (number(case), has_failed);
+        let own = (number(case), has_failed(case));
         // A failure comes behind a pass of the same number.
         ends.entry(&case.case).and_modify(|it| *it = own.max(*it)).or_insert(own);
     }
@@ -185,12 +186,17 @@ fn number(case: &CaseRun) -> u32 {
     case.attempt.max(1)
 }
 
-fn short(case: &CaseName) -> String {
-    let mut hash = blake3::Hasher::new();
-    hash.update(&(case.class.len() as u64).to_le_bytes());
-    hash.update(case.class.as_bytes());
-    hash.update(case.name.as_bytes());
-    hash.finalize().to_hex()[..16].to_owned()
+fn has_failed(case: &CaseRun) -> bool {
+    matches!(case.outcome, Outcome::Failed | Outcome::TimedOut)
+}
+
+/// The hash of a case's name, of which [`DIGITS`] are kept. `text` is room for what is hashed, whatever is in it.
+fn hash(case: &CaseName, text: &mut Vec<u8>) -> blake3::Hash {
+    text.clear();
+    text.extend((case.class.len() as u64).to_le_bytes());
+    text.extend(case.class.as_bytes());
+    text.extend(case.name.as_bytes());
+    blake3::hash(text)
 }
 
 #[cfg(test)]
@@ -223,5 +229,28 @@ mod tests {
         let passed: Vec<_> =
             names.into_iter().filter(|name| heard.has_passed(&case(name))).collect();
         assert_eq!(passed, ["repeated", "once"]);
+    }
+
+    #[test]
+    fn a_report_without_failures_names_what_passed_by_hashes_that_do_not_change() {
+        let run = |(name, outcome): (&str, Outcome)| CaseRun {
+            case: case(name),
+            attempt: 1,
+            outcome,
+            duration: None,
+            failure: None,
+        };
+        let cases = [("a", Passed), ("left out", Outcome::Skipped), ("b", Passed)];
+        let cases = cases.map(run).to_vec();
+        let heard = Heard::of(&Attempt { cases, ..attempt("//a:t", 1, Passed) }).unwrap();
+        let digits = |name: &str| {
+            let CaseName { class, name } = case(name);
+            let mut hash = blake3::Hasher::new();
+            hash.update(&(class.len() as u64).to_le_bytes());
+            hash.update(class.as_bytes()).update(name.as_bytes());
+            hash.finalize().to_hex()[..16].to_owned()
+        };
+        assert_eq!(heard.passed, digits("a") + &digits("b"));
+        assert!(heard.has_passed(&case("b")) && !heard.has_passed(&case("left out")));
     }
 }
