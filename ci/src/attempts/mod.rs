@@ -150,6 +150,11 @@ pub fn name(text: &str) -> String {
     format!("{}#{}", cut(text, MAX_NAME - 33), &hash[..32])
 }
 
+/// Does what [`name`] does, without a copy of what is short enough.
+fn own_name(text: String) -> String {
+    if text.len() <= MAX_NAME { text } else { name(&text) }
+}
+
 /// The beginning of a text, up to so many bytes.
 pub fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::{Attempt, CaseRun, Failure, name};
+use super::{Attempt, CaseRun, Failure, own_name};
 use crate::junit::{self, CaseAttempt, Limits, Refused};
 use crate::model::{CaseName, CaseResult, Outcome};
 
@@ -46,7 +46,7 @@ pub fn add_cases(attempt: &mut Attempt, source: impl Read) -> Result<Report, Ref
 fn case_run(it: CaseAttempt) -> CaseRun {
     let CaseResult { case, outcome, duration, message } = it.result;
     CaseRun {
-        case: CaseName { class: name(&case.class), name: name(&case.name) },
+        case: CaseName { class: own_name(case.class), name: own_name(case.name) },
         attempt: it.attempt,
         outcome,
         duration,

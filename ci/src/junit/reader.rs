@@ -77,8 +77,9 @@ enum Frame {
 struct Report<F> {
     limits: Limits,
     each: F,
-    /// Open elements with their names, outermost first.
-    open: Vec<(String, Frame)>,
+    /// Open elements, outermost first, each with the place at which its name begins in `names`.
+    open: Vec<(usize, Frame)>,
+    names: String,
     path: String,
     suite: Arc<str>,
     case: Option<Case>,
@@ -99,6 +100,7 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
             limits,
             each,
             open: Vec::new(),
+            names: String::new(),
             path: String::new(),
             suite: "".into(),
             case: None,
@@ -187,7 +189,8 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
             (Some(Frame::Ending), "stackTrace") => Frame::Trace,
             _ => Frame::Other,
         };
-        self.open.push((element.to_owned(), frame));
+        self.open.push((self.names.len(), frame));
+        self.names.push_str(element);
         Ok(())
     }
 
@@ -213,7 +216,7 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
 
     /// The name of the innermost suite that has one.
     fn suite_name(&self) -> String {
-        let name = |(_, frame): &(String, Frame)| match frame {
+        let name = |(_, frame): &(usize, Frame)| match frame {
             Frame::Suite { name, .. } if !name.is_empty() => Some(name.clone()),
             _ => None,
         };
@@ -269,19 +272,21 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
     }
 
     fn end(&mut self) -> Result<(), Reason> {
-        match self.open.pop().map(|(_, frame)| frame) {
-            Some(Frame::Suite { path, .. }) => {
+        let Some((begin, frame)) = self.open.pop() else { return Ok(()) };
+        self.names.truncate(begin);
+        match frame {
+            Frame::Suite { path, .. } => {
                 self.path.truncate(path);
                 self.suite = (&*self.path).into();
             }
-            Some(Frame::Ending) => {
+            Frame::Ending => {
                 self.end_ending()?;
                 if let Some((_, Frame::Suite { .. })) = self.open.last() {
                     self.end_case()?;
                 }
             }
-            Some(Frame::Case) => self.end_case()?,
-            _ => {}
+            Frame::Case => self.end_case()?,
+            Frame::Trace | Frame::Other => {}
         }
         Ok(())
     }
@@ -344,8 +349,8 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
     }
 
     fn finish(mut self) -> Result<Totals, Reason> {
-        if let Some((element, _)) = self.open.pop() {
-            return Err(Reason::CutShort(element));
+        if let Some(element) = self.innermost() {
+            return Err(Reason::CutShort(element.to_owned()));
         }
         if self.totals.documents == 0 {
             return Err(Reason::Empty);
@@ -354,6 +359,11 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
             self.hand_out(&suite, case)?;
         }
         Ok(self.totals)
+    }
+
+    /// The name of the element that was opened last, of those that are open.
+    fn innermost(&self) -> Option<&str> {
+        self.open.last().and_then(|(begin, _)| self.names.get(*begin..))
     }
 
     fn fits(&self, what: &'static str, name: &str) -> Result<(), Reason> {
@@ -374,8 +384,7 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
             Error::Io(error) => Reason::Io(std::io::Error::new(error.kind(), error.to_string())),
             Error::Encoding(_) => self.encoding.error(),
             _ if ends && input.is_at_end() => {
-                let element = self.open.last().map(|(element, _)| element.clone());
-                Reason::CutShort(element.unwrap_or_else(|| "testsuites".to_owned()))
+                Reason::CutShort(self.innermost().unwrap_or("testsuites").to_owned())
             }
             other => Reason::Xml(other),
         }

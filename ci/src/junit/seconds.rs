@@ -1,5 +1,6 @@
 //! Times as runners write them: in seconds by the schema, in many ways in fact.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Longer than any test runs: what is above is a time of day or a mistake.
@@ -41,7 +42,7 @@ fn split_unit(text: &str) -> Option<(&str, f64)> {
 }
 
 /// The number without separators of thousands, with a point before its parts.
-fn plain(number: &str, has_points: bool) -> Option<String> {
+fn plain(number: &str, has_points: bool) -> Option<Cow<'_, str>> {
     let digits = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | '+' | '-' | 'e' | 'E');
     if !number.chars().all(digits) {
         return None;
@@ -49,7 +50,10 @@ fn plain(number: &str, has_points: bool) -> Option<String> {
     let last = number.rfind([',', '.']);
     let Some((last, ',')) = last.map(|at| (at, char::from(number.as_bytes()[at]))) else {
         // `1,024.12`: commas stand before the point only.
-        return Some(number.replace(',', ""));
+        return Some(match number.contains(',') {
+            true => number.replace(',', "").into(),
+            false => number.into(),
+        });
     };
     let (whole, rest) = (&number[..last], &number[last + 1..]);
     let groups = whole.split(',').skip(1).chain([rest]);
@@ -60,9 +64,9 @@ fn plain(number: &str, has_points: bool) -> Option<String> {
     // `1,024` alone is a second and a bit where commas are decimal, and a thousand seconds where points
     // are: a time that long without parts is the rarer of the two.
     match are_thousands && (has_points || whole.contains(',')) {
-        true => Some(number.replace(',', "")),
+        true => Some(number.replace(',', "").into()),
         false if whole.contains(',') => None,
-        false => Some(format!("{}.{rest}", whole.replace('.', ""))),
+        false => Some(format!("{}.{rest}", whole.replace('.', "")).into()),
     }
 }
 
