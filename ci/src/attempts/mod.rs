@@ -18,7 +18,7 @@ pub use account::{Account, Gist};
 pub use executed::{Ending, Execution, NotATest, OutputFile, derive};
 pub use join::{distinct, join, join_place, settle};
 pub use known::Known;
-pub use outputs::{MAX_CASES, Report, add_cases};
+pub use outputs::{MAX_CASES, ReadCases, Report, add_cases, read_cases};
 
 use crate::flakes::{Identity, Signature};
 use crate::model::{CaseName, Outcome, TestKey, Time};

@@ -19,8 +19,19 @@ pub struct Report {
     pub is_made_up: bool,
 }
 
+/// What was read of a report, before it is added to an attempt.
+pub struct ReadCases {
+    cases: Vec<CaseRun>,
+    report: Report,
+}
+
 /// Reads the report of an attempt and adds its cases. A report that is refused changes nothing.
 pub fn add_cases(attempt: &mut Attempt, source: impl Read) -> Result<Report, Refused> {
+    Ok(read_cases(&attempt.test.label, source)?.add_to(attempt))
+}
+
+/// Reads the report of an attempt at the test with this label.
+pub fn read_cases(label: &str, source: impl Read) -> Result<ReadCases, Refused> {
     let mut cases = Vec::new();
     let mut report = Report::default();
     junit::read(source, &Limits::default(), |it| {
@@ -31,16 +42,23 @@ pub fn add_cases(attempt: &mut Attempt, source: impl Read) -> Result<Report, Ref
             report.left_out += 1;
         }
     })?;
-    report.is_made_up = is_made_up(&cases, &attempt.test.label);
+    report.is_made_up = is_made_up(&cases, label);
     if report.is_made_up {
         cases.clear();
     }
-    if attempt.failure.is_none() && attempt.outcome != Outcome::Passed {
-        let failed = |it: &&CaseRun| super::executed::is_failure(it.outcome);
-        attempt.failure = cases.iter().find(failed).and_then(|it| it.failure.clone());
+    Ok(ReadCases { cases, report })
+}
+
+impl ReadCases {
+    /// Adds the cases to the attempt whose report it was.
+    pub fn add_to(self, attempt: &mut Attempt) -> Report {
+        if attempt.failure.is_none() && attempt.outcome != Outcome::Passed {
+            let failed = |it: &&CaseRun| super::executed::is_failure(it.outcome);
+            attempt.failure = self.cases.iter().find(failed).and_then(|it| it.failure.clone());
+        }
+        attempt.cases = self.cases;
+        self.report
     }
-    attempt.cases = cases;
-    Ok(report)
 }
 
 fn case_run(it: CaseAttempt) -> CaseRun {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kiln_net::panics::caught;
 
 use super::figures::{Counters, Recorded};
-use crate::attempts::{Attempt, BlobName, add_cases};
+use crate::attempts::{Attempt, BlobName, read_cases};
 use crate::storage::Blobs;
 
 /// Bytes of a report that is read without being asked for. Larger ones are counted as unreadable: their
@@ -35,22 +35,28 @@ impl Reader {
     }
 
     /// The attempt with the cases of its report. One that cannot be read changes nothing.
-    pub async fn with_cases(&self, attempt: Attempt, function: i32, report: &BlobName) -> Attempt {
+    pub async fn with_cases(
+        &self,
+        mut attempt: Attempt,
+        function: i32,
+        report: &BlobName,
+    ) -> Attempt {
         let Some(bytes) = self.fetch(function, report, MAX_REPORT).await else { return attempt };
-        let counters = self.counters.clone();
-        let mut read = attempt.clone();
         let is_small = bytes.len() <= SMALL_REPORT;
-        let parse = move || {
-            if add_cases(&mut read, &bytes[..]).is_err() {
-                counters.count(Recorded::Refused, 1);
-            }
-            read
-        };
+        let label = attempt.test.label.clone();
+        let parse = move || read_cases(&label, &bytes[..]);
         let parsed = match is_small {
             true => caught(async move { parse() }).await.ok(),
             // It takes longer than anybody on this thread should wait.
             false => tokio::task::spawn_blocking(parse).await.ok(),
         };
-        parsed.unwrap_or(attempt)
+        match parsed {
+            Some(Ok(cases)) => {
+                cases.add_to(&mut attempt);
+            }
+            Some(Err(_)) => self.counters.count(Recorded::Refused, 1),
+            None => {}
+        }
+        attempt
     }
 }
