@@ -196,6 +196,7 @@ impl Mind {
         let mut window = Window::default();
         let mut keys = Vec::new();
         let mut seen = BTreeSet::new();
+        let mut rates: BTreeMap<(&TestKey, u64), (bool, f64)> = BTreeMap::new();
         let subjects: BTreeMap<_, _> = tests.keys().map(|it| (it, whole(it))).collect();
         for it in heard.iter().filter(|it| it.shadow.is_none() && !it.merged) {
             let (Some(evidence), Some(subject)) = (tests.get(&it.test), subjects.get(&it.test))
@@ -208,8 +209,11 @@ impl Mind {
             }
             window.from = if window.until.0 == 0 { it.at } else { window.from.min(it.at) };
             window.until = window.until.max(it.at);
-            let known = is_known(evidence);
-            let rate = evidence.history(None).rate(&self.prior.rate, it.at, DAYS).mean();
+            // To find it out takes longer than all else here, and it is the same for all attempts at a test in a day.
+            let (known, rate) = *rates.entry((&it.test, it.at.day())).or_insert_with(|| {
+                let rate = evidence.history(None).rate(&self.prior.rate, it.at, DAYS);
+                (is_known(evidence), rate.mean())
+            });
             window.workers.entry(it.worker.as_str()).or_default().add(rate, known);
             if it.outcome == Outcome::Failed {
                 let first = it.failed.first().and_then(|it| it.1);
