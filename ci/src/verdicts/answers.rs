@@ -130,7 +130,7 @@ impl Answers {
             let mut heard = it.heard.iter();
             heard.any(|it| it.invocation == invocation && it.test.instance == instance)
         };
-        let items = inbox::oldest(&*self.records, &BTreeMap::new()).await?;
+        let items = inbox::oldest(&*self.records, &BTreeMap::new(), None).await?;
         Ok(items.iter().any(own))
     }
 

@@ -87,6 +87,20 @@ impl Heard {
         self.passed.as_bytes().chunks(DIGITS).any(|it| it == wanted)
     }
 
+    /// Bytes of memory that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let TestKey { instance, label, configuration } = &self.test;
+        let texts = [instance, label, configuration, &self.invocation, &self.worker, &self.passed];
+        let told = [&self.seed, &self.commit].into_iter().flatten();
+        let cases = self.failed.iter().map(|(case, _)| {
+            size_of::<(CaseName, Option<Signature>)>() + case.class.len() + case.name.len()
+        });
+        let texts = texts.into_iter().chain(told).map(String::len).chain(cases);
+        size_of::<Self>()
+            + texts.sum::<usize>()
+            + self.action.as_ref().map_or(0, |it| it.hash.len())
+    }
+
     /// Whether a client is to be told of it.
     pub fn is_failure(&self) -> bool {
         matches!(self.outcome, Outcome::Failed | Outcome::TimedOut)

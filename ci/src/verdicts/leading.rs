@@ -12,7 +12,7 @@ use super::builds::BuildRecord;
 use super::error::VerdictError;
 use super::extent::Extent;
 use super::heard::Heard;
-use super::inbox::{self, Item};
+use super::inbox::{self, Inbox, Item};
 use super::keys;
 use super::mind::{Builds, Mind, MindState, OPEN_FOR, Tests};
 use super::parts::{VerdictOptions, VerdictParts};
@@ -44,6 +44,7 @@ pub struct Leading {
     pub store: Store,
     options: VerdictOptions,
     book: Book,
+    inbox: Inbox,
     /// What is not evidence yet, by key.
     pending: BTreeMap<String, Item>,
     /// The extent of all that is pending.
@@ -56,10 +57,12 @@ pub struct Leading {
 }
 
 impl Leading {
+    /// `inbox`: the one that this process writes to.
     pub async fn begin(
         parts: VerdictParts,
         options: VerdictOptions,
         book: Book,
+        inbox: Inbox,
         store: Store,
     ) -> Result<Self, VerdictError> {
         let now = parts.clock.now();
@@ -77,6 +80,7 @@ impl Leading {
             store,
             options,
             book,
+            inbox,
             pending: BTreeMap::new(),
             extent: Extent::default(),
             since: None,
@@ -107,7 +111,8 @@ impl Leading {
     /// Failures are run again from when they come, whatever is said later of what happened with them.
     async fn take_in(&mut self) -> Result<(), VerdictError> {
         let now = self.parts.clock.now();
-        let items = inbox::oldest(&*self.parts.records, &self.pending).await?;
+        let (records, own) = (&*self.parts.records, Some(&self.inbox));
+        let items = inbox::oldest(records, &self.pending, own).await?;
         for item in items {
             for heard in &item.heard {
                 // Most are passes, for which nothing need be read.

@@ -87,6 +87,7 @@ impl Reruns for Passing {
 struct Server {
     memory: Memory,
     history: Arc<History>,
+    inbox: Inbox,
     name: String,
     idle: usize,
     panics: Panics,
@@ -96,10 +97,12 @@ impl Server {
     fn new(memory: &Memory, name: &str) -> Self {
         let (segments, records) = (Arc::new(memory.clone()), Arc::new(memory.clone()));
         let history = History::new(segments, records, HistoryPolicy::default());
-        let history = Arc::new(history.tapped(Some(Arc::new(Inbox::default()))));
+        let inbox = Inbox::default();
+        let history = Arc::new(history.tapped(Some(Arc::new(inbox.clone()))));
         Self {
             memory: memory.clone(),
             history,
+            inbox,
             name: name.to_owned(),
             idle: 0,
             panics: Panics::Nothing,
@@ -140,7 +143,7 @@ impl Server {
         let parts = self.parts();
         let policy = options.policy.clone();
         let book = Book::new(parts.records.clone(), parts.ledger.clone(), policy, true);
-        Leading::begin(parts, options, book, store).await
+        Leading::begin(parts, options, book, self.inbox.clone(), store).await
     }
 
     async fn once(&self) -> Result<(), VerdictError> {

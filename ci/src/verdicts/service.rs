@@ -126,8 +126,8 @@ impl Judge {
 
     async fn decide(&self, fence: Fence, stop: &CancellationToken) -> Result<(), VerdictError> {
         let store = Store::new(self.parts.records.clone(), fence);
-        let begun =
-            Leading::begin(self.parts.clone(), self.options.clone(), self.book.clone(), store);
+        let (parts, options) = (self.parts.clone(), self.options.clone());
+        let begun = Leading::begin(parts, options, self.book.clone(), self.inbox.clone(), store);
         let mut leading = begun.await?;
         let mut runs = Runs::default();
         let mut telling = JoinSet::new();
