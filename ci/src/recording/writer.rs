@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
 use kiln_net::clock::until;
@@ -106,7 +106,10 @@ impl Writer {
                     gathering = is_all.then(|| Instant::now() + GATHER);
                 }
                 () = until(gathering), if gathering.is_some() => gathering = None,
-                Some(attempt) = self.reading.next(), if !self.reading.is_empty() => self.add(attempt),
+                Some(attempt) = self.reading.next(), if !self.reading.is_empty() => {
+                    self.add(attempt);
+                    self.add_read();
+                }
                 () = until(due) => self.commit().await,
                 command = self.commands.recv() => match command {
                     Some(Command::Flush(done)) => {
@@ -176,6 +179,13 @@ impl Writer {
             self.due = Some(now);
         }
         self.due.get_or_insert(now + DELAY);
+    }
+
+    /// Adds what has been read besides: a turn of [`Self::run`] looks at all else that may happen, and sets its timers.
+    fn add_read(&mut self) {
+        while let Some(Some(attempt)) = self.reading.next().now_or_never() {
+            self.add(attempt);
+        }
     }
 
     async fn commit(&mut self) {
