@@ -53,6 +53,7 @@ impl CliError {
     /// Exit codes that others decide by.
     pub const NOT_FOUND: u8 = 1;
     pub const USAGE: u8 = 2;
+    pub const MACHINE: u8 = 5;
 
     fn new(code: u8, message: String) -> Self {
         Self { code, message, hint: None, passing: false, conflict: false }
@@ -88,7 +89,7 @@ impl CliError {
     }
 
     pub fn machine(message: impl Into<String>) -> Self {
-        Self::new(5, message.into())
+        Self::new(Self::MACHINE, message.into())
     }
 
     /// The error for a machine that cannot do what it was asked for, with its causes.
@@ -182,7 +183,7 @@ impl From<ServeError> for CliError {
 impl From<WorkerError> for CliError {
     fn from(error: WorkerError) -> Self {
         let hint = worker_hint(&error).map(str::to_owned);
-        Self { hint, ..Self::new(5, causes::chain(&error)) }
+        Self { hint, ..Self::new(Self::MACHINE, causes::chain(&error)) }
     }
 }
 

@@ -37,13 +37,16 @@ const NAMES_FAILED: &str = "KILN_QUEUE_FAILED";
 /// its fault, and nothing could be tested.
 const UNDECIDED: u8 = 6;
 const TEMPFAIL: u8 = 75;
-/// Bazel's exit codes when this machine or a service failed, which no change does.
-const ENVIRONMENT: [u8; 4] = [36, 38, 39, 45];
-/// Bazel's exit codes when remote execution failed, and Bazel itself. A change may be why: an action of it can run nowhere.
+/// Bazel's exit codes when it was interrupted or found another one at work, and when this machine or a service failed: no change
+/// does that.
+const ENVIRONMENT: [u8; 6] = [8, 9, 36, 38, 39, 45];
+/// Bazel's exit codes when a host elsewhere failed, when memory was short, when remote execution failed, and when Bazel itself did.
+/// A change may be why: an action of it can run nowhere.
+const UNEXPLAINED: [u8; 4] = [32, 33, REMOTE, 37];
 const REMOTE: u8 = 34;
-const CRASHED: u8 = 37;
 /// The number that shells add to that of the signal which ended a program, for its exit code.
-const SIGNALLED: i32 = 128;
+const SIGNALLED: u8 = 128;
+const LAST_SIGNAL: u8 = 64;
 
 /// Run `bazel test`, and let it pass where every failure is masked.
 ///
@@ -79,6 +82,13 @@ pub struct Run {
 
 impl Run {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let queue = std::env::var_os(NAMES_FAILED);
+        let is_queued = queue.is_some();
+        self.tested(target, queue).await.map_err(|error| to_a_queue(error, is_queued))
+    }
+
+    /// `queue`: the file in which a merge queue reads what failed; `None`: this is no check of one.
+    async fn tested(self, target: &Target, queue: Option<OsString>) -> Result<Exit, CliError> {
         let directory = tempfile::tempdir().map_err(|error| CliError::of_machine(&error))?;
         let events = directory.path().join("events");
         let line = complete(&self.command, &invocation()?, &events).ok_or_else(|| {
@@ -89,25 +99,24 @@ impl Run {
         let changed = Changed::read(&self.changed, &line.bazel).await?;
         let mut signals = Signals::listen()?;
         let status = run(&line, &mut signals).await?;
-        let (code, queue) = (code_of(status), std::env::var_os(NAMES_FAILED));
-        let is_queued = queue.is_some();
+        let (code, is_queued) = (code_of(status), queue.is_some());
         if is_queued && code == REMOTE && !reaches(target).await {
             return Ok(Exit::Code(TEMPFAIL));
         }
         if code != TESTS_FAILED {
             return Ok(Exit::Code(ends(code, None, is_queued)));
         }
-        // Who is told to end while it waits has Bazel's own answer.
+        // Who is told to end while it waits has Bazel's own answer, of which nobody has decided anything.
         let judged = tokio::select! {
             judged = judged(target, &line, &changed, self.wait) => judged,
-            _ = signals.next() => return Ok(Exit::Code(code)),
+            _ = signals.next() => return Ok(Exit::Code(ends(code, None, is_queued))),
         };
         let verdict = match judged {
             Ok(gate) => {
                 if let Some(file) = queue {
                     name_failed(&gate, Path::new(&file));
                 }
-                Some(gate.verdict)
+                Some(decided(&gate))
             }
             Err(error) => {
                 say(&format!("kiln: no failure is masked: {}", error.message));
@@ -130,10 +139,31 @@ fn ends(code: u8, verdict: Option<GateAnswer>, is_queued: bool) -> u8 {
     match verdict {
         Some(GateAnswer::Green) => 0,
         Some(GateAnswer::Red) => code,
-        _ if is_queued && [TESTS_FAILED, REMOTE, CRASHED].contains(&code) => UNDECIDED,
-        _ if is_queued && ENVIRONMENT.contains(&code) => TEMPFAIL,
+        _ if !is_queued => code,
+        _ if code == TESTS_FAILED || UNEXPLAINED.contains(&code) => UNDECIDED,
+        _ if ENVIRONMENT.contains(&code) || is_signalled(code) => TEMPFAIL,
         _ => code,
     }
+}
+
+fn is_signalled(code: u8) -> bool {
+    (SIGNALLED + 1..=SIGNALLED + LAST_SIGNAL).contains(&code)
+}
+
+/// What the gate has found of failures. An invocation that did not complete is red at once, whatever becomes of these: it is
+/// undecided unless one of them counts.
+fn decided(gate: &Gate) -> GateAnswer {
+    let counts = gate.failures.iter().any(|it| it.finding.answer() == GateAnswer::Red);
+    if gate.incomplete.is_some() && !counts { GateAnswer::Undecided } else { gate.verdict }
+}
+
+/// The error with which it ends where it could not do its work. To a merge queue a machine that cannot says nothing of a change.
+fn to_a_queue(error: CliError, is_queued: bool) -> CliError {
+    let code = match error.code {
+        CliError::MACHINE if is_queued => TEMPFAIL,
+        code => code,
+    };
+    CliError { code, ..error }
 }
 
 /// Tells a merge queue, in the file that it reads, the tests whose failures count. Where an invocation did not complete nobody
@@ -232,7 +262,8 @@ fn pass_on(child: &Child, signal: Signal) {
 }
 
 fn code_of(status: ExitStatus) -> u8 {
-    let code = status.code().unwrap_or_else(|| SIGNALLED + status.signal().unwrap_or(0));
+    let signalled = || i32::from(SIGNALLED) + status.signal().unwrap_or(0);
+    let code = status.code().unwrap_or_else(signalled);
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
@@ -250,6 +281,8 @@ fn invocation() -> Result<String, CliError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -270,8 +303,29 @@ mod tests {
             assert_eq!((ends(0, None, is_queued), ends(1, None, is_queued)), (0, 1));
         }
         assert_eq!((ends(34, None, true), ends(34, None, false)), (6, 34));
-        assert_eq!((ends(39, None, true), ends(39, None, false)), (75, 39));
+        for of_the_machine in [8, 39, 137] {
+            let codes = [true, false].map(|is_queued| ends(of_the_machine, None, is_queued));
+            assert_eq!(codes, [75, of_the_machine]);
+        }
+        let machine = [true, false].map(|it| to_a_queue(CliError::machine("no disk"), it).code);
+        assert_eq!((machine, to_a_queue(CliError::usage("no"), true).code), ([75, 5], 2));
         assert_eq!(GateAnswer::Undecided.exit_code(), UNDECIDED);
+    }
+
+    #[test]
+    fn what_did_not_complete_speaks_against_a_change_only_by_a_failure_that_counts() {
+        for (finding, answer) in [("open", GateAnswer::Undecided), ("broken", GateAnswer::Red)] {
+            let failure = json!({
+                "label": "//:a", "finding": finding, "masked": false, "text": "", "straight": 1, "passes": 0
+            });
+            let gate = json!({
+                "invocation": "id", "verdict": "red", "exit_code": 1, "pending": false, "told": true,
+                "incomplete": "//:b was not run", "failures": [failure]
+            });
+            let gate: Gate = serde_json::from_value(gate).unwrap();
+            assert_eq!(decided(&gate), answer);
+            assert_eq!(decided(&Gate { incomplete: None, ..gate }), GateAnswer::Red);
+        }
     }
 
     #[test]
