@@ -25,6 +25,8 @@
 # A hook of git that calls this means its own repository: tests make others, and would write the user's by these.
 unset GIT_DIR GIT_COMMON_DIR GIT_WORK_TREE GIT_INDEX_FILE
 unset GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_QUARANTINE_PATH
+# A merge queue whose check calls this means its own tests: what fails in others is nothing to it.
+unset KILN_QUEUE_FAILED
 
 tools_dir="${KILN_TOOLS_DIR:-$root/target/tools}"
 
