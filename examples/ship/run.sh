@@ -229,7 +229,7 @@ test --spawn_strategy=remote --noremote_upload_local_results --incompatible_stri
 test --symlink_prefix=/ --color=no --curses=no --noshow_progress
 END
 # Bazel 6 and 7 would ask the network for modules, and later ones read no WORKSPACE. Debian's 4.2.3 does not say its version.
-case $(bazel --version 2>/dev/null) in
+case $("$bazel" --version 2>/dev/null) in
   "bazel 6."* | "bazel 7."*) echo 'common --noenable_bzlmod' >>work/.bazelrc ;;
 esac
 (cd work && git checkout --quiet -B first && git add . && git commit --quiet -m 'Open the shop')
