@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::change::ChangeId;
 use super::names::Commit;
 
+/// Most characters that are kept of the name of a target.
+pub const MAX_NAME: usize = 200;
+
 /// A run that failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {

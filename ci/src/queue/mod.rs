@@ -12,6 +12,7 @@
 //! | `rates`, `evidence` | how often changes are bad and checks flaky, and who may be at fault for a failure |
 //! | `cut` | how large a batch is, and where one that failed is cut |
 //! | `lane` | the state |
+//! | `first` | what a run tests first that looks for the culprit of a failure |
 //! | `judging` | who is rejected, and when that cannot be said |
 //! | `independence` | what passed on a target that has moved since, and counts all the same |
 //! | `throughput`, `latency` | what is tested next, by as few runs as can be or as soon as can be |
@@ -24,6 +25,7 @@ mod change;
 mod cut;
 mod event;
 mod evidence;
+mod first;
 pub mod git;
 pub mod hosted;
 mod independence;

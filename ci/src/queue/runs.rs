@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::change::{ChangeId, End, Held, Standing};
 use super::event::{LeftOut, Member, Outcome, Refusal, RunId};
-use super::evidence::Failure;
+use super::evidence::{Failure, MAX_NAME};
 use super::lane::{Base, Lane, Phase, Run};
 use super::names::Commit;
 use super::options::Mode;
@@ -13,9 +13,8 @@ use crate::model::Time;
 /// Runs in a row that could not be carried out, or whose push was refused, after which a person has to look.
 const MAX_UNABLE: u32 = 3;
 const MAX_REFUSED: u32 = 2;
-/// Targets that are kept of a failure, and most characters of the name of one.
+/// Targets that are kept of a failure.
 const MAX_TARGETS: usize = 20;
-const MAX_NAME: usize = 200;
 
 impl Lane {
     pub(super) fn built(&mut self, id: RunId, commit: Commit, left_out: &[LeftOut], now: Time) {

@@ -124,12 +124,15 @@ pub async fn ask(desk: &Desk, name: &str) {
     desk.ask(&Request::Add { branch, priority: 5 }, System.now()).await.expect("it is left");
 }
 
-/// Fails where a `bad` file is, and by chance where a `flaky` one is: the first time.
+/// Fails where a `bad` file is, and by chance where a `flaky` one is: the first time. Notes that it was told to test first
+/// what failed.
 pub fn check(rig: &Rig) -> String {
-    let once = rig.directory.path().join("once");
+    let [told, once] = ["told", "once"].map(|it| rig.directory.path().join(it));
     format!(
-        "if ls | grep -q ^bad; then echo //bad >> \"$KILN_QUEUE_FAILED\"; exit 1; fi; \
+        "grep -qsx //bad \"$KILN_QUEUE_FIRST\" && : >> '{}'; \
+         if ls | grep -q ^bad; then echo //bad >> \"$KILN_QUEUE_FAILED\"; exit 1; fi; \
          if ls | grep -q ^flaky && mkdir '{}' 2>/dev/null; then exit 1; fi",
+        told.display(),
         once.display()
     )
 }
@@ -167,6 +170,7 @@ async fn exactly_the_good_changes_land() {
     runner.run(CancellationToken::new(), true).await.expect("it ends");
     good.sort();
     assert_eq!(rig.landed(), good);
+    assert!(rig.directory.path().join("told").exists(), "whoever bisects knows what failed");
     let ended = desk.ended(100).await.expect("they are read");
     assert_eq!(ended.len(), 31);
     let of = |end: fn(&End) -> bool| -> Vec<String> {

@@ -42,10 +42,11 @@ Examples:
       --repo git@git.example:app.git --check 'bazel test //...'
 
 The check runs in a clean tree of the candidate commit, by sh -c. It sees KILN_QUEUE_BASE, KILN_QUEUE_COMMIT and
-KILN_QUEUE_BRANCHES, and may write the names of what failed to the file KILN_QUEUE_FAILED, one a line. Exit code 0
-passes, 75 says that it could not run, 6 that it failed for a reason that nobody has decided, any other fails. --impact
-runs likewise for each change of a batch that failed, and writes what the change affects to the file KILN_QUEUE_IMPACT;
-with --independent also for what passed before the target moved.")]
+KILN_QUEUE_BRANCHES, and may write the names of what failed to the file KILN_QUEUE_FAILED, one a line. A run that looks
+for the culprit finds them in the file KILN_QUEUE_FIRST, and may end where they fail again. Exit code 0 passes, 75 says
+that it could not run, 6 that it failed for a reason that nobody has decided, any other fails. --impact runs likewise
+for each change of a batch that failed, and writes what the change affects to the file KILN_QUEUE_IMPACT; with
+--independent also for what passed before the target moved.")]
 pub struct Run {
     #[command(flatten)]
     state: QueueDirectory,

@@ -1,7 +1,8 @@
 //! The check of a tree: a command of the operator's, run in it.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -126,18 +127,23 @@ impl Check {
         }
     }
 
-    /// Runs it in a slot whose tree is `commit`. `branches`: what is in it, for people.
+    /// Runs it in a slot whose tree is `commit`. `branches`: what is in it, for people. `first`: what failed where it is
+    /// looked for the culprit.
     pub async fn run(
         &self,
         slot: &Slot,
         base: &Commit,
         commit: &Commit,
         branches: &str,
+        first: &BTreeSet<String>,
     ) -> Result<Checked, GitError> {
         let failed = slot.tree.with_extension("failed");
         std::fs::remove_file(&failed).ok();
         let mut command = self.in_slot(slot, base, commit)?;
         command.env("KILN_QUEUE_BRANCHES", branches).env("KILN_QUEUE_FAILED", &failed);
+        if let Some(file) = tell_first(&slot.tree.with_extension("first"), first) {
+            command.env("KILN_QUEUE_FIRST", file);
+        }
         let limit = Duration::from_secs(self.limit_s);
         let ran = match run(command, None, limit, Keep::End(KEPT)).await {
             Ok(ran) => ran,
@@ -165,6 +171,25 @@ impl Check {
             }
         };
         Ok(Checked { outcome, log })
+    }
+}
+
+/// Writes what is to be tested first, one a line. Nothing where there is no such thing or it cannot be written: then the
+/// check tests all of it in whatever order.
+fn tell_first<'a>(file: &'a Path, first: &BTreeSet<String>) -> Option<&'a Path> {
+    // Whatever an earlier check has left there, be it a link, is not written to.
+    std::fs::remove_file(file).ok();
+    if first.is_empty() {
+        return None;
+    }
+    let names: String = first.iter().flat_map(|it| [it.as_str(), "\n"]).collect();
+    let written = OpenOptions::new().write(true).create_new(true).open(file);
+    match written.and_then(|mut file| file.write_all(names.as_bytes())) {
+        Ok(()) => Some(file),
+        Err(error) => {
+            tracing::warn!(%error, file = %file.display(), "a check is not told what to test first");
+            None
+        }
     }
 }
 

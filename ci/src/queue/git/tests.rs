@@ -1,6 +1,6 @@
 //! Against real bare repositories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -223,7 +223,33 @@ async fn outcome(rig: &Rig, check: &Check) -> Checked {
     let base = fetched(&repository, &["main"]).await[&branch("main")].clone();
     let slot = rig.slots().take().unwrap();
     repository.check_out(&slot, &base).await.unwrap();
-    check.run(&slot, &base, &base, "one").await.unwrap()
+    check.run(&slot, &base, &base, "one", &BTreeSet::new()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_check_is_told_what_to_test_first_or_nothing_of_it() {
+    let rig = Rig::new();
+    let repository = rig.open().await;
+    let base = fetched(&repository, &["main"]).await[&branch("main")].clone();
+    let slot = rig.slots().take().unwrap();
+    repository.check_out(&slot, &base).await.unwrap();
+    let log = async |command: &str, first: &[&str]| {
+        let first = first.iter().map(|it| (*it).to_owned()).collect();
+        check(command).run(&slot, &base, &base, "one", &first).await.unwrap().log
+    };
+    let says = "cat \"${KILN_QUEUE_FIRST:-/dev/null}\"; echo end";
+    assert_eq!(log(says, &["//a:b", "//c"]).await, "//a:b\n//c\nend");
+    assert_eq!(log(says, &[]).await, "end", "nothing is left of the last one");
+    // A check leaves a link there. What it leads to stays as it is.
+    let other = rig.directory.path().join("other");
+    std::fs::write(&other, "mine").unwrap();
+    let links = format!("ln -sf '{}' \"$KILN_QUEUE_FIRST\"", other.display());
+    log(&links, &["//a:b"]).await;
+    assert_eq!(log(says, &["//c"]).await, "//c\nend");
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "mine");
+    // A folder cannot be written. The check runs all the same, and tests all of it.
+    log("rm \"$KILN_QUEUE_FIRST\"; mkdir \"$KILN_QUEUE_FIRST\"", &["//a:b"]).await;
+    assert_eq!(log(says, &["//c"]).await, "end");
 }
 
 #[tokio::test]

@@ -269,7 +269,8 @@ impl Runner {
                     Some((it.id, Piece { branch: branch?, head: it.head.clone() }))
                 };
                 let pieces = members.iter().filter_map(piece).collect();
-                let wanted = Wanted { run, base, pieces };
+                let first = self.lane.tested_first(&members);
+                let wanted = Wanted { run, base, pieces, first };
                 let work = self.tools.clone().check(wanted, self.tell.clone());
                 self.tasks.check(run, work);
             }

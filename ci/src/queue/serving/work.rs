@@ -1,5 +1,6 @@
 //! What a lane wants done, one thing at a time. All of it may be cut off, and done again.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct Wanted {
     pub base: Commit,
     /// Each change with its number.
     pub pieces: Vec<(crate::queue::ChangeId, Piece)>,
+    /// What failed where it is looked for the culprit: the check may end there.
+    pub first: BTreeSet<String>,
 }
 
 impl Tools {
@@ -65,7 +68,7 @@ impl Tools {
         wanted: Wanted,
         tell: &UnboundedSender<Event>,
     ) -> Result<Checked, GitError> {
-        let Wanted { run, base, pieces } = wanted;
+        let Wanted { run, base, pieces, first } = wanted;
         let parts: Vec<_> = pieces.iter().map(|(_, piece)| piece.clone()).collect();
         let built = self.repository.build(&base, &parts, self.method).await?;
         let left_out = built.left_out.iter().filter_map(|(at, with_base)| {
@@ -86,7 +89,8 @@ impl Tools {
         let is_out = |at: usize| built.left_out.iter().any(|(out, _)| *out == at);
         let kept = parts.iter().enumerate().filter(|(at, _)| !is_out(*at));
         let names: Vec<_> = kept.map(|(_, it)| it.branch.as_str()).collect();
-        let mut checked = self.check.run(&slot, &base, &built.commit, &names.join(" ")).await?;
+        let names = names.join(" ");
+        let mut checked = self.check.run(&slot, &base, &built.commit, &names, &first).await?;
         if checked.outcome == Outcome::Passed {
             self.note(&built.commit).await?;
         }
