@@ -10,6 +10,7 @@
 //! | `pipelines/active/{id}` | it has not ended |
 //! | `pipelines/group/{hash}` | the runs that take turns |
 //! | `pipelines/fired/{hash}` | up to when a schedule was looked at, or up to which number releases were |
+//! | `pipelines/pushed/{time}-{commit}` | a push of which a forge told, until each pipeline that waits for it has a run of it |
 //! | `pipelines/lease` | which frontend drives |
 
 use crate::pipelines::file::Schedule;
@@ -18,6 +19,7 @@ use crate::pipelines::runner::TaskKey;
 pub const RUNS: &str = "pipelines/run/";
 pub const ACTIVE: &str = "pipelines/active/";
 pub const GROUPS: &str = "pipelines/group/";
+pub const PUSHED: &str = "pipelines/pushed/";
 pub const LEASE: &str = "pipelines/lease";
 
 pub fn run(id: &str) -> String {

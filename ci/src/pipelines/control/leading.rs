@@ -18,7 +18,7 @@ use crate::pipelines::file::Trigger;
 
 /// How often it is looked whether it has to be renewed, and whether there is something to drive.
 const LOOK: Duration = Duration::from_secs(2);
-/// How often it is looked while nothing runs, where schedules or releases may begin something.
+/// How often it is looked while nothing runs, where schedules, releases or pushes may begin something.
 const TRIGGER_LOOK: Duration = Duration::from_secs(5);
 /// How often a frontend looks while nothing goes on anywhere. What begins here wakes it; what began at another, which was
 /// lost before this look, goes on after it.
@@ -118,15 +118,17 @@ impl Control {
             return Ok(Due::Elsewhere(time));
         }
         self.follow().await;
+        self.follow_pushes().await;
         Ok(Due::Here(self.store.active().await?))
     }
 
-    /// Whether a schedule or a release may begin a run.
+    /// Whether a schedule, a release or a push of which a forge tells may begin a run.
     fn awaits(&self) -> bool {
-        self.registered().values().any(|it| {
-            let begins =
-                |it: &Trigger| matches!(it, Trigger::Schedule(_) | Trigger::Release { .. });
-            it.declared.triggers.iter().any(begins)
-        })
+        let begins = |it: &Trigger| match it {
+            Trigger::Schedule(_) | Trigger::Release { .. } => true,
+            Trigger::Push { origin, .. } => origin.is_some(),
+            Trigger::Webhook => false,
+        };
+        self.registered().values().any(|it| it.declared.triggers.iter().any(begins))
     }
 }

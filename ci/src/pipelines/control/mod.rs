@@ -7,7 +7,7 @@
 //! | `leading`, `driver` | who drives, and one run that is driven, in rounds |
 //! | `faults` | a run whose driver panics |
 //! | `start` | a run begins |
-//! | `schedules`, `releases`, `happenings` | what begins runs by itself |
+//! | `schedules`, `releases`, `happenings`, `pushes` | what begins runs by itself |
 //! | `commands` | what people say of runs, and are shown |
 //! | `abandon` | a run whose records cannot be read is given up |
 //! | `append`, `open` | what follows is written; histories that were read |
@@ -29,6 +29,7 @@ mod leading;
 mod log;
 mod notes;
 mod open;
+mod pushes;
 mod releases;
 mod retention;
 mod schedules;
@@ -50,6 +51,7 @@ pub use self::error::ControlError;
 pub use self::happenings::{Happenings, Released};
 pub use self::kept::{Head, Run, Stands};
 use self::open::Opened;
+pub use self::pushes::{Pushed, leave_push};
 pub use self::start::Start;
 use self::store::Store;
 use super::file::{Declared, Trigger, fits};
@@ -71,7 +73,7 @@ impl Registered {
     /// Whether a call may begin a run as this trigger does: `push` to a branch, or `webhook`.
     pub fn is_triggered(&self, trigger: &str, branch: &str) -> bool {
         self.declared.triggers.iter().any(|it| match it {
-            Trigger::Push { branches } => trigger == "push" && fits(branches, branch),
+            Trigger::Push { branches, .. } => trigger == "push" && fits(branches, branch),
             Trigger::Webhook => trigger == "webhook",
             Trigger::Schedule(_) | Trigger::Release { .. } => false,
         })

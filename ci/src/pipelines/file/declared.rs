@@ -30,9 +30,11 @@ pub struct Input {
 /// What begins a run, besides people, who always may.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trigger {
-    /// Somebody who may execute says that a branch was pushed to which fits one of these.
+    /// Somebody who may execute says that a branch was pushed to which fits one of these, or a forge says so of the
+    /// repository that is named.
     Push {
         branches: Vec<String>,
+        origin: Option<Origin>,
     },
     Schedule(Schedule),
     /// A release was made whose name fits one of these.
@@ -41,6 +43,15 @@ pub enum Trigger {
     },
     /// Somebody who may execute calls the server for it.
     Webhook,
+}
+
+/// A repository at a forge, whose webhook tells of pushes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The name of the forge among those of the server.
+    pub forge: String,
+    /// The path of the repository there.
+    pub repository: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -17,7 +17,7 @@ mod work;
 
 pub use self::condition::{Facts, fits, unmet};
 pub use self::declared::{
-    Busy, Concurrency, Declared, DeclaredStage, Input, Matrix, Missed, Schedule, Trigger,
+    Busy, Concurrency, Declared, DeclaredStage, Input, Matrix, Missed, Origin, Schedule, Trigger,
 };
 pub use self::matrix::cells;
 pub use self::names::{is_name, is_word};

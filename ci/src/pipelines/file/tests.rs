@@ -170,6 +170,28 @@ fn what_is_wrong_is_told_with_its_place() {
 }
 
 #[test]
+fn a_push_that_a_forge_tells_gives_no_input_and_names_its_repository() {
+    let with = |input: &str, keys: &str| {
+        let text = format!(
+            "name = \"x\"\n[inputs.version]\n{input}[[trigger]]\non = \"push\"\nbranches = [\"main\"]\n{keys}[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n"
+        );
+        read(&text).map(drop).map_err(|error| error.to_string())
+    };
+    let default = "default = \"dev\"\n";
+    let told = "forge = \"hub\"\nrepository = \"owner/app\"\n";
+    assert_eq!((with("", ""), with(default, told)), (Ok(()), Ok(())));
+    for (input, keys, words) in [
+        ("", told, "it needs a default"),
+        (default, "forge = \"hub\"\n", "repository is missing"),
+        (default, "repository = \"owner/app\"\n", "forge is missing"),
+        (default, "forge = \"hub\"\nrepository = \"app\"\n", "owner/name"),
+    ] {
+        let error = with(input, keys).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
 fn a_circle_is_shown_as_it_goes() {
     let text = "name = \"x\"\n[[stage]]\nname = \"a\"\nneeds = [\"b\"]\ncommand = [\"true\"]\n[[stage]]\nname = \"b\"\nneeds = [\"a\"]\ncommand = [\"true\"]\n";
     let error = read(text).unwrap_err().to_string();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kiln_net::toml::{Fields, TableError};
 
 use super::condition::patterns;
-use super::declared::{Input, Missed, Schedule, Trigger};
+use super::declared::{Input, Missed, Origin, Schedule, Trigger};
 use crate::pipelines::cron::{Cron, CronError};
 
 const MAX_TRIGGERS: usize = 100;
@@ -22,7 +22,7 @@ fn one(fields: &Fields<'_>, inputs: &BTreeMap<String, Input>) -> Result<Trigger,
     let on = fields.need("on")?;
     let kind = on.one_of(&["push", "schedule", "release", "webhook"])?;
     let own: &[&str] = match kind {
-        "push" => &["branches"],
+        "push" => &["branches", "forge", "repository"],
         "schedule" => &["cron", "timezone", "missed", "inputs"],
         "release" => &["names"],
         _ => &[],
@@ -35,7 +35,8 @@ fn one(fields: &Fields<'_>, inputs: &BTreeMap<String, Input>) -> Result<Trigger,
     };
     let lacks =
         |(name, input): &(&String, &Input)| input.default.is_none() && !given.contains_key(*name);
-    let calls = matches!(kind, "push" | "webhook");
+    let origin = origin(fields)?;
+    let calls = matches!(kind, "push" | "webhook") && origin.is_none();
     // A release gives its name.
     let mut lacking =
         inputs.iter().filter(lacks).filter(|(name, _)| kind != "release" || *name != "release");
@@ -43,11 +44,24 @@ fn one(fields: &Fields<'_>, inputs: &BTreeMap<String, Input>) -> Result<Trigger,
         return Err(on.error(&format!("nobody gives the input {name:?}: it needs a default")));
     }
     Ok(match kind {
-        "push" => Trigger::Push { branches: patterns(&fields.need("branches")?)? },
+        "push" => Trigger::Push { branches: patterns(&fields.need("branches")?)?, origin },
         "schedule" => Trigger::Schedule(schedule(fields, given)?),
         "release" => Trigger::Release { names: patterns(&fields.need("names")?)? },
         _ => Trigger::Webhook,
     })
+}
+
+/// The repository of whose pushes a forge tells, if one does.
+fn origin(fields: &Fields<'_>) -> Result<Option<Origin>, TableError> {
+    if fields.get("forge").is_none() && fields.get("repository").is_none() {
+        return Ok(None);
+    }
+    let (forge, repository) = (fields.need("forge")?, fields.need("repository")?);
+    if !repository.text()?.contains('/') {
+        return Err(repository.error("expected a repository's path, as in owner/name"));
+    }
+    let (forge, repository) = (forge.text()?.to_owned(), repository.text()?.to_owned());
+    Ok(Some(Origin { forge, repository }))
 }
 
 fn schedule(fields: &Fields<'_>, inputs: BTreeMap<String, String>) -> Result<Schedule, TableError> {
