@@ -53,6 +53,8 @@ pub enum Ignored {
     Event,
     #[error("queues look by themselves where branches are")]
     Pushed,
+    #[error("no branch was pushed to, or one that is called as git takes no name")]
+    NoBranch,
     #[error("no queue lands on branches of {0}")]
     Repository(String),
     #[error("no queue lands on {1} of {0}")]

@@ -147,6 +147,8 @@ pub struct Forge {
     /// The root of its API, without a slash at the end.
     pub api: Url,
     pub rules: Rules,
+    /// Whether pushes that it tells of begin pipelines that wait for them.
+    pub pushes: bool,
     /// The file of the secret of its webhook.
     pub secret_file: PathBuf,
     /// The file of the token for its API; `None`: it is told nothing, and asked nothing.

@@ -1,7 +1,9 @@
 //! Takes deliveries in: proven, understood, and acted on once.
 
+mod pushing;
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +16,7 @@ use super::figures::{ForgeFigures, count};
 use super::forge::{Forge, ForgeName};
 use super::heard::{Heard, Left, Turned};
 use super::known::{Known, Names, WINDOW};
+use super::pace::{MAX_IN_A_MINUTE, Pace};
 use super::payload::payload;
 use super::proof::{Head, Invalid, verify};
 use super::secrets::Secrets;
@@ -25,11 +28,6 @@ use crate::storage::{Records, StorageError};
 /// Bytes of a delivery. GitHub sends up to 25 MB, of which pushes and their commits are the large ones; what is said of
 /// a change is some tens of kilobytes.
 pub const MAX_DELIVERY: usize = 2 << 20;
-/// Deliveries of one forge that are acted on in a minute.
-const MAX_IN_A_MINUTE: u32 = 600;
-const MINUTE: Duration = Duration::from_secs(60);
-/// Refused deliveries are logged so often.
-const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
 /// Asks a forge. Errors are words.
 #[async_trait]
@@ -92,22 +90,14 @@ pub struct Admitted {
 struct Door {
     forge: Forge,
     known: Known,
-    pace: Mutex<Pace>,
+    pace: Pace,
     left: Left,
-}
-
-/// What was taken in the minute that began last, and of what was refused the log says nothing yet.
-#[derive(Default)]
-struct Pace {
-    minute: Time,
-    taken: u32,
-    line: Time,
-    refused: u64,
 }
 
 /// The way in of all forges.
 pub struct Intake {
     doors: BTreeMap<ForgeName, Door>,
+    records: Arc<dyn Records>,
     secrets: Arc<Secrets>,
     desks: Arc<dyn Desks>,
     look_up: Arc<dyn LookUp>,
@@ -128,10 +118,11 @@ impl Intake {
         let IntakeParts { records, secrets, desks, look_up, clock } = parts;
         let door = |forge: Forge| {
             let known = Known::new(records.clone(), forge.name.clone());
-            let (pace, left) = (Mutex::default(), Left::default());
+            let (pace, left) = (Pace::default(), Left::default());
             (forge.name.clone(), Door { forge, known, pace, left })
         };
-        Self { doors: forges.into_iter().map(door).collect(), secrets, desks, look_up, clock }
+        let doors = forges.into_iter().map(door).collect();
+        Self { doors, records, secrets, desks, look_up, clock }
     }
 
     /// What is left for whoever tells a forge.
@@ -190,11 +181,16 @@ impl Intake {
         if let Err(invalid) = verify(&head.proof, &secrets, body, now) {
             return Err(self.refused(door, invalid));
         }
-        door.pace(now)?;
+        if !door.pace.takes(now) {
+            return Err(Rejected::Many(MAX_IN_A_MINUTE));
+        }
         let kind = door.forge.kind;
         let event = payload(kind, &head.event, body)?;
-        timely(&head.event, &event, now)?;
         let names = Names::of(kind, head, body);
+        if event == Event::Pushed && door.forge.pushes {
+            return self.pushed(door, &names, body).await;
+        }
+        timely(&head.event, &event, now)?;
         match decide(&door.forge.rules, event) {
             Decision::Pong => Ok(Accepted::Pong),
             Decision::Ignored(why) => Ok(ignored(door, &why)),
@@ -321,13 +317,9 @@ impl Intake {
     }
 
     fn refused(&self, door: &Door, invalid: Invalid) -> Rejected {
-        let now = self.clock.now();
-        let mut pace = door.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        pace.refused += 1;
-        if pace.line == Time::default() || now.since(pace.line) >= BETWEEN_LINES {
-            let (forge, refused) = (&door.forge.name, pace.refused);
+        if let Some(refused) = door.pace.refuses(self.clock.now()) {
+            let forge = &door.forge.name;
             tracing::warn!(%forge, refused, %invalid, "deliveries are refused");
-            (pace.line, pace.refused) = (now, 0);
         }
         Rejected::Invalid(invalid)
     }
@@ -374,20 +366,5 @@ fn refused_by_queue(door: &Door, order: &Order, why: String) {
     if let (Request::Add { .. }, Some(commit)) = (&order.request, &order.commit) {
         let (repository, commit) = (order.repository.clone(), commit.clone());
         door.left.turn(Turned { repository, commit, why, waits: false });
-    }
-}
-
-impl Door {
-    fn pace(&self, now: Time) -> Result<(), Rejected> {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        // A clock that ran backwards begins anew.
-        if now < pace.minute || now.since(pace.minute) >= MINUTE {
-            (pace.minute, pace.taken) = (now, 0);
-        }
-        pace.taken = pace.taken.saturating_add(1);
-        match pace.taken <= MAX_IN_A_MINUTE {
-            true => Ok(()),
-            false => Err(Rejected::Many(MAX_IN_A_MINUTE)),
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Deliveries as forges send them, forged ones, copies and late ones.
 
 mod copies;
+mod pushes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -47,6 +48,8 @@ struct Desk {
     closed: Arc<AtomicBool>,
     /// Where whoever asks who may push waits for others who do.
     meeting: Option<Arc<Barrier>>,
+    /// Whether pushes begin pipelines.
+    pushes: bool,
     memory: Memory,
 }
 
@@ -131,6 +134,7 @@ fn house_over(kind: Kind, secret: &str, roles: bool, desk: Desk) -> House {
         kind,
         api: kiln_net::urls::parse("https://forge.example/api").unwrap(),
         rules: Rules { bindings, label, people: Vec::new(), roles, priority: 0 },
+        pushes: desk.pushes,
         secret_file,
         token_file: None,
         ca_file: None,

@@ -1,5 +1,5 @@
 //! Forges (GitHub, GitLab, Gitea and Forgejo) and the merge queue: what their webhooks ask of it, and what they are told
-//! of it.
+//! of it. Pushes begin pipelines.
 //!
 //! A delivery is proven before anything of it is read, and acted on once. What it means is a pure function of it.
 //!
@@ -10,9 +10,11 @@
 //! | `proof` | whether a delivery comes from the forge |
 //! | `event`, `when` | what a delivery says, in the words of no forge |
 //! | `github`, `gitlab` | the payloads |
+//! | `pushes` | what a push says, where pipelines wait for pushes |
 //! | `command` | what a comment asks for |
 //! | `decide` | what follows from an event |
 //! | `known` | deliveries that were acted on |
+//! | `pace` | how many deliveries are acted on |
 //! | `intake` | all of this, one after the other |
 //! | `desks` | asks the queues of a server |
 //! | `status`, `comment` | what a forge is told of a change |
@@ -40,8 +42,10 @@ mod intake;
 #[cfg(test)]
 mod intake_tests;
 mod known;
+mod pace;
 mod payload;
 mod proof;
+mod pushes;
 mod secrets;
 mod status;
 mod telling;

@@ -17,7 +17,7 @@ const MAX_REPOSITORIES: usize = 200;
 const LABEL: &str = "queue";
 const MAX_PRIORITY: u64 = 9;
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "name",
     "kind",
     "url",
@@ -28,6 +28,7 @@ const KEYS: [&str; 11] = [
     "people",
     "priority",
     "comment",
+    "pushes",
     "repository",
 ];
 
@@ -70,6 +71,7 @@ fn forge(fields: &Fields<'_>, directory: &Path) -> Result<Forge, TableError> {
         kind,
         api,
         rules: Rules { roles: token_file.is_some(), ..rules(fields)? },
+        pushes: pushes(fields)?,
         secret_file: file(fields.need("secret_file")?)?,
         token_file,
         ca_file: fields.get("ca_file").map(file).transpose()?,
@@ -116,7 +118,12 @@ fn rules(fields: &Fields<'_>) -> Result<Rules, TableError> {
     let people = fields.get("people").map(|it| it.texts(MAX_PEOPLE)).transpose()?;
     let priority = fields.get("priority").map(|it| it.number(0..=MAX_PRIORITY)).transpose()?;
     let mut bindings: Vec<Binding> = Vec::new();
-    for field in fields.need("repository")?.list(MAX_REPOSITORIES)? {
+    let repositories = match fields.get("repository") {
+        // A forge may be there for its pushes alone.
+        None if pushes(fields)? => Vec::new(),
+        _ => fields.need("repository")?.list(MAX_REPOSITORIES)?,
+    };
+    for field in repositories {
         let it = binding(&field.fields()?)?;
         let same = |other: &Binding| {
             other.repository.is(it.repository.as_str()) && other.branch == it.branch
@@ -134,6 +141,10 @@ fn rules(fields: &Fields<'_>) -> Result<Rules, TableError> {
         roles: false,
         priority: priority.and_then(|it| u8::try_from(it).ok()).unwrap_or(USUAL_PRIORITY),
     })
+}
+
+fn pushes(fields: &Fields<'_>) -> Result<bool, TableError> {
+    Ok(fields.get("pushes").map(|it| it.flag()).transpose()?.unwrap_or(false))
 }
 
 fn binding(fields: &Fields<'_>) -> Result<Binding, TableError> {
@@ -190,6 +201,15 @@ queue = "app"
             let text = FORGE.replace("\"github\"", &format!("\"{kind}\"\nurl = \"{url}\""));
             assert_eq!(read(&text).unwrap()[0].api.as_str(), api);
         }
+    }
+
+    #[test]
+    fn a_forge_may_be_there_for_its_pushes_alone() {
+        let (alone, _) = FORGE.split_once("\n[[forge.repository]]").unwrap();
+        assert!(read(alone).unwrap_err().contains("repository is missing"));
+        let forges = read(&format!("{alone}pushes = true\n")).unwrap();
+        assert!(forges[0].pushes && forges[0].rules.bindings.is_empty());
+        assert!(!read(FORGE).unwrap()[0].pushes);
     }
 
     #[test]

@@ -1,0 +1,68 @@
+//! A push, which is left with pipelines that may wait for it.
+
+use std::time::Duration;
+
+use kiln_net::causes::chain;
+
+use super::{Accepted, Door, Intake, Rejected, ignored};
+use crate::forges::decide::Ignored;
+use crate::forges::event::Malformed;
+use crate::forges::forge::Kind;
+use crate::forges::known::{Names, WINDOW};
+use crate::forges::pushes::{Push, read};
+use crate::model::Time;
+use crate::pipelines::control::{Pushed, leave_push};
+
+/// How far a time in a body may be ahead. Whoever commits chooses some of these.
+const AHEAD: Duration = Duration::from_secs(60 * 60);
+
+impl Intake {
+    /// Leaves a push for whoever drives pipelines, once.
+    pub(super) async fn pushed(
+        &self,
+        door: &Door,
+        names: &Names,
+        body: &[u8],
+    ) -> Result<Accepted, Rejected> {
+        let now = self.clock.now();
+        let kind = door.forge.kind;
+        let Some(push) = read(kind, body)? else {
+            return Ok(ignored(door, &Ignored::NoBranch));
+        };
+        // GitLab signs the time of the delivery, and who sends its secret token may say whatever it likes.
+        if kind != Kind::GitLab {
+            timely(&push, now)?;
+        }
+        let pushed = Pushed {
+            forge: door.forge.name.as_str().to_owned(),
+            repository: push.repository,
+            branch: push.branch.to_string(),
+            commit: push.commit.to_string(),
+            by: push.by,
+        };
+        let act = async {
+            let once = door.known.once(&names.of_part("push"), now);
+            match leave_push(self.records.as_ref(), &pushed, now, once).await {
+                Ok(true) => {
+                    Ok(Accepted::Asked("pipelines that wait for this push begin".to_owned()))
+                }
+                Ok(false) => Ok(Accepted::Known),
+                Err(error) => Err(Rejected::Unavailable(chain(&error))),
+            }
+        };
+        self.once(door, names, act).await
+    }
+}
+
+/// What is forgotten by now may be a copy: one of the times that the body says has to be within that.
+fn timely(push: &Push, now: Time) -> Result<(), Rejected> {
+    let fits = |at: &Time| now.since(*at) <= WINDOW && at.since(now) <= AHEAD;
+    if push.times.is_empty() {
+        let why = "it does not say when it happened".to_owned();
+        return Err(Malformed { event: "push".to_owned(), why }.into());
+    }
+    match push.times.iter().any(fits) {
+        true => Ok(()),
+        false => Err(Rejected::Late(WINDOW)),
+    }
+}
