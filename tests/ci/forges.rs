@@ -1,6 +1,8 @@
 //! A forge asks a server's merge queue by signed webhooks, and is told what becomes of its changes: a real server, a real
 //! runner on a bare repository, and an HTTP server that stands for the forge.
 
+mod pushes;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
