@@ -11,7 +11,7 @@ use kiln_ci::services::{Admit, Charge, Clock, Reports};
 use kiln_ci::storage::memory::Memory;
 use kiln_ci::{CiOptions, CiParts, CiServices};
 use kiln_protos::events::execution::Origin;
-use kiln_protos::events::{Digest, Execution, Timeline};
+use kiln_protos::events::{Digest, Execution, Shard, Timeline};
 use kiln_protos::reapi::command::EnvironmentVariable;
 use kiln_protos::reapi::{self, ActionResult, Command, OutputFile};
 use prost::Message;
@@ -153,6 +153,39 @@ async fn an_executed_test_is_an_attempt_with_its_cases() {
     let outcomes: Vec<_> = attempt.cases.iter().map(|it| it.outcome).collect();
     assert_eq!(outcomes, [Outcome::Passed, Outcome::Failed]);
     assert_eq!(rig.services.recorder.figures().attempts, 1);
+}
+
+#[tokio::test]
+async fn each_part_of_a_test_is_an_attempt_and_what_was_made_of_them_is_the_one_that_counts() {
+    let rig = rig(CiOptions::default(), 64);
+    rig.blobs.store("report", REPORT.into());
+    let shard = |number| Some(Shard { number, count: 2, ..Shard::default() });
+    for number in [1, 2] {
+        let part = rig.execution(&format!("part {number}"), "//a:t", 0);
+        rig.publish(Execution { shard: shard(number), worker: format!("w{number}"), ..part });
+    }
+    rig.publish(Execution { shard: shard(0), ..rig.execution("whole", "//a:t", 1) });
+    // The client knows of one shard, and tells how that ended.
+    let slot = Slot { run: 1, shard: 1, attempt: 1 };
+    let told = Attempt {
+        outcome: Outcome::Failed,
+        ..Attempt::new(test("//a:t"), "build", slot, Known::REPORTED)
+    };
+    rig.services.recorder.flush().await;
+    rig.services.history.commit(Time(1_000_000), &[told]).await.unwrap();
+    let [attempt] = &rig.newest("//a:t").await[..] else { panic!("one attempt") };
+    let both = Known::EXECUTED | Known::REPORTED;
+    assert_eq!((attempt.outcome, attempt.known), (Outcome::Failed, both));
+    assert_eq!((attempt.slot, attempt.shards, attempt.cases.len()), (slot, 1, 2));
+    let all = rig.services.history.newest_with_parts(&test("//a:t"), 1).await.unwrap();
+    let mut parts: Vec<_> = all.iter().filter(|it| it.is_part()).collect();
+    parts.sort_by_key(|it| it.slot.shard);
+    let shown = |it: &&Attempt| (it.slot.shard, it.shards, it.worker.clone(), it.cases.len());
+    let shown: Vec<_> = parts.iter().map(shown).collect();
+    assert_eq!(shown, [(1, 2, "w1".to_owned(), 2), (2, 2, "w2".to_owned(), 2)]);
+    let days = rig.services.history.days(&test("//a:t")).await.unwrap();
+    let [day] = &days.into_values().collect::<Vec<_>>()[..] else { panic!("one day") };
+    assert_eq!((day.attempts(), day.failed, day.first), (1, 1, 1), "parts are in no figures");
 }
 
 #[tokio::test]

@@ -17,10 +17,6 @@ const EXITED_PREMATURELY: &str = "test.exited_prematurely";
 const INFRASTRUCTURE_FAILURE: &str = "test.infrastructure_failure";
 const LOG: &str = "test.log";
 
-/// Set in the parts of a test that the server runs over several workers. What is put together of them is the
-/// attempt, which has all their cases: it is what the client asked for and tells of.
-const PART: &str = "KILN_SHARD";
-
 /// The oldest Bazel that fails a sharded test whose runner did not say that it knows of shards.
 const CHECKS_SHARDING: u32 = 7;
 
@@ -44,6 +40,14 @@ pub struct OutputFile {
     pub blob: BlobName,
 }
 
+/// Which part of a run an execution was, where the server ran the test over several workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The number of the part, counted from 1.
+    pub number: u32,
+    pub count: u32,
+}
+
 /// An action that was executed, or whose request was answered by another one's execution.
 #[derive(Clone, Debug)]
 pub struct Execution<'a> {
@@ -51,6 +55,8 @@ pub struct Execution<'a> {
     /// Unique for each request.
     pub id: &'a str,
     pub is_merged: bool,
+    /// `None`: the client asked for it as it is.
+    pub part: Option<Part>,
     pub invocation: &'a str,
     /// What the client says in the metadata of its requests; each may be empty.
     pub target: &'a str,
@@ -91,8 +97,6 @@ pub enum NotATest {
     Listing,
     /// Nobody waited for the execution to end.
     Cancelled,
-    /// The action is one part of a run of a test; the whole of it is an execution of its own.
-    Part,
 }
 
 /// The attempt that an execution was. Its cases are in the report among its outputs: [`super::add_cases`].
@@ -113,18 +117,24 @@ pub fn derive(it: &Execution<'_>) -> Result<Attempt, NotATest> {
         configuration: name(it.configuration),
     };
     let number = |name: &str| environment.get(name).and_then(|it| it.parse::<u32>().ok());
-    let shards = number("TEST_TOTAL_SHARDS").unwrap_or(1).max(1);
+    let sharded = number("TEST_TOTAL_SHARDS").unwrap_or(1).max(1);
     // The environment counts shards from 0.
-    let shard = if shards > 1 { number("TEST_SHARD_INDEX").unwrap_or(0) } else { 0 };
+    let index = if sharded > 1 { number("TEST_SHARD_INDEX").unwrap_or(0) } else { 0 };
+    let own = Part { number: index.saturating_add(1), count: sharded };
+    // A part that is told its cases by a filter has no shard in its environment.
+    let Part { number: shard, count: shards } = it.part.unwrap_or(own);
     let run = number("TEST_RUN_NUMBER")
         .or_else(|| run_in(environment.get("XML_OUTPUT_FILE")?))
         .unwrap_or(1)
         .max(1);
-    let slot = Slot { run, shard: shard.saturating_add(1), attempt: 0 };
+    let slot = Slot { run, shard, attempt: 0 };
     let (outcome, why) = outcome(it, &kind, &environment, shards);
     let log = it.outputs.iter().find(|output| file_name(&output.path) == LOG);
     let log = log.map(|output| output.blob.clone()).or_else(|| it.stdout.clone());
-    let known = if it.is_merged { Known::MERGED } else { Known::EXECUTED };
+    let mut known = if it.is_merged { Known::MERGED } else { Known::EXECUTED };
+    if it.part.is_some() {
+        known |= Known::PART;
+    }
     Ok(Attempt {
         shards,
         execution: execution(it.id),
@@ -163,8 +173,6 @@ fn kind<'a>(
             Err(NotATest::Coverage)
         } else if writes_xml(it.argv) {
             Err(NotATest::WritesXml)
-        } else if set(PART).is_some() {
-            Err(NotATest::Part)
         } else {
             Ok(Kind::Bazel(label))
         };
@@ -218,6 +226,8 @@ fn outcome(
         Ending::Exited(0)
             if matches!(kind, Kind::Bazel(_))
                 && shards > 1
+                // Whoever makes parts looks after the runners that ignore shards: such a test runs whole.
+                && it.part.is_none()
                 && checks_sharding(it)
                 && !touched() =>
         {

@@ -8,6 +8,7 @@ struct Sample {
     outputs: Vec<OutputFile>,
     target: &'static str,
     version: &'static str,
+    part: Option<Part>,
     ending: Ending,
 }
 
@@ -26,6 +27,7 @@ fn sample() -> Sample {
         outputs: Vec::new(),
         target: "",
         version: "7.7.1",
+        part: None,
         ending: Ending::Exited(0),
     }
 }
@@ -57,6 +59,7 @@ impl Sample {
             instance: "main",
             id: "operations/1",
             is_merged: false,
+            part: self.part,
             invocation: "build",
             target: self.target,
             mnemonic: "TestRunner",
@@ -129,6 +132,20 @@ fn runs_of_one_test_have_one_identity_and_other_inputs_another() {
 }
 
 #[test]
+fn one_of_the_parts_that_the_server_makes_of_a_test_is_an_attempt_that_does_not_count() {
+    let part =
+        |it: Sample| Sample { part: Some(Part { number: 2, count: 4 }), ..it }.derive().unwrap();
+    // It is told its cases by a filter, or is a shard; of that its runner may know nothing, which is no failure.
+    for it in [part(sample()), part(sample().sharded())] {
+        assert_eq!((it.slot.shard, it.shards, it.outcome), (2, 4, Outcome::Passed));
+        assert!(it.is_part() && it.known.has(Known::EXECUTED) && !it.known.counts());
+    }
+    // What a test sets by itself makes it no part.
+    let own = sample().with(&[("KILN_SHARD", "2/4")]).derive().unwrap();
+    assert!(!own.is_part() && own.known.counts());
+}
+
+#[test]
 fn exit_code_0_can_be_a_failure() {
     let early = sample().output("test.exited_prematurely").derive().unwrap();
     assert_eq!(early.outcome, Outcome::Failed);
@@ -163,9 +180,6 @@ fn what_looks_like_a_test_and_is_none_is_left_out() {
     }
     let coverage = sample().with(&[("IS_COVERAGE_SPAWN", "1")]);
     assert_eq!(coverage.derive(), Err(NotATest::Coverage));
-    // One of the parts that the server makes of a test.
-    let part = sample().sharded().with(&[("KILN_SHARD", "2/4")]);
-    assert_eq!(part.derive(), Err(NotATest::Part));
     assert!(sample().with(&[("IS_COVERAGE_SPAWN", "0")]).derive().is_ok());
     let compile = Sample { environment: Vec::new(), ..sample() };
     assert_eq!(compile.derive(), Err(NotATest::Other));

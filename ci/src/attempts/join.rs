@@ -8,9 +8,10 @@ use super::{Attempt, Known};
 use crate::model::{Outcome, Time};
 
 /// What must be equal for two attempts to be one. The configuration is not here: executions of older
-/// clients do not know it.
-type Place<'a> = (&'a str, &'a str, &'a str, u32, u32);
-type OwnedPlace = (String, String, String, u32, u32);
+/// clients do not know it. Parts are apart from what was put together of them: no client
+/// tells of any of these.
+type Place<'a> = (&'a str, &'a str, &'a str, u32, u32, bool);
+type OwnedPlace = (String, String, String, u32, u32, bool);
 
 /// Joins what is known of attempts, of one invocation or of several. The order of what is given does not
 /// matter, and what was joined may be joined again, with more.
@@ -62,14 +63,15 @@ fn spread_field(
 fn place(it: &Attempt) -> Place<'_> {
     let test = &it.test;
     let (instance, label) = (test.instance.as_str(), test.label.as_str());
-    (instance, label, it.invocation.as_str(), it.slot.run, it.slot.shard)
+    (instance, label, it.invocation.as_str(), it.slot.run, it.slot.shard, it.is_part())
 }
 
 fn places(attempts: Vec<Attempt>) -> BTreeMap<OwnedPlace, Vec<Attempt>> {
     let mut places: BTreeMap<OwnedPlace, Vec<Attempt>> = BTreeMap::new();
     for it in attempts {
-        let (instance, label, invocation, run, shard) = place(&it);
-        let place = (instance.to_owned(), label.to_owned(), invocation.to_owned(), run, shard);
+        let (instance, label, invocation, run, shard, is_part) = place(&it);
+        let names = (instance.to_owned(), label.to_owned(), invocation.to_owned());
+        let place = (names.0, names.1, names.2, run, shard, is_part);
         places.entry(place).or_default().push(it);
     }
     places

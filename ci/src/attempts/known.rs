@@ -24,7 +24,11 @@ impl Known {
     /// Kiln ran it again by itself, in the shadow: it is no attempt of any client, and in no figures.
     pub const SHADOW: Self = Self(16);
 
-    const ALL: u8 = 31;
+    /// One of the parts in which Kiln ran a test over several workers. What was put together of them is the attempt
+    /// that a client asked for, and counts.
+    pub const PART: Self = Self(32);
+
+    const ALL: u8 = 63;
 
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -32,7 +36,7 @@ impl Known {
 
     /// Whether the attempt is one of somebody's own, and counts in figures.
     pub fn counts(self) -> bool {
-        !self.has(Self::MERGED) && !self.has(Self::SHADOW)
+        !self.has(Self::MERGED) && !self.has(Self::SHADOW) && !self.has(Self::PART)
     }
 
     pub fn bits(self) -> u8 {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use account::{Account, Gist};
-pub use executed::{Ending, Execution, NotATest, OutputFile, derive};
+pub use executed::{Ending, Execution, NotATest, OutputFile, Part, derive};
 pub use join::{distinct, join, join_place, settle};
 pub use known::Known;
 pub use outputs::{MAX_CASES, ReadCases, Report, add_cases, read_cases};
@@ -129,6 +129,11 @@ impl Attempt {
             branch: None,
             cases: Vec::new(),
         }
+    }
+
+    /// Whether it was one of the parts in which the server ran a test: shard and number of shards say which.
+    pub fn is_part(&self) -> bool {
+        self.known.has(Known::PART)
     }
 }
 

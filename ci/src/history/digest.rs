@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::days::Counted;
 use super::segment::{Invocation, Outline, Outlines, TestEntry};
-use crate::attempts::{Account, Gist, Slot, join_place};
+use crate::attempts::{Account, Gist, Known, Slot, join_place};
 use crate::model::{TestKey, Time};
 
 /// What a name takes beside its text, about: counters, allocations and its place among the others.
@@ -290,7 +290,8 @@ impl<'a> Part<'a> {
         let own = self.digest.attempts.get(self.attempts.clone()).unwrap_or_default();
         for outline in own {
             let origin = &origins[outline.invocation as usize];
-            if origin.is_wanted {
+            // Parts are in no figures.
+            if origin.is_wanted && !outline.known.has(Known::PART) {
                 let invocation = Arc::as_ptr(origin.id).cast::<u8>().addr();
                 let place = (invocation, outline.slot.run, outline.slot.shard);
                 accounts.push(Placed { place, number: self.number, test: self.test, outline });

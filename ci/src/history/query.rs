@@ -15,6 +15,20 @@ use crate::storage::Damage;
 /// How far the times of one attempt may differ between those who know of it.
 pub(super) const SKEW: Duration = Duration::from_secs(24 * 3600);
 
+/// What is wanted of the attempts at a test.
+#[derive(Clone, Copy)]
+struct Wanted {
+    cases: bool,
+    /// Also the parts in which the server ran some of them.
+    parts: bool,
+}
+
+impl Wanted {
+    fn has(self, it: &Attempt) -> bool {
+        self.parts || !it.is_part()
+    }
+}
+
 /// Attempts that are read beyond those that are asked for, so that those at the edge are whole.
 const MARGIN: usize = 64;
 
@@ -26,7 +40,19 @@ impl History {
         limit: usize,
         cases: bool,
     ) -> Result<Vec<Attempt>, HistoryError> {
-        self.with_snapshot(|snapshot| self.newest_in(snapshot, test, limit, cases)).await
+        let wanted = Wanted { cases, parts: false };
+        self.with_snapshot(|snapshot| self.newest_in(snapshot, test, limit, wanted)).await
+    }
+
+    /// The attempts that [`Self::newest`] finds, with their cases, and among them the parts in which the server ran some
+    /// of them. Parts do not count for the limit.
+    pub async fn newest_with_parts(
+        &self,
+        test: &TestKey,
+        limit: usize,
+    ) -> Result<Vec<Attempt>, HistoryError> {
+        let wanted = Wanted { cases: true, parts: true };
+        self.with_snapshot(|snapshot| self.newest_in(snapshot, test, limit, wanted)).await
     }
 
     async fn newest_in(
@@ -34,24 +60,25 @@ impl History {
         snapshot: Snapshot,
         test: &TestKey,
         limit: usize,
-        cases: bool,
+        wanted: Wanted,
     ) -> Result<Vec<Attempt>, HistoryError> {
-        let mut found = self.fresh_of(&snapshot, |it| may_be(it, test)).await?;
+        let is_wanted = |it: &Attempt| may_be(it, test) && wanted.has(it);
+        let mut found = self.fresh_of(&snapshot, is_wanted).await?;
         let mut segments = snapshot.catalogue.segments;
         segments.retain(|it| it.runs > 0);
         segments.sort_by_key(|it| std::cmp::Reverse(it.to));
         for it in &segments {
             let newest = newest(found.clone(), test, limit);
-            let is_enough =
-                |last: &Attempt| newest.len() == limit && last.started.since(it.to) > SKEW;
+            let whole = newest.iter().filter(|it| !it.is_part()).count();
+            let is_enough = |last: &Attempt| whole == limit && last.started.since(it.to) > SKEW;
             if limit == 0 || newest.last().is_some_and(is_enough) {
                 break;
             }
             let most = limit.saturating_mul(2).saturating_add(MARGIN);
-            found.extend(self.attempts_of(it, test, most, cases).await?);
+            found.extend(self.attempts_of(it, test, most, wanted).await?);
         }
         let mut newest = newest(found, test, limit);
-        if !cases {
+        if !wanted.cases {
             newest.iter_mut().for_each(|it| it.cases.clear());
         }
         Ok(newest)
@@ -68,13 +95,15 @@ impl History {
         snapshot: Snapshot,
         test: &TestKey,
     ) -> Result<BTreeMap<u64, Day>, HistoryError> {
-        let fresh = self.fresh_of(&snapshot, |it| may_be(it, test)).await?;
+        let wanted = Wanted { cases: false, parts: false };
+        let is_wanted = |it: &Attempt| may_be(it, test) && wanted.has(it);
+        let fresh = self.fresh_of(&snapshot, is_wanted).await?;
         let span = span(&fresh);
         let mut sum = BTreeMap::new();
         let mut again = fresh;
         for it in &snapshot.catalogue.segments {
             if span.is_some_and(|(from, to)| it.runs > 0 && it.touches(from, to)) {
-                again.extend(self.attempts_of(it, test, usize::MAX, false).await?);
+                again.extend(self.attempts_of(it, test, usize::MAX, wanted).await?);
             } else {
                 self.add_days(it, test, &mut sum).await?;
             }
@@ -116,24 +145,29 @@ impl History {
         Ok(None)
     }
 
-    /// The last ones of a test in a segment, at most so many.
+    /// The last ones of a test in a segment, at most so many, and parts beside them.
     async fn attempts_of(
         &self,
         it: &SegmentMeta,
         test: &TestKey,
         most: usize,
-        cases: bool,
+        wanted: Wanted,
     ) -> Result<Vec<Attempt>, HistoryError> {
-        let Some(mut entry) = self.entry(it, test).await? else { return Ok(Vec::new()) };
-        let start = entry.runs.end.saturating_sub(most as u64);
-        entry.runs.start = entry.runs.start.max(start);
+        let Some(entry) = self.entry(it, test).await? else { return Ok(Vec::new()) };
         let footer = self.footer(it).await?;
         let invocations = self.invocations(it).await?;
-        let mut attempts = Vec::new();
-        for block in footer.runs.iter().filter(|block| block.runs.has(&entry.runs)) {
-            attempts.extend(self.block_of(it, block, &entry, &invocations, cases).await?);
+        let (mut newest_first, mut whole) = (Vec::new(), 0);
+        for block in footer.runs.iter().rev().filter(|block| block.runs.has(&entry.runs)) {
+            let own = self.block_of(it, block, &entry, &invocations, wanted.cases).await?;
+            for attempt in own.into_iter().rev().filter(|it| wanted.has(it)) {
+                if whole == most {
+                    return Ok(newest_first);
+                }
+                whole += usize::from(!attempt.is_part());
+                newest_first.push(attempt);
+            }
         }
-        Ok(attempts)
+        Ok(newest_first)
     }
 
     async fn block_of(
@@ -199,10 +233,16 @@ fn newest(attempts: Vec<Attempt>, test: &TestKey, limit: usize) -> Vec<Attempt> 
     let mut all = settle(join(attempts));
     all.retain(|it| it.test == *test);
     all.sort_by(|a, b| {
-        let key = |it: &Attempt| (it.started, it.slot.attempt, it.execution);
+        // Parts come before what was put together of them, so that they are never cut off from it.
+        let key = |it: &Attempt| (it.started, it.is_part(), it.slot.attempt, it.execution);
         key(b).cmp(&key(a)).then_with(|| b.invocation.cmp(&a.invocation))
     });
-    all.truncate(limit);
+    let mut whole = all.iter().enumerate().filter(|(_, it)| !it.is_part()).map(|(at, _)| at);
+    let end = match limit.checked_sub(1) {
+        Some(last) => whole.nth(last).map_or(all.len(), |at| at + 1),
+        None => 0,
+    };
+    all.truncate(end);
     all
 }
 

@@ -9,7 +9,7 @@ use prost::Message;
 use tonic::Code;
 
 use super::report::Reader;
-use crate::attempts::{Attempt, BlobName, Ending, Execution, OutputFile, derive};
+use crate::attempts::{Attempt, BlobName, Ending, Execution, OutputFile, Part, derive};
 use crate::model::Time;
 
 /// Bytes of a Command that is read: more than one may have.
@@ -59,6 +59,7 @@ fn derive_from(
         instance: &event.instance_name,
         id: &event.id,
         is_merged: event.origin() == Origin::Merged,
+        part: part(event),
         invocation: &event.invocation_id,
         target: &event.target_id,
         mnemonic: &event.mnemonic,
@@ -81,6 +82,12 @@ fn derive_from(
         run: ran(&times),
     };
     derive(&execution).ok()
+}
+
+/// The number 0 says that the execution is the whole.
+fn part(event: &events::Execution) -> Option<Part> {
+    let shard = event.shard.as_ref().filter(|shard| shard.number > 0)?;
+    Some(Part { number: shard.number, count: shard.count })
 }
 
 #[expect(deprecated, reason = "older clients name their outputs in these fields alone")]

@@ -54,6 +54,16 @@ fn seal_at(level: i32, kind: [u8; 4], version: u32, raw: &[u8]) -> Result<Vec<u8
 
 /// What was sealed, at most so many bytes of it: nothing is set aside for more.
 pub fn open(kind: [u8; 4], version: u32, sealed: &[u8], most: usize) -> Result<Vec<u8>, Damage> {
+    open_one_of(kind, &[version], sealed, most).map(|(_, raw)| raw)
+}
+
+/// Does what [`open`] does for what may have one of several versions, and says which one it has.
+pub fn open_one_of(
+    kind: [u8; 4],
+    versions: &[u32],
+    sealed: &[u8],
+    most: usize,
+) -> Result<(u32, Vec<u8>), Damage> {
     let (header, compressed) = sealed.split_at_checked(HEADER).ok_or(Damage::Short)?;
     let word = |at: usize| {
         let mut word = [0; 4];
@@ -63,8 +73,9 @@ pub fn open(kind: [u8; 4], version: u32, sealed: &[u8], most: usize) -> Result<V
     if header[..4] != kind {
         return Err(Damage::Kind);
     }
-    if word(4) != version {
-        return Err(Damage::Version(word(4)));
+    let version = word(4);
+    if !versions.contains(&version) {
+        return Err(Damage::Version(version));
     }
     let length = word(8) as usize;
     if length > most {
@@ -74,7 +85,7 @@ pub fn open(kind: [u8; 4], version: u32, sealed: &[u8], most: usize) -> Result<V
     if raw.len() != length || crc32fast::hash(&raw) != word(12) {
         return Err(Damage::Checksum);
     }
-    Ok(raw)
+    Ok((version, raw))
 }
 
 #[cfg(test)]
@@ -92,6 +103,7 @@ mod tests {
         assert_eq!(open(KIND, 3, &sealed, 1000).unwrap(), [7; 1000]);
         assert!(matches!(open(KIND, 3, &sealed, 999), Err(Damage::Length(1000))));
         assert!(matches!(open(KIND, 4, &sealed, 1000), Err(Damage::Version(3))));
+        assert_eq!(open_one_of(KIND, &[2, 3], &sealed, 1000).unwrap(), (3, vec![7; 1000]));
         assert!(matches!(open(*b"ELSE", 3, &sealed, 1000), Err(Damage::Kind)));
         assert!(matches!(open(KIND, 3, &sealed[..15], 1000), Err(Damage::Short)));
     }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use file::FileRecords;
-pub use frame::{Damage, open, seal, seal_quickly};
+pub use frame::{Damage, open, open_one_of, seal, seal_quickly};
 pub use lease::{LeaseRecord, RecordTurn};
 
 use crate::model::Time;

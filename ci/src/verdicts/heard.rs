@@ -51,9 +51,13 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Nothing for what says nothing: passes of others, and what client and executions both tell of.
+    /// Nothing for what says nothing: passes of others, parts, and what client and executions both tell of.
     pub fn of(it: &Attempt) -> Option<Self> {
         let merged = it.known.has(Known::MERGED);
+        // What was put together of parts says what these say.
+        if it.is_part() {
+            return None;
+        }
         if it.outcome == Outcome::Skipped || merged && it.outcome != Outcome::Failed {
             return None;
         }

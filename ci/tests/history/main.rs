@@ -50,11 +50,18 @@ impl Rig {
     /// attempts.
     async fn check(&self) {
         for test in self.model.tests() {
-            let expected = self.model.attempts(&test);
+            let mut expected = self.model.attempts(&test);
+            let all = self.history.newest_with_parts(&test, 1000).await.unwrap();
+            assert_eq!(model::sorted(&all), model::sorted(&expected), "{test:?}");
+            expected.retain(|it| !it.is_part());
             let found = self.history.newest(&test, 1000, true).await.unwrap();
             assert_eq!(model::sorted(&found), model::sorted(&expected), "{test:?}");
             let few = self.history.newest(&test, 3, true).await.unwrap();
             assert_eq!(few, found[..found.len().min(3)], "{test:?}");
+            let whole = all.iter().enumerate().filter(|(_, it)| !it.is_part());
+            let end = whole.map(|(at, _)| at + 1).nth(2).unwrap_or(all.len());
+            let few = self.history.newest_with_parts(&test, 3).await.unwrap();
+            assert_eq!(few, all[..end], "{test:?}, parts beside those that count");
             let days = self.history.days(&test).await.unwrap();
             assert_eq!(days, kiln_ci::history::days(&expected), "{test:?}");
         }

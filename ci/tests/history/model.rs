@@ -35,6 +35,9 @@ pub fn batch(rng: &mut Rng, build: u64, now: u64) -> Vec<Attempt> {
             let started = now + number * 10 + u64::from(attempt);
             if executed || !told {
                 attempts.push(run(&test, build, attempt, started, outcome));
+                let parts = if rng.u8(..3) == 0 { 2 } else { 0 };
+                let own = |number| part(&test, build, (attempt, number), started);
+                attempts.extend((1..=parts).map(own));
             }
             if told {
                 attempts.push(report(&test, build, attempt, started, outcome));
@@ -64,6 +67,20 @@ fn run(test: &TestKey, build: u64, attempt: u32, started: u64, outcome: Outcome)
         action: Some(BlobName { hash: execution.to_hex().to_string(), size: 7 }),
         cases: vec![case],
         ..Attempt::new(test.clone(), &format!("build-{build}"), slot, Known::EXECUTED)
+    }
+}
+
+/// One of two parts in which the server ran an attempt. The first one begins with the whole.
+fn part(test: &TestKey, build: u64, (attempt, number): (u32, u32), started: u64) -> Attempt {
+    let started = started + u64::from(number) - 1;
+    let whole = run(test, build, attempt, started, Outcome::Failed);
+    Attempt {
+        slot: Slot { shard: number, ..whole.slot },
+        shards: 2,
+        known: Known::EXECUTED | Known::PART,
+        execution: whole.execution + 1_000_000 * u64::from(number),
+        worker: format!("w{number}"),
+        ..whole
     }
 }
 

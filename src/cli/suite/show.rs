@@ -91,7 +91,9 @@ fn show(base: &str, shown: &TestShown) -> String {
         of_passes(counts, counts.longest_ms),
     );
     text += &others(&shown.others);
-    text + &failures(&shown.failures) + &attempts(&shown.attempts)
+    text += &failures(&shown.failures);
+    text += &attempts("newest attempts", &shown.attempts);
+    text + &attempts("parts of these, each run by itself", &shown.parts)
 }
 
 /// Lines about other tests that have this label; empty where there are none.
@@ -131,7 +133,7 @@ fn failures(failures: &[TestFailure]) -> String {
     text
 }
 
-fn attempts(newest_first: &[TestAttempt]) -> String {
+fn attempts(title: &str, newest_first: &[TestAttempt]) -> String {
     if newest_first.is_empty() {
         return String::new();
     }
@@ -146,7 +148,11 @@ fn attempts(newest_first: &[TestAttempt]) -> String {
         table.row([
             outcome,
             it.duration_ms.map_or_else(|| "-".to_owned(), millis),
-            it.shard.to_string(),
+            if it.shards > 1 {
+                format!("{}/{}", it.shard, it.shards)
+            } else {
+                it.shard.to_string()
+            },
             it.attempt.to_string(),
             abbreviated(&it.invocation_id),
             it.commit.as_deref().map(abbreviated).unwrap_or_default(),
@@ -154,5 +160,5 @@ fn attempts(newest_first: &[TestAttempt]) -> String {
             ago(it.started_at, now),
         ]);
     }
-    format!("  {}\n{}", look(Look::Bold, "newest attempts"), table.text("    "))
+    format!("  {}\n{}", look(Look::Bold, title), table.text("    "))
 }

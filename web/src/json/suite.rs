@@ -79,6 +79,10 @@ pub struct TestShown {
     pub others: Vec<TestName>,
     /// Attempts of the test, newest first.
     pub attempts: Vec<TestAttempt>,
+    /// The parts in which the server ran some of these attempts over several workers, newest first: which `shard` of how
+    /// many `shards`. They are in no figures, since each attempt has the cases of its parts.
+    #[serde(default)]
+    pub parts: Vec<TestAttempt>,
     /// Failures of the newest attempts: those that look alike are one entry, the most frequent first.
     pub failures: Vec<TestFailure>,
 }

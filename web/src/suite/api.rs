@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Arguments, State};
+use kiln_ci::attempts::Attempt;
 use kiln_ci::history::Across;
 use serde::Deserialize;
 
@@ -130,10 +131,13 @@ pub async fn test(
     let known = page::load(&state, &id, &arguments(which)?).await?;
     let tested = kiln_ci::history::Tested { test: known.test, days: known.days };
     let sum = Row::of(&tested).sum;
+    let oldest = known.newest.iter().take(limit).next_back().map(|it| it.started);
+    let is_listed = |it: &&Attempt| oldest.is_some_and(|oldest| oldest <= it.started);
     Ok(Json(json::TestShown {
         test: json::Test::new(&id_of(&tested.test), &tested, &sum),
         others: known.others.iter().map(|it| json::TestName::new(&id_of(it), it)).collect(),
         attempts: known.newest.iter().take(limit).map(json::TestAttempt::from).collect(),
+        parts: known.parts.iter().filter(is_listed).map(json::TestAttempt::from).collect(),
         failures: super::signatures::groups(&known.newest).iter().map(failure).collect(),
     }))
 }

@@ -11,7 +11,7 @@ use super::signatures::name;
 use crate::blobs::present::Present;
 use crate::design::rows::{self, Column, Line};
 use crate::design::text::{build_link, nanos, visible, when};
-use crate::format::{abbreviated, encode, path_of};
+use crate::format::{abbreviated, count, counted, encode, path_of};
 
 /// Failed cases named of one attempt.
 const MAX_CASES: usize = 5;
@@ -32,8 +32,56 @@ const COLUMNS: [Column; 8] = [
     Column("When", "num"),
 ];
 
-pub fn table(attempts: &[Attempt], present: &Present) -> Markup {
-    rows::table("Attempts", &COLUMNS, attempts.iter().map(|it| row(it, present)))
+const PARTS: [Column; 6] = [
+    Column("Shard", ""),
+    Column("Outcome", ""),
+    Column("Took", "num"),
+    Column("Cases", "num"),
+    Column("Where", ""),
+    Column("More", ""),
+];
+
+/// `parts`: those in which the server ran some of the attempts.
+pub fn table(attempts: &[Attempt], parts: &[Attempt], present: &Present) -> Markup {
+    rows::table("Attempts", &COLUMNS, attempts.iter().map(|it| row(it, parts, present)))
+}
+
+/// The parts of an attempt: what began in the same run while the attempt ran, by number.
+fn parts_of<'a>(it: &Attempt, parts: &'a [Attempt]) -> Vec<&'a Attempt> {
+    let end = it.duration.map_or(it.started, |took| it.started.plus(took));
+    let is_own = |part: &&Attempt| {
+        let is_of_run = part.invocation == it.invocation && part.slot.run == it.slot.run;
+        is_of_run && it.started <= part.started && part.started <= end
+    };
+    let mut own: Vec<_> = parts.iter().filter(is_own).collect();
+    own.sort_by_key(|part| part.slot.shard);
+    own
+}
+
+fn part_row(it: &Attempt, present: &Present) -> Line {
+    let cells = vec![
+        html! { (it.slot.shard) "/" (it.shards) },
+        outcome(it),
+        took(it),
+        html! { (count(it.cases.len() as u64)) },
+        place(it),
+        more(it, present),
+    ];
+    Line { cells, below: failure(it).map(|words| html! { pre.log.tail { (words) } }) }
+}
+
+fn outcome(it: &Attempt) -> Markup {
+    html! { span class={ "chip " (chip(it)) } { (word_of(it.outcome)) } }
+}
+
+fn took(it: &Attempt) -> Markup {
+    nanos(it.duration.map_or(0, |took| millis(took.as_millis())))
+}
+
+/// The worker, or how it ran where no worker is known.
+fn place(it: &Attempt) -> Markup {
+    let place = if it.worker.is_empty() { &it.strategy } else { &it.worker };
+    html! { bdi { (visible(place, 40)) } }
 }
 
 /// The build that it was of. Reports that were brought in and shadow runs are of none.
@@ -47,21 +95,29 @@ fn build(it: &Attempt) -> Markup {
     }
 }
 
-fn row(it: &Attempt, present: &Present) -> Line {
-    let took = it.duration.map_or(0, |took| millis(took.as_millis()));
+fn row(it: &Attempt, parts: &[Attempt], present: &Present) -> Line {
     let began = i64::try_from(millis(it.started.0.into())).unwrap_or(i64::MAX);
-    let place = if it.worker.is_empty() { &it.strategy } else { &it.worker };
     let cells = vec![
-        html! { span class={ "chip " (chip(it)) } { (word_of(it.outcome)) } },
+        outcome(it),
         which(it),
-        nanos(took),
+        took(it),
         build(it),
         commit(it),
-        html! { bdi { (visible(place, 40)) } },
+        place(it),
         more(it, present),
         html! { span.dim { (when(began)) } },
     ];
-    Line { cells, below: failure(it).map(|words| html! { pre.log.tail { (words) } }) }
+    let (words, own) = (failure(it), parts_of(it, parts));
+    let below = html! {
+        @if let Some(words) = &words { pre.log.tail { (words) } }
+        @if !own.is_empty() {
+            details {
+                summary { (counted(own.len() as u64, "part")) ", each run by itself" }
+                (rows::table("Parts of the attempt", &PARTS, own.iter().map(|it| part_row(it, present))))
+            }
+        }
+    };
+    Line { cells, below: (words.is_some() || !own.is_empty()).then_some(below) }
 }
 
 fn chip(it: &Attempt) -> &'static str {

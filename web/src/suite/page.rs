@@ -60,6 +60,8 @@ pub struct Known {
     pub others: Vec<TestKey>,
     pub days: BTreeMap<u64, Day>,
     pub newest: Vec<Attempt>,
+    /// The parts in which the server ran some of these.
+    pub parts: Vec<Attempt>,
 }
 
 pub async fn load(state: &WebState, id: &str, which: &Which) -> Result<Known, WebError> {
@@ -67,8 +69,9 @@ pub async fn load(state: &WebState, id: &str, which: &Which) -> Result<Known, We
     let history = state.tests.history.clone();
     let read = async move {
         let days = history.days(&test).await?;
-        let newest = history.newest(&test, ATTEMPTS, true).await?;
-        Ok::<_, kiln_ci::history::HistoryError>(Known { test, others, days, newest })
+        let all = history.newest_with_parts(&test, ATTEMPTS).await?;
+        let (parts, newest) = all.into_iter().partition(Attempt::is_part);
+        Ok::<_, kiln_ci::history::HistoryError>(Known { test, others, days, newest, parts })
     };
     Ok(state.kept.beside(read).await??)
 }
@@ -81,7 +84,9 @@ pub async fn page(
     let known = load(&state, &id, &Which::default()).await?;
     let shown: Vec<Attempt> =
         known.newest.iter().filter(|it| options.is_shown(it)).take(LISTED).cloned().collect();
-    let present = Present::of(&state, attempts::blobs(&known.newest)).await?;
+    let mut blobs = attempts::blobs(&known.newest);
+    blobs.extend(attempts::blobs(&known.parts));
+    let present = Present::of(&state, blobs).await?;
     let span = shown_days(today(), options.days());
     let mut sum = Day::default();
     known.days.range(span.clone()).for_each(|(_, day)| sum.add(day));
@@ -109,7 +114,7 @@ pub async fn page(
                 }
             }
             @if shown.is_empty() { p.quiet { "None of the newest " (known.newest.len()) " attempts is like that." } }
-            @else { (attempts::table(&shown, &present)) }
+            @else { (attempts::table(&shown, &known.parts, &present)) }
             @if options.at.is_empty() && known.newest.len() > LISTED {
                 p.note { "The newest " (LISTED) " are listed; " code { "kiln tests show" } " lists more." }
             }

@@ -150,6 +150,37 @@ async fn what_a_test_is_called_or_prints_is_never_markup() {
     }
 }
 
+#[tokio::test]
+async fn parts_of_an_attempt_are_shown_with_it_and_count_for_nothing() {
+    let state = sample::empty().await;
+    let began = u64::try_from(format::now() / 1_000_000).expect("a time") - 10_000;
+    let run = |(shard, shards): (u32, u32), known, worker: &str| Attempt {
+        outcome: Outcome::Passed,
+        started: Time(began),
+        duration: Some(Duration::from_secs(3)),
+        shards,
+        execution: u64::from(shards * 10 + shard),
+        worker: worker.to_owned(),
+        ..Attempt::new(key("//a:t"), "build", Slot { run: 1, shard, attempt: 0 }, known)
+    };
+    let part = |number| run((number, 2), Known::EXECUTED | Known::PART, &format!("w{number}"));
+    let whole = run((1, 1), Known::EXECUTED, "several");
+    state.tests.history.commit(Time(1), &[whole, part(1), part(2)]).await.expect("it has room");
+    let router = router(state);
+    let listed = json(&router, "/api/v1/tests").await;
+    let test = &listed["tests"][0];
+    assert_eq!((&listed["total"], &test["passed"]), (&1.into(), &1.into()));
+    let id = test["id"].as_str().expect("an id");
+    let shown = json(&router, &format!("/api/v1/tests/{id}?limit=5")).await;
+    assert_eq!(shown["attempts"].as_array().map(Vec::len), Some(1));
+    assert_eq!(shown["parts"].as_array().map(Vec::len), Some(2));
+    assert_eq!(shown["parts"][0]["shards"], 2);
+    let body = page(&router, test["page"].as_str().expect("an address")).await;
+    for part in ["2 parts, each run by itself", "1/2", "2/2", "w1", "w2"] {
+        assert!(body.contains(part), "{part} is not on the page: {body}");
+    }
+}
+
 /// 200 commits of 5,000 tests. `cargo nextest run --release --run-ignored only large_grid`, for the figure in the
 /// documentation.
 #[tokio::test(flavor = "multi_thread")]

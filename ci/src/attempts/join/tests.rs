@@ -127,6 +127,25 @@ fn what_was_merged_into_another_request_is_no_run() {
 }
 
 #[test]
+fn parts_are_apart_from_what_was_made_of_them_and_from_what_the_client_tells() {
+    let part = |execution, shard| {
+        let mut it = executed("//a:t", execution, execution, Outcome::Failed);
+        it.known |= Known::PART;
+        (it.slot.shard, it.shards) = (shard, 2);
+        it
+    };
+    let whole = executed("//a:t", 1, 9, Outcome::Passed);
+    let told = reported("//a:t", 1, Outcome::Failed);
+    // Only the whole is there to be the client's, though a part of the first shard ended as the client says.
+    let all = vec![part(1, 1), part(2, 2), part(1, 1), whole, told.clone()];
+    let joined = join(all);
+    let (parts, wholes): (Vec<_>, Vec<_>) = joined.into_iter().partition(Attempt::is_part);
+    assert_eq!(outcomes(&wholes), [(1, Outcome::Failed, BOTH())]);
+    assert_eq!(parts.iter().map(|it| it.slot.shard).collect::<Vec<_>>(), [1, 2]);
+    assert!(parts.iter().all(|it| it.commit == told.commit), "they are of the same commit");
+}
+
+#[test]
 fn two_configurations_of_one_test_are_two_tests() {
     let both = ["opt", "dbg"].map(|configuration| {
         let mut it = reported("//a:t", 1, Outcome::Passed);

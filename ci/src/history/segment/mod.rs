@@ -11,7 +11,8 @@
 //! | tail | length of the footer, and a mark |
 //!
 //! Each block and the footer are compressed by themselves, with a kind, a version and a checksum. A segment
-//! that is old has no runs, cases and invocations any more.
+//! that is old has no runs, cases and invocations any more. Blocks of runs among which are parts of tests that the
+//! server ran over several workers have a version of their own.
 
 mod columns;
 mod footer;
@@ -34,6 +35,8 @@ pub use write::{Written, write, write_days, write_fresh};
 pub const MAX_BLOCK: usize = 64 << 20;
 
 const VERSION: u32 = 1;
+/// The version of a block of runs that has room for more sources than five.
+const WIDE: u32 = 2;
 const RUNS: [u8; 4] = *b"KRUN";
 const CASES: [u8; 4] = *b"KCAS";
 const DAYS: [u8; 4] = *b"KDAY";

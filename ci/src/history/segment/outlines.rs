@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::columns::In;
 use super::names;
-use super::runs::{duration, outcome_of, skip_failure};
+use super::runs::{duration, get_marks, skip_failure};
 use crate::attempts::{Known, Slot};
 use crate::flakes::Identity;
 use crate::model::{Outcome, Time};
@@ -30,7 +30,7 @@ pub struct Outline {
 }
 
 /// The attempts of a block, whose cases are in a block of their own.
-pub fn get_outlines(bytes: &[u8], count: usize) -> Result<Vec<Outline>, Damage> {
+pub fn get_outlines((version, bytes): (u32, &[u8]), count: usize) -> Result<Vec<Outline>, Damage> {
     let mut read = In(bytes);
     (0..read.count()?).try_for_each(|_| read.skip_text())?;
     let blobs = (0..read.count()?).map(|_| blob(&mut read)).collect::<Result<Vec<_>, _>>()?;
@@ -41,7 +41,7 @@ pub fn get_outlines(bytes: &[u8], count: usize) -> Result<Vec<Outline>, Damage> 
     (0..failures).try_for_each(|_| skip_failure(&mut read))?;
     let invocations = read.column(count)?;
     let started = read.deltas(count)?;
-    let bits = read.bytes(count)?;
+    let marks = get_marks(&mut read, version, count)?;
     let [run, shard, attempt] = [read.column(count)?, read.column(count)?, read.column(count)?];
     read.skip_column(count)?;
     let took = read.column(count)?;
@@ -51,6 +51,7 @@ pub fn get_outlines(bytes: &[u8], count: usize) -> Result<Vec<Outline>, Damage> 
     let small = |it: u64| u32::try_from(it).map_err(|_| Damage::Form("slot"));
     let mut outlines = Vec::with_capacity(count);
     for at in 0..count {
+        let (outcome, known) = marks[at];
         outlines.push(Outline {
             invocation: small(invocations[at])?,
             slot: Slot {
@@ -58,9 +59,9 @@ pub fn get_outlines(bytes: &[u8], count: usize) -> Result<Vec<Outline>, Damage> 
                 shard: small(shard[at])?,
                 attempt: small(attempt[at])?,
             },
-            known: Known::from_bits(bits[at] >> 3).ok_or(Damage::Form("source"))?,
+            known,
             execution: execution(&mut read)?,
-            outcome: outcome_of(bits[at] & 7)?,
+            outcome,
             started: Time(started[at]),
             took: duration(took[at]),
             identity: listed(&identities, runs_of[at])?.copied(),

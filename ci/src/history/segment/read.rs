@@ -8,7 +8,7 @@ use super::columns::In;
 use super::footer::{Block, Footer, TAIL, footer_range, get_test};
 use super::outlines::{Outline, count_cases, get_outlines};
 use super::runs::{Glance, Invocation, get_cases, get_glances, get_runs};
-use super::{CASES, DAYS, INVOCATIONS, MAX_BLOCK, RUNS, TESTS, VERSION};
+use super::{CASES, DAYS, INVOCATIONS, MAX_BLOCK, RUNS, TESTS, VERSION, WIDE};
 use crate::attempts::Attempt;
 use crate::history::days::Day;
 use crate::model::TestKey;
@@ -112,8 +112,13 @@ pub fn runs_of_one(
 
 /// The attempts of a block, seen from afar.
 pub fn glances_of(sealed: &[u8], block: &Block) -> Result<Vec<Glance>, Damage> {
-    let raw = storage::open(RUNS, VERSION, sealed, MAX_BLOCK)?;
-    get_glances(&raw, bounded(block.count, &In(&raw))?)
+    let (version, raw) = open_runs(sealed)?;
+    get_glances((version, &raw[..]), bounded(block.count, &In(&raw))?)
+}
+
+/// A block of attempts with its version.
+fn open_runs(sealed: &[u8]) -> Result<(u32, Vec<u8>), Damage> {
+    storage::open_one_of(RUNS, &[VERSION, WIDE], sealed, MAX_BLOCK)
 }
 
 fn attempts_of<'a>(
@@ -123,11 +128,12 @@ fn attempts_of<'a>(
     test: impl Fn(u64) -> Option<&'a TestKey>,
     invocation: impl Fn(u64) -> Option<Invocation>,
 ) -> Result<Vec<Attempt>, Damage> {
-    let raw = storage::open(RUNS, VERSION, sealed, MAX_BLOCK)?;
+    let (version, raw) = open_runs(sealed)?;
     bounded(block.count, &In(&raw))?;
     let numbers = block.first..add(block.first, block.count)?;
     let of: Option<Vec<_>> = numbers.map(test).collect();
-    let mut attempts = get_runs(&raw, &of.ok_or(Damage::Form("test"))?, invocation)?;
+    let of = of.ok_or(Damage::Form("test"))?;
+    let mut attempts = get_runs((version, &raw[..]), &of, invocation)?;
     if let Some(cases) = cases {
         get_cases(&storage::open(CASES, VERSION, cases, MAX_BLOCK)?, &mut attempts)?;
     }
@@ -169,8 +175,9 @@ pub fn read_outlines(bytes: &[u8]) -> Result<Outlines, Damage> {
         all.invocations.extend(invocations_of(slice(bytes, block)?, block)?);
     }
     for block in &footer.runs {
-        let raw = storage::open(RUNS, VERSION, slice(bytes, &block.runs)?, MAX_BLOCK)?;
-        let mut attempts = get_outlines(&raw, bounded(block.runs.count, &In(&raw))?)?;
+        let (version, raw) = open_runs(slice(bytes, &block.runs)?)?;
+        let count = bounded(block.runs.count, &In(&raw))?;
+        let mut attempts = get_outlines((version, &raw[..]), count)?;
         if block.cases.count > 0 {
             let cases = storage::open(CASES, VERSION, slice(bytes, &block.cases)?, MAX_BLOCK)?;
             count_cases(&cases, &mut attempts)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::columns::{In, Out, Words, word};
-use super::names;
+use super::{VERSION, WIDE, names};
 use crate::attempts::{Attempt, BlobName, CaseRun, Failure, Known, Slot};
 use crate::flakes::{Identity, Signature};
 use crate::model::{CaseName, Outcome, TestKey, Time};
@@ -53,6 +53,11 @@ pub struct Row<'a> {
     pub invocation: u64,
 }
 
+/// The version in which these are written: without parts the one that older servers read as well.
+pub fn version_of(rows: &[Row<'_>]) -> u32 {
+    if rows.iter().any(|it| it.attempt.is_part()) { WIDE } else { VERSION }
+}
+
 pub fn put_runs(rows: &[Row<'_>]) -> Vec<u8> {
     let mut out = Out::default();
     let all = || rows.iter().map(|it| it.attempt);
@@ -78,7 +83,12 @@ pub fn put_runs(rows: &[Row<'_>]) -> Vec<u8> {
 
     out.column(rows.iter().map(|it| it.invocation));
     out.deltas(all().map(|it| it.started.0));
-    out.0.extend(all().map(|it| outcome_bits(it.outcome) | it.known.bits() << 3));
+    if version_of(rows) == VERSION {
+        out.0.extend(all().map(|it| outcome_bits(it.outcome) | it.known.bits() << 3));
+    } else {
+        out.0.extend(all().map(|it| outcome_bits(it.outcome)));
+        out.0.extend(all().map(|it| it.known.bits()));
+    }
     out.column(all().map(|it| u64::from(it.slot.run)));
     out.column(all().map(|it| u64::from(it.slot.shard)));
     out.column(all().map(|it| u64::from(it.slot.attempt)));
@@ -97,9 +107,27 @@ pub fn put_runs(rows: &[Row<'_>]) -> Vec<u8> {
     out.0
 }
 
+/// How each attempt of a block ended, and who knows of it.
+pub fn get_marks(
+    read: &mut In<'_>,
+    version: u32,
+    count: usize,
+) -> Result<Vec<(Outcome, Known)>, Damage> {
+    let outcomes = read.bytes(count)?;
+    let known: Vec<u8> = match version {
+        VERSION => outcomes.iter().map(|it| it >> 3).collect(),
+        _ => read.bytes(count)?.to_vec(),
+    };
+    let mark = |(outcome, known): (&u8, u8)| {
+        let known = Known::from_bits(known).ok_or(Damage::Form("source"))?;
+        Ok((outcome_of(outcome & 7)?, known))
+    };
+    outcomes.iter().zip(known).map(mark).collect()
+}
+
 /// The attempts of a block. `tests` and `invocations` say what they are of; cases are not among them.
 pub fn get_runs(
-    bytes: &[u8],
+    (version, bytes): (u32, &[u8]),
     tests: &[&TestKey],
     invocation: impl Fn(u64) -> Option<Invocation>,
 ) -> Result<Vec<Attempt>, Damage> {
@@ -115,7 +143,7 @@ pub fn get_runs(
 
     let invocations = read.column(count)?;
     let started = read.deltas(count)?;
-    let bits = read.bytes(count)?.to_vec();
+    let marks = get_marks(&mut read, version, count)?;
     let mut columns = Vec::new();
     for _ in 0..13 {
         columns.push(read.column(count)?);
@@ -126,7 +154,7 @@ pub fn get_runs(
         let small = |column: usize| u32::try_from(cell(column)).map_err(|_| Damage::Form("slot"));
         let text = |column| word(&texts, cell(column));
         let of = invocation(invocations[at]).ok_or(Damage::Form("invocation"))?;
-        let known = Known::from_bits(bits[at] >> 3).ok_or(Damage::Form("source"))?;
+        let (outcome, known) = marks[at];
         let slot = Slot { run: small(0)?, shard: small(1)?, attempt: small(2)? };
         attempts.push(Attempt {
             test: tests[at].clone(),
@@ -135,7 +163,7 @@ pub fn get_runs(
             shards: small(3)?,
             known,
             execution: 0,
-            outcome: outcome_of(bits[at] & 7)?,
+            outcome,
             started: Time(started[at]),
             duration: duration(cell(4)),
             set_up: duration(cell(5)),
@@ -173,7 +201,7 @@ pub struct Glance {
 }
 
 /// The attempts of a block, without what takes long to read.
-pub fn get_glances(bytes: &[u8], count: usize) -> Result<Vec<Glance>, Damage> {
+pub fn get_glances((version, bytes): (u32, &[u8]), count: usize) -> Result<Vec<Glance>, Damage> {
     let mut read = In(bytes);
     (0..read.count()?).try_for_each(|_| read.skip_text())?;
     (0..read.count()?).try_for_each(|_| names::skip_blob(&mut read))?;
@@ -182,17 +210,18 @@ pub fn get_glances(bytes: &[u8], count: usize) -> Result<Vec<Glance>, Damage> {
     (0..read.count()?).try_for_each(|_| skip_failure(&mut read))?;
     let invocations = read.column(count)?;
     read.skip_column(count)?;
-    let bits = read.bytes(count)?;
+    let marks = get_marks(&mut read, version, count)?;
     let (runs, shards) = (read.column(count)?, read.column(count)?);
     read.skip_column(count)?;
     read.skip_column(count)?;
     let took = read.column(count)?;
     let small = |it: u64| u32::try_from(it).map_err(|_| Damage::Form("slot"));
     let glance = |at: usize| {
+        let (outcome, known) = marks[at];
         Ok(Glance {
             invocation: invocations[at],
-            outcome: outcome_of(bits[at] & 7)?,
-            known: Known::from_bits(bits[at] >> 3).ok_or(Damage::Form("source"))?,
+            outcome,
+            known,
             run: small(runs[at])?,
             shard: small(shards[at])?,
             took: duration(took[at]),

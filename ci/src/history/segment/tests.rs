@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::attempts::samples::{blob, executed, reported};
-use crate::attempts::{Attempt, CaseRun, Failure};
+use crate::attempts::{Attempt, CaseRun, Failure, Known};
 use crate::flakes::Identity;
 use crate::model::{CaseName, Outcome, Time};
 
@@ -39,10 +39,13 @@ prop_compose! {
         commit in proptest::option::of("[0-9a-f]{40}|main"), failure in proptest::option::of("e[0-9]x"),
         cases in proptest::collection::vec(any_case(), 0..4),
     ) -> Attempt {
-        let base = match execution {
+        let mut base = match execution {
             0 => reported(&label, attempt, outcome),
             execution => executed(&label, started, execution, outcome),
         };
+        if execution == 8 {
+            base.known |= Known::PART;
+        }
         Attempt {
             invocation,
             started: Time(started),
@@ -137,6 +140,27 @@ proptest! {
         prop_assert!(read_all(&bytes).is_err() && read_days(&bytes).is_err());
         prop_assert!(read_outlines(&bytes).is_err());
     }
+}
+
+/// The version of the first block of attempts.
+fn version_of_runs(bytes: &[u8]) -> u8 {
+    let tail = &bytes[bytes.len() - TAIL as usize..];
+    let range = footer_range(tail, bytes.len() as u64).unwrap();
+    let footer = Footer::open(&bytes[range.start as usize..range.end as usize]).unwrap();
+    bytes[footer.runs[0].runs.at as usize + 4]
+}
+
+#[test]
+fn without_parts_a_segment_is_written_as_it_always_was() {
+    let whole = executed("//a:t", 5, 1, Outcome::Passed);
+    let old = write([&whole]).unwrap().bytes;
+    assert_eq!(u32::from(version_of_runs(&old)), VERSION);
+    let mut part = executed("//a:t", 6, 2, Outcome::Failed);
+    part.known |= Known::PART;
+    let new = write([&whole, &part]).unwrap().bytes;
+    assert_eq!(u32::from(version_of_runs(&new)), WIDE);
+    assert_eq!(read_all(&old).unwrap(), [whole.clone()]);
+    assert_eq!(read_all(&new).unwrap(), [whole, part]);
 }
 
 /// A segment whose footer says something else than what was written.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::columns::Out;
 use super::footer::{Block, Footer, RunsBlock, TestsBlock, put_test};
-use super::runs::{Invocation, Row, put_cases, put_runs};
+use super::runs::{Invocation, Row, put_cases, put_runs, version_of};
 use super::{CASES, DAYS, INVOCATIONS, RUNS, TESTS, VERSION};
 use crate::attempts::Attempt;
 use crate::history::days::{self, Day};
@@ -112,7 +112,17 @@ impl File {
         first: usize,
         count: usize,
     ) -> Result<Block, Damage> {
-        let sealed = (self.seal)(kind, VERSION, raw)?;
+        self.block_of((kind, VERSION), raw, first, count)
+    }
+
+    fn block_of(
+        &mut self,
+        (kind, version): ([u8; 4], u32),
+        raw: &[u8],
+        first: usize,
+        count: usize,
+    ) -> Result<Block, Damage> {
+        let sealed = (self.seal)(kind, version, raw)?;
         let (at, bytes) = (self.bytes.len() as u64, sealed.len() as u64);
         self.bytes.extend(sealed);
         Ok(Block { at, bytes, first: first as u64, count: count as u64 })
@@ -144,7 +154,8 @@ impl File {
         while first < rows.len() {
             let count = block_length(&rows[first..]);
             let block = &rows[first..first + count];
-            let runs = self.block(RUNS, &put_runs(block), first, count)?;
+            let kind = (RUNS, version_of(block));
+            let runs = self.block_of(kind, &put_runs(block), first, count)?;
             let cases: usize = block.iter().map(|it| it.attempt.cases.len()).sum();
             let cases = match cases {
                 0 => Block::default(),
