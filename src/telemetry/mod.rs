@@ -11,6 +11,7 @@ mod process;
 pub mod redis;
 pub mod requests;
 pub mod stages;
+mod test_actions;
 mod test_figures;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use kiln_scheduler::journal::{STAGES, Stage, between, take_worker_times};
 use tonic::Code;
 
 use super::durations::{Durations, Observed};
+use super::test_actions::TestActions;
 
 /// How an execution ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,12 +67,14 @@ pub struct Stages {
     whole: Durations,
     outcomes: [AtomicU64; OUTCOMES.len()],
     lost: AtomicU64,
+    tests: TestActions,
 }
 
 impl Stages {
-    /// Counts an execution that a worker ran, with the times of its stages; any other execution has
-    /// no stages.
+    /// Counts a request for a test, and an execution that a worker ran, with the times of its stages; any other
+    /// execution has no stages.
     pub fn note(&self, execution: &Execution) {
+        self.tests.note(execution);
         // A whole that was put together of parts is what its parts were.
         let is_together = execution.shard.as_ref().is_some_and(|shard| shard.number == 0);
         if execution.origin() != Origin::Executed || is_together {
@@ -113,6 +116,11 @@ impl Stages {
         let mut observed = Observed::default();
         self.whole.add_to(&mut observed);
         observed
+    }
+
+    /// Counters over requests for tests.
+    pub fn tests(&self) -> &TestActions {
+        &self.tests
     }
 
     pub fn outcome(&self, outcome: Outcome) -> u64 {

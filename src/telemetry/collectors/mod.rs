@@ -147,6 +147,7 @@ impl Collector for Sources {
         tools::encode(&mut families, &self.tools)?;
         actions::encode_journal(&mut families, &journal)?;
         tests::encode(&mut families, &self.tests.get(), self.tests.quarantine())?;
+        tests::encode_actions(&mut families, self.stages.tests())?;
         telemetry::encode(&mut families, &self.stages, &self.spans)?;
         process::encode(&mut families, &ProcessStats::read())
     }

@@ -1,4 +1,4 @@
-//! The history of tests.
+//! Tests: their history, and what cache and queue do for them.
 
 use std::fmt::Error;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use kiln_ci::history::Figures;
 
 use super::families::Families;
 use crate::telemetry::observed::InQuarantine;
+use crate::telemetry::test_actions::TestActions;
 
 pub fn encode(
     families: &mut Families<'_>,
@@ -68,5 +69,19 @@ pub fn encode(
         "kiln_test_shard_balance_ratio",
         "What a shard took on average, as a share of the longest one, in the newest 100 invocations.",
         suites.balance.map(|balance| ([("of", "shards")], balance)),
+    )
+}
+
+/// Writes the metrics of the actions that run tests.
+pub fn encode_actions(families: &mut Families<'_>, actions: &TestActions) -> Result<(), Error> {
+    families.counters(
+        "kiln_test_actions",
+        "Requests for actions that run tests, by where the result came from.",
+        actions.by_origin().map(|(origin, count)| ([("origin", origin)], count)),
+    )?;
+    families.counter(
+        "kiln_test_queue_seconds",
+        "What actions that ran tests waited for a worker, in sum.",
+        actions.queue_seconds(),
     )
 }
