@@ -6,6 +6,8 @@
 mod case;
 mod encoding;
 mod input;
+#[cfg(test)]
+mod many;
 mod reader;
 mod seconds;
 mod together;

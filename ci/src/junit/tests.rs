@@ -288,39 +288,6 @@ impl Read for Pieces<'_> {
     }
 }
 
-/// Many cases that nobody holds in memory.
-struct Endless {
-    left: u64,
-    piece: Vec<u8>,
-}
-
-impl Read for Endless {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.piece.is_empty() && self.left > 0 {
-            self.left -= 1;
-            self.piece = format!("<testcase name='t{}' time='0.5'/>\n", self.left).into_bytes();
-            if self.left == 0 {
-                self.piece.extend(b"</testsuite>");
-            }
-        }
-        let length = self.piece.len().min(into.len());
-        into[..length].copy_from_slice(&self.piece[..length]);
-        self.piece.drain(..length);
-        Ok(length)
-    }
-}
-
-#[test]
-fn many_cases_and_long_output_are_read_as_a_stream() {
-    let head = format!("<testsuite><system-out>{}</system-out>", "x<!---->".repeat(1 << 17));
-    let source = head.as_bytes().chain(Endless { left: 50_000, piece: Vec::new() });
-    let mut sum = Duration::ZERO;
-    let limits = Limits { tag: 1000, ..limits() };
-    let totals = read(source, &limits, |one| sum += one.result.duration.unwrap_or_default());
-    assert_eq!(totals.expect("it is read").attempts, 50_000);
-    assert_eq!(sum, Duration::from_secs(25_000));
-}
-
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;").replace('>', "&gt;")
 }
