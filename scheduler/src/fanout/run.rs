@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use kiln_net::panics::{Panicked, caught};
+use kiln_protos::events::execution::Origin;
 use kiln_protos::protobuf::Any;
 use kiln_protos::{reapi, rpc, worker};
 use prost::Message;
@@ -19,7 +20,7 @@ use super::suites::id;
 use super::tools::{Came, Known, Tools};
 use super::waited::Waited;
 use crate::api::Ticket;
-use crate::completion::{Completion, Together};
+use crate::completion::{Completion, Record, Together};
 use crate::config::Hedge;
 use crate::job::{Finished, Job, Outcome};
 use crate::journal::run_ns;
@@ -74,6 +75,7 @@ impl FanOut {
         let mut course = Course::new(count, self.known.suite.full(), self.is_told);
         let mut came: Vec<Option<Came>> = (0..count).map(|_| None).collect();
         let mut slow = Slow::new(self.hedge, std::mem::take(&mut self.expected_ms));
+        let jobs: Vec<Arc<Job>> = tickets.iter().map(|ticket| ticket.job.clone()).collect();
         let next = {
             let mut running = Running::new(tickets, &self.waited);
             loop {
@@ -92,6 +94,9 @@ impl FanOut {
                 let part = self.tools.came(end.finished?, &self.known).await;
                 if part.ending == Ending::NoAnswer && runs_on {
                     continue;
+                }
+                if let Some(job) = jobs.get(index).filter(|_| end.is_copy) {
+                    self.record_copy(index, job, &part.finished);
                 }
                 running.give_up(index);
                 slow.hedging.came(index);
@@ -119,7 +124,7 @@ impl FanOut {
     }
 
     /// Has the part run a second time that is slowest, where a slot is idle: everything else goes first. Nothing is kept
-    /// of a copy but what its part comes to.
+    /// of a copy but what its part comes to, and nothing of one that comes second.
     async fn copy_slowest(&self, running: &mut Running, slow: &mut Slow) {
         slow.looked();
         let Ok(snapshot) = self.tools.queue.snapshot().await else { return };
@@ -140,6 +145,20 @@ impl FanOut {
                 tracing::debug!(label, reason, "a slow part of a test runs no second time");
             }
         }
+    }
+
+    /// A copy is an execution of nobody's until its answer is that of its part.
+    fn record_copy(&self, part: usize, job: &Job, finished: &Finished) {
+        self.tools.completion.record(Record {
+            id: format!("{}-part-{}", self.waited.name, part + 1),
+            key: &job.key,
+            facts: &job.facts,
+            request: &job.request,
+            origin: Origin::Executed,
+            expected_ms: job.expected_ms.unwrap_or(0),
+            finished,
+            together: None,
+        });
     }
 
     async fn put_together(&mut self, parts: Vec<Came>) -> Over {

@@ -39,6 +39,8 @@ pub fn copy_of(job: &Job, avoid: &str) -> Job {
 pub struct End {
     copy: u64,
     pub part: usize,
+    /// The part ran a second time beside itself, which nobody has been told of.
+    pub is_copy: bool,
     /// How the copy ended; `None`: the queue ended before it did.
     pub finished: Option<Arc<Finished>>,
 }
@@ -83,6 +85,7 @@ impl Running {
     pub fn add(&mut self, part: usize, ticket: Ticket) {
         let (updates, request) = (ticket.updates.clone(), ticket.id.request);
         let (number, waited) = (self.next, self.waited.clone());
+        let is_copy = ticket.job.request.rerun.is_some();
         let began = Arc::<OnceLock<Instant>>::default();
         let heard = began.clone();
         self.next += 1;
@@ -92,7 +95,7 @@ impl Running {
                 waited.executes();
             };
             let finished = end_of(updates, request, executes).await;
-            End { copy: number, part, finished }
+            End { copy: number, part, is_copy, finished }
         }));
         self.copies.push(PartCopy { number, part, ticket, began });
     }
