@@ -54,6 +54,35 @@ impl Rig {
     }
 }
 
+/// How long the history may take to have what ran.
+const WITHIN: Duration = Duration::from_secs(60);
+
+impl Rig {
+    /// Waits until the history has four parts of a target. Returns how many attempts there are, and of each part its number
+    /// and how many cases it ran.
+    fn in_history(&self, target: &str) -> (usize, BTreeSet<(u64, usize)>) {
+        let length = |of: &Value| of.as_array().map_or(0, Vec::len);
+        let start = Instant::now();
+        loop {
+            let listed =
+                get_json(&self.server.address, &format!("/api/v1/tests?q=fanout:{target}"));
+            if let Some(id) = listed["tests"][0]["id"].as_str() {
+                let test = get_json(&self.server.address, &format!("/api/v1/tests/{id}"));
+                if length(&test["parts"]) >= 4 && length(&test["attempts"]) > 0 {
+                    let parts = test["parts"].as_array().expect("parts").iter();
+                    let part = |it: &Value| {
+                        assert_eq!(it["shards"], 4, "{it}");
+                        (it["shard"].as_u64().unwrap_or(0), length(&it["cases"]))
+                    };
+                    return (length(&test["attempts"]), parts.map(part).collect());
+                }
+            }
+            assert!(start.elapsed() < WITHIN, "not in the history: {listed}");
+            kiln_test_servers::pause();
+        }
+    }
+}
+
 fn all_cases() -> BTreeSet<String> {
     (0..12).map(|case| case.to_string()).collect()
 }
@@ -93,6 +122,8 @@ fn a_test_in_parts_is_the_same_test_sooner() {
         rig.runs("suite_test").into_iter().map(|(number, _)| number).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, [0, 1, 2, 3, 4]);
+    let expected = BTreeSet::from([(1, 3), (2, 3), (3, 3), (4, 3)]);
+    assert_eq!(rig.in_history("suite_test"), (1, expected), "each part beside what counts");
     rig.bazel.clean();
     let cached = rig.test("//fanout:suite_test", &[]).expect_success();
     assert!(cached.text.contains("cached"), "{}", cached.text);
