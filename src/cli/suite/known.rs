@@ -34,7 +34,7 @@ pub async fn of_tests(target: &Target, labels: &[String]) -> Result<Known, CliEr
     let mut durations = Durations::new();
     for label in &names {
         let seconds = match ask(&api, target, label).await {
-            Ok(shown) => whole(&shown.attempts),
+            Ok(shown) => whole(&shown.attempts, &shown.parts),
             Err(error) if error.code == CliError::NOT_FOUND => None,
             Err(error) => return Err(error),
         };
@@ -54,7 +54,7 @@ pub async fn of_cases(
     let mut all = BTreeMap::new();
     for label in labels {
         let shown = ask(&api, target, label).await?;
-        let found = cases_of(&shown.attempts);
+        let found = cases_of(&shown.attempts, &shown.parts);
         if found.is_empty() {
             let error = CliError::not_found(format!("no case of {label} is known"));
             return Err(error.hint("they are known from the reports (test.xml) of its runs"));
@@ -116,16 +116,46 @@ fn is_whole(run: &[&TestAttempt]) -> bool {
     !well.is_empty() && well.len() >= shards as usize
 }
 
-/// Seconds that a test takes as a whole, all of its shards together: the median of the newest runs that passed.
-fn whole(attempts: &[TestAttempt]) -> Option<f64> {
+/// The parts in which the server ran the attempts of a run, newest first.
+fn parts_of<'a>(
+    run: &'a [&'a TestAttempt],
+    parts: &'a [TestAttempt],
+) -> impl Iterator<Item = &'a TestAttempt> {
+    parts.iter().filter(move |it| run.iter().any(|of| of.invocation_id == it.invocation_id))
+}
+
+/// Milliseconds of all parts of a run whose one attempt passed; `None`: it did not run in parts, or not all are known.
+fn millis_of_parts(run: &[&TestAttempt], parts: &[TestAttempt]) -> Option<u64> {
+    let well = parts_of(run, parts).filter(|it| it.outcome == "passed");
+    let by_number: BTreeMap<u32, &TestAttempt> = well.map(|it| (it.shard, it)).collect();
+    let count = by_number.values().next()?.shards as usize;
+    let is_whole = passed(run).count() == 1 && by_number.len() == count;
+    is_whole.then(|| by_number.values().map(|it| it.duration_ms).sum::<Option<u64>>())?
+}
+
+/// Seconds that a test takes as a whole, all of its shards or parts together: the median of the newest runs that passed.
+fn whole(attempts: &[TestAttempt], parts: &[TestAttempt]) -> Option<f64> {
     let runs = runs(attempts);
     let well = runs.iter().filter(|run| is_whole(run));
-    let took = well.filter_map(|run| passed(run).map(|it| it.duration_ms).sum::<Option<u64>>());
+    let took = well.filter_map(|run| {
+        let of_shards = || passed(run).map(|it| it.duration_ms).sum::<Option<u64>>();
+        millis_of_parts(run, parts).or_else(of_shards)
+    });
     median(&mut took.take(RUNS).map(|millis| millis as f64 / 1e3).collect::<Vec<_>>())
 }
 
+/// The cases of each process of a run, the first process first. Of an attempt that ran in parts each of these set up by
+/// itself.
+fn processes(run: &[&TestAttempt], parts: &[TestAttempt]) -> Vec<Vec<CaseResult>> {
+    let own: Vec<&TestAttempt> = parts_of(run, parts).collect();
+    let cases = |of: &[&TestAttempt]| of.iter().map(|it| it.cases.len()).sum::<usize>();
+    // Where a part has no report, what was put together of all has more.
+    let all = if cases(&own[..]) >= cases(run) { &own[..] } else { run };
+    all.iter().rev().map(|it| it.cases.iter().map(result).collect()).collect()
+}
+
 /// The cases of a run with the seconds that each takes, the set-up of its test apart; `None`: that is not known.
-fn cases_of(attempts: &[TestAttempt]) -> BTreeMap<CaseName, Option<f64>> {
+fn cases_of(attempts: &[TestAttempt], parts: &[TestAttempt]) -> BTreeMap<CaseName, Option<f64>> {
     let mut runs = runs(attempts);
     runs.retain(|run| run.iter().any(|it| !it.cases.is_empty()));
     let whole = runs.iter().find(|run| is_whole(run));
@@ -134,8 +164,7 @@ fn cases_of(attempts: &[TestAttempt]) -> BTreeMap<CaseName, Option<f64>> {
         TestKey { instance: String::new(), label: String::new(), configuration: String::new() };
     let (mut history, mut timed) = (History::default(), BTreeSet::new());
     // The last values are the newest ones.
-    for it in runs.iter().flatten().rev() {
-        let cases: Vec<_> = it.cases.iter().map(result).collect();
+    for cases in runs.iter().rev().flat_map(|run| processes(run, parts)) {
         let run =
             ShardRun { test: &test, command: "", platform: "", is_cached: false, cases: &cases };
         history.add(run);
@@ -223,15 +252,43 @@ mod tests {
             of("3", 2, "passed", 3_000),
             of("3", 1, "passed", 1_000),
         ];
-        assert_eq!(whole(&attempts), Some(4.0));
+        assert_eq!(whole(&attempts, &[]), Some(4.0));
         attempts.extend([of("2", 1, "passed", 3_000), of("2", 2, "passed", 3_000)]);
-        assert_eq!(whole(&attempts), Some(5.0));
+        assert_eq!(whole(&attempts, &[]), Some(5.0));
         let shadow =
             TestAttempt { strategy: "shadow-decide".to_owned(), ..of("6", 1, "passed", 1) };
         let own = TestAttempt { shards: 1, ..shadow };
         attempts.insert(0, own);
-        assert_eq!(whole(&attempts), Some(5.0), "what the server made by itself counts");
-        assert_eq!(whole(&[]), None);
+        assert_eq!(whole(&attempts, &[]), Some(5.0), "what the server made by itself counts");
+        assert_eq!(whole(&[], &[]), None);
+    }
+
+    #[test]
+    fn an_attempt_in_parts_takes_what_these_take_and_each_sets_up() {
+        let passed = |name, millis| case(name, "passed", Some(millis));
+        let all = vec![passed("a", 31_000), passed("b", 1_000), passed("c", 32_000)];
+        let attempts = [
+            attempt("2", (1, 1), ("passed", 33_000), all),
+            attempt(
+                "1",
+                (1, 1),
+                ("passed", 36_000),
+                vec![passed("b", 31_000), passed("c", 2_000), passed("a", 1_000)],
+            ),
+        ];
+        let part = |shard, millis, cases| attempt("2", (shard, 2), ("passed", millis), cases);
+        let parts = [
+            part(2, 33_000, vec![passed("c", 32_000)]),
+            part(1, 32_000, vec![passed("a", 31_000), passed("b", 1_000)]),
+        ];
+        assert_eq!(whole(&attempts[..1], &parts), Some(65.0));
+        assert_eq!(whole(&attempts[..1], &parts[..1]), Some(33.0), "a part is not known");
+        let seconds = |parts: &[TestAttempt]| -> Vec<Option<f64>> {
+            cases_of(&attempts, parts).into_values().collect()
+        };
+        let expected = [Some(1.0), Some(1.0), Some(2.0)];
+        assert_eq!(seconds(&parts[..]), expected, "the second part set up as well");
+        assert_ne!(seconds(&parts[..0]), expected);
     }
 
     #[test]
@@ -253,12 +310,12 @@ mod tests {
             attempt("2", (1, 1), ("passed", 9), vec![passed("a", 36_000), passed("b", 2_000)]),
             attempt("1", (1, 1), ("passed", 9), vec![passed("gone", 1), passed("b", 2_000)]),
         ];
-        let found = cases_of(&attempts);
+        let found = cases_of(&attempts, &[]);
         let found: Vec<_> =
             found.iter().map(|(it, seconds)| (it.name.as_str(), *seconds)).collect();
         let expected = [("a", Some(1.0)), ("b", Some(2.0)), ("new", None), ("off", Some(0.0))];
         assert_eq!(found, expected);
-        assert_eq!(cases_of(&attempts[..1]).len(), 1, "one run is better than none");
-        assert!(cases_of(&[]).is_empty());
+        assert_eq!(cases_of(&attempts[..1], &[]).len(), 1, "one run is better than none");
+        assert!(cases_of(&[], &[]).is_empty());
     }
 }
