@@ -14,11 +14,18 @@ fn sealed(kind: &[u8; 4], raw: &[u8]) -> Vec<u8> {
     seal(*kind, 1, raw).expect("it is short")
 }
 
-/// Attempts with cases, of one test.
+/// Attempts with cases, of one test, in each version that there is.
 fn runs(data: &[u8], count: u64) {
     let Some((&middle, data)) = data.split_first() else { return };
     let (runs, cases) = data.split_at(data.len() * usize::from(middle) / 256);
-    let (runs, cases) = (sealed(b"KRUN", runs), sealed(b"KCAS", cases));
+    let cases = sealed(b"KCAS", cases);
+    for version in [1, 2] {
+        let runs = seal(*b"KRUN", version, runs).expect("it is short");
+        attempts(&runs, &cases, count);
+    }
+}
+
+fn attempts(runs: &[u8], cases: &[u8], count: u64) {
     let test =
         TestKey { instance: String::new(), label: "//a:t".into(), configuration: String::new() };
     let entries = [TestEntry { test, runs: 0..count, days: 0..0 }];
@@ -33,8 +40,8 @@ fn runs(data: &[u8], count: u64) {
         };
         (at < 3).then(named)
     };
-    for cases in [None, Some(&cases[..])] {
-        let Ok(attempts) = runs_of(&runs, cases, &block, &entries, invocation) else { continue };
+    for cases in [None, Some(cases)] {
+        let Ok(attempts) = runs_of(runs, cases, &block, &entries, invocation) else { continue };
         assert_eq!(attempts.len() as u64, count);
         let written = write(&attempts).expect("what was read can be written");
         let mut again = read_all(&written.bytes).expect("what was written can be read");
