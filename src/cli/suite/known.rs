@@ -124,13 +124,22 @@ fn parts_of<'a>(
     parts.iter().filter(move |it| run.iter().any(|of| of.invocation_id == it.invocation_id))
 }
 
+/// How many cases the reports of these name, one that several of them ran as often.
+fn case_count<'a>(of: impl Iterator<Item = &'a TestAttempt>) -> usize {
+    of.map(|it| it.cases.len()).sum()
+}
+
 /// Milliseconds of all parts of a run whose one attempt passed; `None`: it did not run in parts, or not all are known.
 fn millis_of_parts(run: &[&TestAttempt], parts: &[TestAttempt]) -> Option<u64> {
-    let well = parts_of(run, parts).filter(|it| it.outcome == "passed");
-    let by_number: BTreeMap<u32, &TestAttempt> = well.map(|it| (it.shard, it)).collect();
-    let count = by_number.values().next()?.shards as usize;
-    let is_whole = passed(run).count() == 1 && by_number.len() == count;
-    is_whole.then(|| by_number.values().map(|it| it.duration_ms).sum::<Option<u64>>())?
+    let count = parts_of(run, parts).next()?.shards;
+    let mut newest: BTreeMap<u32, &TestAttempt> = BTreeMap::new();
+    for it in parts_of(run, parts).filter(|it| it.shards == count && it.outcome == "passed") {
+        newest.entry(it.shard).or_insert(it);
+    }
+    // Where the runner ignores shards, each part ran all cases.
+    let is_cut = case_count(newest.values().copied()) <= case_count(run.iter().copied());
+    let is_whole = is_cut && passed(run).count() == 1 && newest.len() == count as usize;
+    is_whole.then(|| newest.values().map(|it| it.duration_ms).sum::<Option<u64>>())?
 }
 
 /// Seconds that a test takes as a whole, all of its shards or parts together: the median of the newest runs that passed.
@@ -148,9 +157,9 @@ fn whole(attempts: &[TestAttempt], parts: &[TestAttempt]) -> Option<f64> {
 /// itself.
 fn processes(run: &[&TestAttempt], parts: &[TestAttempt]) -> Vec<Vec<CaseResult>> {
     let own: Vec<&TestAttempt> = parts_of(run, parts).collect();
-    let cases = |of: &[&TestAttempt]| of.iter().map(|it| it.cases.len()).sum::<usize>();
     // Where a part has no report, what was put together of all has more.
-    let all = if cases(&own[..]) >= cases(run) { &own[..] } else { run };
+    let is_known = case_count(own.iter().copied()) >= case_count(run.iter().copied());
+    let all = if is_known { &own[..] } else { run };
     all.iter().rev().map(|it| it.cases.iter().map(result).collect()).collect()
 }
 
@@ -283,6 +292,15 @@ mod tests {
         ];
         assert_eq!(whole(&attempts[..1], &parts), Some(65.0));
         assert_eq!(whole(&attempts[..1], &parts[..1]), Some(33.0), "a part is not known");
+        let everything = || Vec::from(["a", "b", "c"].map(|name| passed(name, 1_000)));
+        let ignoring = [2, 1].map(|shard| part(shard, 33_000, everything()));
+        assert_eq!(whole(&attempts[..1], &ignoring), Some(33.0), "each part ran everything");
+        let before = [
+            part(2, 33_000, Vec::new()),
+            part(1, 32_000, Vec::new()),
+            attempt("2", (1, 3), ("passed", 50_000), Vec::new()),
+        ];
+        assert_eq!(whole(&attempts[..1], &before), Some(65.0), "parts of an earlier attempt");
         let seconds = |parts: &[TestAttempt]| -> Vec<Option<f64>> {
             cases_of(&attempts, parts).into_values().collect()
         };
