@@ -222,6 +222,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+    use crate::attempts::Known;
     use crate::attempts::samples::executed;
     use crate::model::Outcome;
     use crate::storage::memory::Memory;
@@ -251,6 +252,22 @@ mod tests {
             executed(&format!("//a:t{}", number % 100), number, number, Outcome::Passed)
         };
         (1..=count).map(of).collect()
+    }
+
+    #[tokio::test]
+    async fn parts_of_no_attempt_are_read_up_to_a_bound() {
+        let (segments, records) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+        let history = History::new(segments, records, Policy::default());
+        let part = |number: u64| {
+            let it = executed("//a:t", number, number, Outcome::Passed);
+            Attempt { invocation: number.to_string(), known: it.known | Known::PART, ..it }
+        };
+        let parts: Vec<Attempt> = (1..=5000).map(part).collect();
+        history.commit(Time(1), &parts).await.unwrap();
+        assert!(history.maintain(Time(3_600_000)).await.unwrap(), "there is something to do");
+        // Of one attempt and of the 65 that are read beside it there are 64 parts each at most.
+        let read = history.newest_with_parts(&parts[0].test, 1).await.unwrap();
+        assert_eq!((read.len(), read[0].execution), (66 * 64, 5000));
     }
 
     #[tokio::test]

@@ -32,6 +32,10 @@ impl Wanted {
 /// Attempts that are read beyond those that are asked for, so that those at the edge are whole.
 const MARGIN: usize = 64;
 
+/// Parts that are read of a segment for each attempt, at most: the server makes no more of a test. Where builds are
+/// cancelled there may be parts without end that are of no attempt.
+const MAX_PARTS: usize = 64;
+
 impl History {
     /// The attempts at a test that began last, newest first, with their cases if these are wanted.
     pub async fn newest(
@@ -157,10 +161,11 @@ impl History {
         let footer = self.footer(it).await?;
         let invocations = self.invocations(it).await?;
         let (mut newest_first, mut whole) = (Vec::new(), 0);
+        let most_parts = most.saturating_mul(MAX_PARTS);
         for block in footer.runs.iter().rev().filter(|block| block.runs.has(&entry.runs)) {
             let own = self.block_of(it, block, &entry, &invocations, wanted.cases).await?;
             for attempt in own.into_iter().rev().filter(|it| wanted.has(it)) {
-                if whole == most {
+                if whole == most || newest_first.len() - whole >= most_parts {
                     return Ok(newest_first);
                 }
                 whole += usize::from(!attempt.is_part());
