@@ -17,8 +17,8 @@ use crate::format::{abbreviated, count, counted, encode, path_of};
 const MAX_CASES: usize = 5;
 
 /// Blobs that rows of these lead to.
-pub fn blobs(attempts: &[Attempt]) -> HashSet<BlobName> {
-    attempts.iter().flat_map(|it| [it.log.clone(), it.action.clone()]).flatten().collect()
+pub fn blobs<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> HashSet<BlobName> {
+    attempts.into_iter().flat_map(|it| [it.log.clone(), it.action.clone()]).flatten().collect()
 }
 
 const COLUMNS: [Column; 8] = [
@@ -47,7 +47,7 @@ pub fn table(attempts: &[Attempt], parts: &[Attempt], present: &Present) -> Mark
 }
 
 /// The parts of an attempt: what began in the same run while the attempt ran, by number.
-fn parts_of<'a>(it: &Attempt, parts: &'a [Attempt]) -> Vec<&'a Attempt> {
+pub fn parts_of<'a>(it: &Attempt, parts: &'a [Attempt]) -> Vec<&'a Attempt> {
     let end = it.duration.map_or(it.started, |took| it.started.plus(took));
     let is_own = |part: &&Attempt| {
         let is_of_run = part.invocation == it.invocation && part.slot.run == it.slot.run;

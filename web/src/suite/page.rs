@@ -85,7 +85,9 @@ pub async fn page(
     let shown: Vec<Attempt> =
         known.newest.iter().filter(|it| options.is_shown(it)).take(LISTED).cloned().collect();
     let mut blobs = attempts::blobs(&known.newest);
-    blobs.extend(attempts::blobs(&known.parts));
+    // Those of all parts may be thousands, each of which the store is asked for.
+    let parts = shown.iter().flat_map(|it| attempts::parts_of(it, &known.parts));
+    blobs.extend(attempts::blobs(parts));
     let present = Present::of(&state, blobs).await?;
     let span = shown_days(today(), options.days());
     let mut sum = Day::default();
