@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::event::Malformed;
-use super::forge::Kind;
+use super::forge::{Kind, Repository};
 use super::when;
 use crate::model::Time;
 use crate::queue::{Branch, Commit};
@@ -19,12 +19,12 @@ pub struct Push {
     pub branch: Branch,
     pub commit: Commit,
     pub by: String,
-    /// Times that the body says: of the push, or of what was pushed.
-    pub times: Vec<Time>,
+    /// When it happened, by the time of the push that the body says, or else by the latest of the times beside it.
+    pub at: Option<Time>,
 }
 
 #[derive(Deserialize)]
-struct Repository {
+struct HubRepository {
     full_name: String,
     /// Seconds since the Unix epoch, or the time in words.
     pushed_at: Option<Moment>,
@@ -54,7 +54,7 @@ struct HubPush {
     #[serde(rename = "ref")]
     reference: String,
     after: String,
-    repository: Repository,
+    repository: HubRepository,
     sender: Option<User>,
     head_commit: Option<HeadCommit>,
 }
@@ -79,24 +79,28 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Option<Push>, Malformed> {
     match kind {
         Kind::GitHub | Kind::Gitea => {
             let it: HubPush = parsed(body)?;
+            // Whoever commits chooses the time of a commit: it does not count where the forge says that of the push.
+            let pushed = it.repository.pushed_at.and_then(Moment::time);
             let head = it.head_commit.and_then(|it| it.timestamp);
-            let said = [it.repository.pushed_at, it.repository.updated_at, head];
-            let times = said.into_iter().flatten().filter_map(Moment::time).collect();
+            let beside = [it.repository.updated_at, head].into_iter().flatten();
+            let at = pushed.or_else(|| beside.filter_map(Moment::time).max());
             let by = it.sender.map(|it| it.login);
-            Ok(push(&it.reference, &it.after, it.repository.full_name, by, times))
+            push(&it.reference, &it.after, it.repository.full_name, by, at)
         }
         Kind::GitLab => {
             let it: LabPush = parsed(body)?;
             let repository = it.project.path_with_namespace;
-            Ok(push(&it.reference, &it.after, repository, it.user_username, Vec::new()))
+            push(&it.reference, &it.after, repository, it.user_username, None)
         }
     }
 }
 
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
-    let malformed =
-        |error: serde_json::Error| Malformed { event: "push".to_owned(), why: error.to_string() };
-    serde_json::from_slice(body).map_err(malformed)
+    serde_json::from_slice(body).map_err(|error| malformed(&error))
+}
+
+fn malformed(why: &dyn std::error::Error) -> Malformed {
+    Malformed { event: "push".to_owned(), why: why.to_string() }
 }
 
 fn push(
@@ -104,13 +108,16 @@ fn push(
     after: &str,
     repository: String,
     by: Option<String>,
-    times: Vec<Time>,
-) -> Option<Push> {
-    let branch = Branch::new(reference.strip_prefix("refs/heads/")?).ok()?;
+    at: Option<Time>,
+) -> Result<Option<Push>, Malformed> {
+    // It is kept, so it has a bound.
+    Repository::new(&repository).map_err(|error| malformed(&error))?;
+    let branch = reference.strip_prefix("refs/heads/").and_then(|it| Branch::new(it).ok());
     // A branch that was deleted is at no commit.
-    let commit = Commit::new(after).ok().filter(|it| it.as_str().bytes().any(|it| it != b'0'))?;
+    let commit = Commit::new(after).ok().filter(|it| it.as_str().bytes().any(|it| it != b'0'));
     let by = by.unwrap_or_default().chars().take(MAX_NAME).collect();
-    Some(Push { repository, branch, commit, by, times })
+    let both = branch.zip(commit);
+    Ok(both.map(|(branch, commit)| Push { repository, branch, commit, by, at }))
 }
 
 impl Moment {
@@ -148,7 +155,7 @@ mod tests {
             branch: Branch::new("main").unwrap(),
             commit: Commit::new(&"a".repeat(40)).unwrap(),
             by: "alice".to_owned(),
-            times: vec![Time(7_000), Time(5_000)],
+            at: Some(Time(7_000)),
         };
         assert_eq!(read_it(Kind::Gitea, &gitea), Ok(Some(expected.clone())));
         let gitlab = json!({
@@ -159,7 +166,7 @@ mod tests {
             "user_username": "alice",
             "project": {"path_with_namespace": "owner/app"},
         });
-        let expected = Push { times: Vec::new(), ..expected };
+        let expected = Push { at: None, ..expected };
         assert_eq!(read_it(Kind::GitLab, &gitlab), Ok(Some(expected)));
     }
 
@@ -180,6 +187,12 @@ mod tests {
             });
             assert_eq!(read_it(Kind::GitHub, &body), Ok(None), "{reference}");
         }
+        let long = json!({
+            "ref": "refs/heads/main",
+            "after": there,
+            "repository": {"full_name": format!("owner/{}", "a".repeat(300))},
+        });
+        assert!(read_it(Kind::GitHub, &long).is_err(), "what is kept has a bound");
         for kind in Kind::ALL {
             for body in ["", "{}", "[]", "null", "{\"ref\":1}"] {
                 assert!(read(kind, body.as_bytes()).is_err(), "{body}");

@@ -13,8 +13,9 @@ use crate::forges::pushes::{Push, read};
 use crate::model::Time;
 use crate::pipelines::control::{Pushed, leave_push};
 
-/// How far a time in a body may be ahead. Whoever commits chooses some of these.
-const AHEAD: Duration = Duration::from_secs(60 * 60);
+/// How far the time in a body may be ahead. What is known is kept for an hour longer than deliveries count: the other half
+/// of it is for clocks of frontends.
+const AHEAD: Duration = Duration::from_secs(30 * 60);
 
 impl Intake {
     /// Leaves a push for whoever drives pipelines, once.
@@ -54,14 +55,14 @@ impl Intake {
     }
 }
 
-/// What is forgotten by now may be a copy: one of the times that the body says has to be within that.
+/// What is forgotten by now may be a copy. What is of a time yet to come could be sent again when that has come.
 fn timely(push: &Push, now: Time) -> Result<(), Rejected> {
-    let fits = |at: &Time| now.since(*at) <= WINDOW && at.since(now) <= AHEAD;
-    if push.times.is_empty() {
-        let why = "it does not say when it happened".to_owned();
-        return Err(Malformed { event: "push".to_owned(), why }.into());
+    let malformed = |why: &str| Malformed { event: "push".to_owned(), why: why.to_owned() };
+    let at = push.at.ok_or_else(|| malformed("it does not say when it happened"))?;
+    if at.since(now) > AHEAD {
+        return Err(malformed("the time that it says is yet to come").into());
     }
-    match push.times.iter().any(fits) {
+    match now.since(at) <= WINDOW {
         true => Ok(()),
         false => Err(Rejected::Late(WINDOW)),
     }

@@ -95,10 +95,21 @@ async fn what_is_forged_or_late_or_no_branch_begins_nothing() {
     let mut ahead = push();
     ahead["repository"] = json!({"full_name": "Codertocat/Hello-World"});
     ahead["head_commit"]["timestamp"] = json!("2099-01-01T00:00:00Z");
-    assert_eq!(house.github("3", "push", &ahead).await, Err(Rejected::Late(WINDOW)));
+    let refused = house.github("3", "push", &ahead).await;
+    assert!(matches!(refused, Err(Rejected::Malformed(_))), "{refused:?}");
     *house.clock.0.lock().unwrap() = Time(NOW).plus(WINDOW);
     assert_eq!(house.github("4", "push", &push()).await, Err(Rejected::Late(WINDOW)));
     assert!(waiting(&house).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_commit_of_a_time_yet_to_come_makes_no_copy_count_then() {
+    let house = told(Kind::GitHub);
+    let mut ahead = push();
+    ahead["head_commit"]["timestamp"] = json!("2026-01-10T00:00:00Z");
+    assert!(matches!(house.github("1", "push", &ahead).await, Ok(Accepted::Asked(_))));
+    *house.clock.0.lock().unwrap() = Time(NOW).plus(3 * WINDOW);
+    assert_eq!(house.github("2", "push", &ahead).await, Err(Rejected::Late(WINDOW)));
 }
 
 #[tokio::test]
