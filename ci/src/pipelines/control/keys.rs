@@ -10,7 +10,7 @@
 //! | `pipelines/active/{id}` | it has not ended |
 //! | `pipelines/group/{hash}` | the runs that take turns |
 //! | `pipelines/fired/{hash}` | up to when a schedule was looked at, or up to which number releases were |
-//! | `pipelines/pushed/{time}-{commit}` | a push of which a forge told, until each pipeline that waits for it has a run of it |
+//! | `pipelines/pushed/{time}-{commit}` | a push of which a forge told, for a day or until each pipeline that waits for it has a run of it |
 //! | `pipelines/lease` | which frontend drives |
 
 use crate::pipelines::file::Schedule;

@@ -2,6 +2,7 @@
 //! leaves it as a record; whoever drives takes it up.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use kiln_net::causes::chain;
 use kiln_net::id_at;
@@ -20,6 +21,8 @@ use crate::storage::{Expect, Record, Records, StorageError, Write};
 /// Most pushes that wait to be looked at, and those that are looked at together.
 const MAX_WAITING: usize = 1_000;
 const AT_ONCE: usize = 100;
+/// The time for which a push waits to begin runs: nothing is begun for the past.
+const PAST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A push to a branch, as the forge tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,8 @@ pub struct Pushed {
 #[derive(Serialize, Deserialize)]
 struct Waiting {
     push: Pushed,
+    /// When it was left.
+    at: Time,
     done: BTreeSet<String>,
 }
 
@@ -53,7 +58,7 @@ pub async fn leave_push(
     }
     // Two that come at the same moment are two, whatever their ids are.
     let key = format!("{}{}-{}", keys::PUSHED, id_at(at.0), push.commit);
-    let value = Waiting { push: push.clone(), done: BTreeSet::new() };
+    let value = Waiting { push: push.clone(), at, done: BTreeSet::new() };
     let mut writes = once;
     writes.push(put(key, Expect::Absent, &value)?);
     match records.write(writes).await {
@@ -99,14 +104,20 @@ impl Control {
     /// Begins a run of one of the pipelines that wait for a push; the next one follows at the next look.
     async fn follow_push(&self, stored: &Record) -> Result<(), ControlError> {
         let Some(waiting) = self.store.readable(decode::<Waiting>(stored))? else { return Ok(()) };
-        let Waiting { push, mut done } = waiting;
+        let Waiting { push, at, mut done } = waiting;
         let expect = Expect::Version(stored.version);
         let registered = self.registered();
         let begins = |it: &&Registered| {
             let declared = &it.declared;
             !done.contains(&declared.name) && declared.triggers.iter().any(|it| waits(it, &push))
         };
-        let Some(to) = registered.values().find(begins) else {
+        let next = registered.values().find(begins);
+        let is_past = self.now().since(at) > PAST;
+        if let Some(late) = next.filter(|_| is_past) {
+            let (pipeline, commit) = (&late.declared.name, &push.commit);
+            tracing::warn!(pipeline, commit, "a push begins no run: it has waited for too long");
+        }
+        let Some(to) = next.filter(|_| !is_past) else {
             let gone = Write { key: stored.key.clone(), expect, value: None };
             return self.store.commit(Vec::new(), vec![gone]).await.map(drop);
         };
@@ -119,7 +130,7 @@ impl Control {
             by: format!("{}: {}", push.forge, push.by),
             ..Start::default()
         };
-        let known = put(stored.key.clone(), expect, &Waiting { push, done })?;
+        let known = put(stored.key.clone(), expect, &Waiting { push, at, done })?;
         match self.try_start(&to.declared, &ask, vec![known.clone()]).await {
             Ok(Some(run)) => {
                 tracing::info!(pipeline = run.pipeline, run = run.id, "a push began a run");

@@ -1,6 +1,7 @@
 //! Pushes of which a forge tells.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::rig::Rig;
 use crate::pipelines::control::leading::Due;
@@ -116,4 +117,16 @@ async fn what_cannot_be_read_holds_up_no_other_push() {
     let one = rig.frontend();
     one.follow_pushes().await;
     assert_eq!(one.list(None, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_begun_for_the_past() {
+    let mut rig = Rig::new();
+    rig.declare(&waits("pushed"));
+    assert!(left(&rig, &push(), "1").await);
+    rig.clock.advance(Duration::from_secs(24 * 60 * 60 + 1));
+    let one = rig.frontend();
+    one.follow_pushes().await;
+    assert_eq!(one.list(None, 10).await.unwrap().len(), 0);
+    assert_eq!(waiting(&rig).await, 0);
 }
