@@ -41,17 +41,16 @@ impl Intake {
             commit: push.commit.to_string(),
             by: push.by,
         };
-        let act = async {
-            let once = door.known.once(&names.of_part("push"), now);
-            match leave_push(self.records.as_ref(), &pushed, now, once).await {
-                Ok(true) => {
-                    Ok(Accepted::Asked("pipelines that wait for this push begin".to_owned()))
-                }
-                Ok(false) => Ok(Accepted::Known),
-                Err(error) => Err(Rejected::Unavailable(chain(&error))),
-            }
-        };
-        self.once(door, names, act).await
+        if door.known.knows(names, now).await? {
+            return Ok(Accepted::Known);
+        }
+        // A delivery asks for this alone: one write says that it was left, and with that acted on.
+        let once = door.known.once(names, now);
+        match leave_push(self.records.as_ref(), &pushed, now, once).await {
+            Ok(true) => Ok(Accepted::Asked("pipelines that wait for this push begin".to_owned())),
+            Ok(false) => Ok(Accepted::Known),
+            Err(error) => Err(Rejected::Unavailable(chain(&error))),
+        }
     }
 }
 

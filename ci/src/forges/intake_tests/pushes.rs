@@ -69,6 +69,8 @@ async fn a_push_is_left_with_pipelines_once_however_often_it_comes() {
         "by": "Codertocat",
     });
     assert_eq!(left["push"], expected);
+    let known = house.memory.list("forges/hub/known/", None, false, 10).await.unwrap();
+    assert_eq!(known.len(), 2, "its id and its body: what is known has a bound");
     assert_eq!(house.asked(), 0, "no queue is asked for anything");
 }
 
