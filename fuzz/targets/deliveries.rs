@@ -1,10 +1,11 @@
 //! Webhooks of forges: whatever the headers and the body hold, a delivery is read or refused, none is believed without
-//! the secret, and what is asked for is a branch that git takes as a name and a queue that is bound.
+//! the secret, and what is asked for is a branch that git takes as a name and a queue that is bound. What is kept of a push
+//! is as plain, and has a bound.
 #![no_main]
 
 use kiln_ci::forges::{
     Binding, Change, Decision, Head, Kind, Repository, Rules, Secret, decide, decide_found,
-    payload, verify,
+    payload, read_push, verify,
 };
 use kiln_ci::model::Time;
 use kiln_ci::queue::Branch;
@@ -49,6 +50,14 @@ fn check(decision: Decision) {
     }
 }
 
+fn check_push(kind: Kind, body: &[u8]) {
+    let Ok(Some(push)) = read_push(kind, body) else { return };
+    assert!(Branch::new(push.branch.as_str()).is_ok());
+    assert!(push.commit.as_str().bytes().any(|it| it != b'0'), "no deleted branch is pushed to");
+    assert!(Repository::new(&push.repository).is_ok());
+    assert!(push.by.chars().count() <= 100);
+}
+
 // The first byte says which forge and which event, a line the signature, the rest is the body.
 fuzz_target!(|data: &[u8]| {
     let Some((&first, rest)) = data.split_first() else { return };
@@ -70,6 +79,7 @@ fuzz_target!(|data: &[u8]| {
         ];
         assert!(verify(&head.proof, &secrets, body, Time(1_780_000_000_000)).is_err());
     }
+    check_push(kind, body);
     let Ok(event) = payload(kind, event, body) else { return };
     match decide(&rules(), event) {
         Decision::LookUp(said) => {

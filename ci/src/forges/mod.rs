@@ -63,5 +63,6 @@ pub use heard::{Heard, Turned};
 pub use intake::{Accepted, Admitted, Intake, IntakeParts, LookUp, MAX_DELIVERY, Rejected};
 pub use payload::payload;
 pub use proof::{Head, Invalid, Proof, Signed, verify};
+pub use pushes::{Push, read_push};
 pub use secrets::{Secret, SecretError, Secrets, Token};
 pub use telling::Teller;

@@ -75,7 +75,7 @@ struct LabPush {
 
 /// Reads the body of a push. `None`: no branch was pushed to (it is a tag, or the branch was deleted), or one whose name git
 /// could take for something else.
-pub fn read(kind: Kind, body: &[u8]) -> Result<Option<Push>, Malformed> {
+pub fn read_push(kind: Kind, body: &[u8]) -> Result<Option<Push>, Malformed> {
     match kind {
         Kind::GitHub | Kind::Gitea => {
             let it: HubPush = parsed(body)?;
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn read_it(kind: Kind, body: &serde_json::Value) -> Result<Option<Push>, Malformed> {
-        read(kind, body.to_string().as_bytes())
+        read_push(kind, body.to_string().as_bytes())
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
         assert!(read_it(Kind::GitHub, &long).is_err(), "what is kept has a bound");
         for kind in Kind::ALL {
             for body in ["", "{}", "[]", "null", "{\"ref\":1}"] {
-                assert!(read(kind, body.as_bytes()).is_err(), "{body}");
+                assert!(read_push(kind, body.as_bytes()).is_err(), "{body}");
             }
         }
     }

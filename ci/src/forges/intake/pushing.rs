@@ -9,7 +9,7 @@ use crate::forges::decide::Ignored;
 use crate::forges::event::Malformed;
 use crate::forges::forge::Kind;
 use crate::forges::known::{Names, WINDOW};
-use crate::forges::pushes::{Push, read};
+use crate::forges::pushes::{Push, read_push};
 use crate::model::Time;
 use crate::pipelines::control::{Pushed, leave_push};
 
@@ -27,7 +27,7 @@ impl Intake {
     ) -> Result<Accepted, Rejected> {
         let now = self.clock.now();
         let kind = door.forge.kind;
-        let Some(push) = read(kind, body)? else {
+        let Some(push) = read_push(kind, body)? else {
             return Ok(ignored(door, &Ignored::NoBranch));
         };
         // GitLab signs the time of the delivery, and who sends its secret token may say whatever it likes.
