@@ -1,7 +1,7 @@
 //! Several processes at once.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use kiln_test_servers::redis::RedisServer;
@@ -108,16 +108,20 @@ async fn pending_blobs_are_taken_by_one_each() {
     while indexes[0].due(age.as_millis()).await.unwrap().iter().sum::<usize>() < 500 {
         tokio::task::yield_now().await;
     }
+    // Some may be due again before others had their turns, so all go on until each was taken.
+    let seen = Arc::new(Mutex::new(HashSet::new()));
     let tasks: Vec<_> = indexes
         .into_iter()
         .map(|index| {
+            let (seen, all) = (seen.clone(), blobs.len());
             tokio::spawn(async move {
                 let mut taken = Vec::new();
-                for _ in 0..10 {
+                while seen.lock().unwrap().len() < all {
                     assert_eq!(index.take_pending(60 * age, 30).await.unwrap(), []);
                     let from = Instant::now();
                     let blobs = index.take_pending(age, 30).await.unwrap();
                     let until = Instant::now();
+                    seen.lock().unwrap().extend(blobs.iter().map(|(digest, _)| *digest));
                     taken.extend(
                         blobs.into_iter().map(|(digest, data)| (digest, data, from, until)),
                     );
