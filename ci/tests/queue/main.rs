@@ -119,11 +119,11 @@ fn twenty_changes_a_minute_land() {
     }
 }
 
-/// The goal is 1.2 times the oracle's wait, in the last case to the two digits that are published.
+/// The goal is 1.2 times the oracle's wait.
 #[test]
 fn in_latency_mode_changes_hardly_wait_longer_than_with_an_oracle() {
     for (bad, in_flight, workers, most) in
-        [(0.01, 2.0, 16, 1.1), (0.01, 4.0, 32, 1.1), (0.05, 2.0, 16, 1.2), (0.05, 4.0, 32, 1.205)]
+        [(0.01, 2.0, 16, 1.1), (0.01, 4.0, 32, 1.1), (0.05, 2.0, 16, 1.1), (0.05, 4.0, 32, 1.2)]
     {
         let options = Options { mode: Mode::Latency, workers, exact: true, ..Options::default() };
         let ratio = waited(Truth::new(bad, 0.0, 11), options, in_flight);
@@ -147,21 +147,31 @@ fn the_frontier_between_runs_and_waiting() {
     }
 }
 
-/// Lets 400 changes come, so many in the time of a check, and prints what became of them. Returns how many times as long as with the
-/// oracle 95 of 100 waited at most.
+/// Samples that are looked at together: one alone is chance.
+const SAMPLES: u64 = 5;
+
+/// Lets 400 changes come in each of five samples, so many in the time of a check, and prints what became of them. Returns how many
+/// times as long as with the oracle 95 of 100 waited at most, over all samples.
 fn waited(truth: Truth, options: Options, in_flight: f64) -> f64 {
     let (bad, workers) = (truth.bad, options.workers);
     let every = truth.takes as f64 / in_flight;
-    let (it, arrivals) = drive(truth.clone(), options, every, 400);
-    let oracle = oracle::waits(&truth, workers, &arrivals);
-    let ratio = quantile(&it.waits, 0.95) / quantile(&oracle, 0.95);
+    let (mut waits, mut oracle, mut runs) = (Vec::new(), Vec::new(), 0.0);
+    for sample in 0..SAMPLES {
+        let truth = Truth { seed: truth.seed + sample, ..truth.clone() };
+        let (it, arrivals) = drive(truth.clone(), options.clone(), every, 400);
+        oracle.extend(oracle::waits(&truth, workers, &arrivals));
+        waits.extend(it.waits);
+        runs += it.runs / SAMPLES as f64;
+    }
+    waits.sort_by(f64::total_cmp);
+    oracle.sort_by(f64::total_cmp);
+    let ratio = quantile(&waits, 0.95) / quantile(&oracle, 0.95);
     println!(
-        "{:>3.0} % bad, {in_flight} changes a check, {workers} workers: {:.2} runs a change, waits p50 {:.1} p95 {:.1}, \
-         oracle {:.1} and {:.1}: {ratio:.2}",
+        "{:>3.0} % bad, {in_flight} changes a check, {workers} workers: {runs:.2} runs a change, waits p50 {:.1} p95 {:.1}, \
+         oracle {:.1} and {:.1}: {ratio:.3}",
         bad * 100.0,
-        it.runs,
-        quantile(&it.waits, 0.5),
-        quantile(&it.waits, 0.95),
+        quantile(&waits, 0.5),
+        quantile(&waits, 0.95),
         quantile(&oracle, 0.5),
         quantile(&oracle, 0.95)
     );
