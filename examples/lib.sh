@@ -17,8 +17,19 @@ start() { # LOG COMMAND...: in the background
   "$@" >"$log" 2>&1 &
   started="$! $started"
 }
-free() { # a port that nobody listens on
-  "$python" -c 'import socket; it = socket.socket(); it.bind(("127.0.0.1", 0)); print(it.getsockname()[1])'
+free() { # a port that nobody listens on, another one each time: who is to have one may begin to listen late
+  "$python" -c 'import socket, sys
+with open(sys.argv[1], "a+") as given:
+    given.seek(0)
+    taken = given.read().split()
+    while True:
+        it = socket.socket()
+        it.bind(("127.0.0.1", 0))
+        port = str(it.getsockname()[1])
+        if port not in taken:
+            break
+    given.write(port + "\n")
+print(port)' "$place/ports"
 }
 fetch() { # URL on this machine: proxies are for others
   "$python" -c 'import sys, urllib.request as it

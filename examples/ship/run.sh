@@ -283,9 +283,9 @@ page "tests at each commit" /tests/grid ship-tests 420
 page "quarantine" /tests/quarantine ship-quarantine 560
 page "the build that landed 1.2" "/builds/$invocation" ship-build 900
 page "its release" /releases/web/shop:1.2 ship-release 900
-page "environments" /environments ship-environments 760
+page "environments" /environments ship-environments 280
 page "its rollout" "/rollouts/$rollout" ship-rollout 1100
-page "hosts" /fleet ship-hosts 760
+page "hosts" /fleet ship-hosts 620
 [ -z "${PICTURES:-}" ] || run "$root/scripts/pictures.sh" "$PICTURES" "${pictures[@]}"
 if [ -n "$keep" ]; then
   echo "All of it is up, in $place, until Ctrl-C."
