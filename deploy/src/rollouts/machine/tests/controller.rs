@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::world::{CALM, LOCK_TIME, To, World};
+use super::world::{CALM, LEASE_TIME, LOCK_TIME, To, World};
 use crate::rollouts::machine::{EffectId, Event, Input, Logged, Millis, RolloutState, decide};
 
 /// Milliseconds after which an effect that nobody answered is sent again.
@@ -15,11 +15,20 @@ pub struct Controller {
     sent: HashMap<EffectId, Millis>,
     inbox: Vec<Input>,
     asleep_until: Millis,
+    /// Until when the lease is this one's, if nobody else took it.
+    led_until: Millis,
 }
 
 impl Controller {
     pub fn new(id: usize) -> Self {
-        Self { id, state: None, sent: HashMap::new(), inbox: Vec::new(), asleep_until: 0 }
+        Self {
+            id,
+            state: None,
+            sent: HashMap::new(),
+            inbox: Vec::new(),
+            asleep_until: 0,
+            led_until: 0,
+        }
     }
 
     pub fn receive(&mut self, input: Input) {
@@ -51,9 +60,25 @@ impl Controller {
     }
 
     pub fn run(&mut self, world: &mut World) {
-        if world.now < self.asleep_until || !world.lead(self.id) {
+        if world.now < self.asleep_until {
             return;
         }
+        if !world.lead(self.id) {
+            // Whoever does not lead drives nothing, and reads the log when it leads again.
+            self.state = None;
+            return;
+        }
+        // Who has slept through the end of its lease leads again and may not know what others did since: for one round it acts
+        // by what it knew.
+        let lapsed = world.now >= self.led_until;
+        self.led_until = world.now + LEASE_TIME;
+        self.round(world);
+        if lapsed {
+            self.state = None;
+        }
+    }
+
+    fn round(&mut self, world: &mut World) {
         if self.state.is_none() {
             self.state = Some(RolloutState::replay(world.spec.clone(), &world.log));
             self.sent.clear();
