@@ -88,23 +88,11 @@ impl Working {
     /// Does something that takes its time. Nothing: it was not begun, or was cut off, because another one may work on the
     /// environment by now.
     pub async fn doing<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        if !self.is_mine().await {
-            return None;
-        }
-        tokio::select! {
-            biased;
-            // First, so that after a pause of the whole process no further step is taken in a turn that is over.
-            () = self.until_lost() => None,
-            done = work => Some(done),
-        }
-    }
-
-    /// Returns before another one may work on it, also where nobody answers who asks.
-    async fn until_lost(&self) {
-        if self.known.turn.until_lost(|| self.is_mine()).await.is_err() {
+        self.known.turn.doing(|| self.is_mine(), work).await.unwrap_or_else(|_| {
             let preview = self.name.as_str();
             tracing::warn!(preview, "whoever works on an environment could not renew that");
-        }
+            None
+        })
     }
 
     /// Whoever works on it next need not wait until the lease is over.

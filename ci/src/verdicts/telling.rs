@@ -103,24 +103,14 @@ impl Telling {
     /// Tells a change. Returns whether it was heard; `None`: it was not begun, or was cut off, because another server may
     /// tell it by now.
     async fn tell(&self, teller: &dyn Teller, change: &Change) -> Option<Result<(), String>> {
-        if !self.is_mine().await {
-            return None;
-        }
-        tokio::select! {
-            biased;
-            // First, so that after a pause of the whole process no further step is taken in a turn that is over.
-            () = self.until_lost() => None,
-            told = tokio::time::timeout(PATIENCE, teller.tell(change)) => {
-                Some(told.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}"))))
-            }
-        }
-    }
-
-    /// Returns before another server may tell, also where nobody answers who asks.
-    async fn until_lost(&self) {
-        if self.turn.until_lost(|| self.is_mine()).await.is_err() {
+        let telling = async {
+            let told = tokio::time::timeout(PATIENCE, teller.tell(change)).await;
+            told.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
+        };
+        self.turn.doing(|| self.is_mine(), telling).await.unwrap_or_else(|_| {
             tracing::warn!("whoever tells changes of the quarantine could not renew that");
-        }
+            None
+        })
     }
 
     /// Whether it is this server's turn to tell, and no other's.

@@ -117,6 +117,24 @@ impl<S: Slot> Turn<S> {
         Ok(())
     }
 
+    /// Does something that takes its time. `None`: it was not begun, or was cut off, because it may be another process's turn
+    /// by now. `may` is what [`Turn::until_lost`] asks. Errors: `may` was not answered in time, and the work was cut off.
+    pub async fn doing<T, F: Future<Output = bool>>(
+        &self,
+        may: impl Fn() -> F,
+        work: impl Future<Output = T>,
+    ) -> Result<Option<T>, Elapsed> {
+        if !may().await {
+            return Ok(None);
+        }
+        tokio::select! {
+            biased;
+            // First, so that after a pause of the whole process no further step is taken in a turn that is over.
+            lost = self.until_lost(may) => lost.map(|()| None),
+            done = work => Ok(Some(done)),
+        }
+    }
+
     /// Takes or renews it, for writes that go along with the record. Nothing where another one has it. Whoever has written
     /// the record in this way says so with [`Turn::forget`] before it asks for anything else.
     pub async fn fence(&self) -> Result<Option<Fence>, S::Error> {

@@ -118,22 +118,10 @@ impl<N: Notices> Telling<N> {
 
     /// Does something that takes its time. Nothing: it was not begun, or was cut off, because another server may tell by now.
     async fn doing<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        if !self.is_mine().await {
-            return None;
-        }
-        tokio::select! {
-            biased;
-            // First, so that after a pause of the whole process no further step is taken in a turn that is over.
-            () = self.until_lost() => None,
-            done = work => Some(done),
-        }
-    }
-
-    /// Returns before another server may tell, also where nobody answers who asks.
-    async fn until_lost(&self) {
-        if self.turn.until_lost(|| self.is_mine()).await.is_err() {
+        self.turn.doing(|| self.is_mine(), work).await.unwrap_or_else(|_| {
             tracing::warn!(what = N::CALLED, "whoever tells could not renew that");
-        }
+            None
+        })
     }
 
     /// Whether it is this server's turn to tell, and no other's.

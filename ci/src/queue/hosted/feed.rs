@@ -185,23 +185,11 @@ impl Feed {
     /// Tells something that [`Feed::take`] answered, however long that takes: nobody else tells it meanwhile. Nothing: it
     /// was not begun, or was cut off, because another process tells by now.
     pub async fn telling<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        if !self.tells().await {
-            return None;
-        }
-        tokio::select! {
-            biased;
-            // First, so that after a pause of the whole process no further step is taken in a turn that is over.
-            () = self.until_lost() => None,
-            done = work => Some(done),
-        }
-    }
-
-    /// Returns before another process may tell, also where nobody answers who asks.
-    async fn until_lost(&self) {
-        if self.turn.until_lost(|| self.tells()).await.is_err() {
+        self.turn.doing(|| self.tells(), work).await.unwrap_or_else(|_| {
             let consumer = &*self.consumer;
             tracing::warn!(consumer, "whoever tells news could not renew that");
-        }
+            None
+        })
     }
 
     /// Whether it is this process's turn; its lease is renewed where that is due.
