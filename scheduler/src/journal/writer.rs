@@ -1,13 +1,13 @@
 //! The one task that takes events in and writes them down.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::records::RecordsError;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
-use kiln_net::clock::until;
+use kiln_net::clock::{unix_nanos, until};
 use kiln_net::panics::caught;
 use kiln_protos::events::{Begun, Execution};
 use tokio::sync::broadcast::Receiver;
@@ -149,7 +149,7 @@ impl Writer {
         let (max_batch, delay) = (config.batch_count, config.batch_delay);
         let (full, dirty) = {
             let mut memory = self.memory();
-            memory.add(execution, unix_nanos());
+            memory.add(execution, now_nanos());
             let full = memory.pending.len() >= max_batch;
             (full, full || self.due.is_none() && memory.is_dirty())
         };
@@ -164,7 +164,7 @@ impl Writer {
         self.resume_build(&begun.invocation_id).await;
         let is_dirty = {
             let mut memory = self.memory();
-            memory.begin(begun, unix_nanos());
+            memory.begin(begun, now_nanos());
             memory.is_dirty()
         };
         if is_dirty && self.due.is_none() {
@@ -289,7 +289,6 @@ impl Writer {
     }
 }
 
-fn unix_nanos() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+fn now_nanos() -> u64 {
+    u64::try_from(unix_nanos()).unwrap_or(0)
 }
