@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
 
 /// Chunks of a blob in order.
@@ -49,6 +49,16 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Begins to store a blob that arrives in pieces. Nothing is visible before `commit`.
     async fn writer(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError>;
+
+    /// Begins to store a blob of at most `most` bytes whose digest shows once all of it has come. `None`: the store has to
+    /// know the digest first.
+    async fn naming_writer(
+        &self,
+        _function: DigestFunction,
+        _most: u64,
+    ) -> Result<Option<Box<dyn NamingWriter>>, StoreError> {
+        Ok(None)
+    }
 
     /// Returns when all writes acknowledged before this call survive a power cut.
     async fn sync(&self) -> Result<(), StoreError>;
@@ -92,6 +102,16 @@ pub trait BlobWriter: Send {
 
     /// Makes the blob visible, whole and verified, or not at all.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// An unfinished blob whose digest nobody knows yet. Dropping it abandons the bytes.
+#[async_trait]
+pub trait NamingWriter: Send {
+    /// Appends. Where the store has no room, bytes are hashed all the same.
+    async fn write(&mut self, data: Bytes) -> Result<(), StoreError>;
+
+    /// The digest of what came, and whether it is visible under it now, whole: `false` where there was no room.
+    async fn finish(self: Box<Self>) -> Result<(Digest, bool), StoreError>;
 }
 
 pub type SharedBlobStore = Arc<dyn BlobStore>;

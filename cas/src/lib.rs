@@ -25,6 +25,6 @@ pub mod stores;
 pub mod tree;
 
 pub use action_cache::{ActionCache, ActionKey, SharedActionCache};
-pub use blob::{Blob, BlobStore, BlobStream, BlobWriter, SharedBlobStore};
+pub use blob::{Blob, BlobStore, BlobStream, BlobWriter, NamingWriter, SharedBlobStore};
 pub use digest::{Digest, DigestError, DigestFunction, Hasher};
 pub use error::{Reason, StoreError};

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::hashing::{StreamHasher, hash};
 use super::range::EmptyWriter;
-use crate::blob::{Blob, BlobStore, BlobWriter};
-use crate::digest::Digest;
+use crate::blob::{Blob, BlobStore, BlobWriter, NamingWriter};
+use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
 
 /// Hashes everything that is written. Reads pass through.
@@ -69,6 +69,15 @@ impl<S: BlobStore> BlobStore for Verified<S> {
             received: 0,
             hasher: StreamHasher::new(digest.function),
         }))
+    }
+
+    /// The store hashes these itself: their digest comes from their bytes.
+    async fn naming_writer(
+        &self,
+        function: DigestFunction,
+        most: u64,
+    ) -> Result<Option<Box<dyn NamingWriter>>, StoreError> {
+        self.inner.naming_writer(function, most).await
     }
 
     async fn sync(&self) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use kiln_cas::{BlobStream, Digest, DigestFunction, SharedBlobStore, StoreError};
+use kiln_cas::{BlobStream, Digest, DigestFunction, NamingWriter, SharedBlobStore, StoreError};
 use tokio::runtime::Handle;
 
 use super::behind::{Chunks, behind};
@@ -55,25 +55,36 @@ impl Blocking {
         Ok(self.runtime.block_on(self.blobs.find_missing(&[*digest]))?.is_empty())
     }
 
-    /// Stores what `write` writes, which is the same each time: first it is measured, then written where the store lacks it.
-    /// So nothing is kept twice, and nothing beside the store.
+    /// Stores what `write` writes, which is the same each time and at most `most` bytes. Where the store has to know the
+    /// digest first, or has no room for what may be there already, it is measured, then written where the store lacks it:
+    /// so nothing is kept twice, and nothing beside the store.
     pub fn put_written<E: From<StoreError>>(
         &self,
         media_type: &str,
+        most: u64,
         write: &mut dyn FnMut(&mut dyn Write) -> Result<(), E>,
     ) -> Result<Descriptor, E> {
-        let digest = behind(write, |chunks| {
-            let mut hasher = DigestFunction::Sha256.hasher();
-            let whole = chunks.each(|chunk| {
-                hasher.update(&chunk);
-                Ok(())
-            })?;
-            Ok(whole.then(|| hasher.finish()))
-        })?;
-        if !self.has(&digest)? {
+        let naming = self.blobs.naming_writer(DigestFunction::Sha256, most);
+        let (digest, stored) = match self.runtime.block_on(naming)? {
+            Some(writer) => behind(write, |chunks| self.name(writer, chunks))?,
+            None => (behind(write, measure)?, false),
+        };
+        if !stored && !self.has(&digest)? {
             behind(write, |chunks| self.take(&digest, chunks))?;
         }
         Ok(Descriptor::new(media_type, content_digest(&digest), digest.size))
+    }
+
+    /// Writes a blob whose digest shows at its end.
+    fn name(
+        &self,
+        mut writer: Box<dyn NamingWriter>,
+        chunks: Chunks,
+    ) -> Result<Option<(Digest, bool)>, StoreError> {
+        match chunks.each(|chunk| self.runtime.block_on(writer.write(chunk)))? {
+            true => self.runtime.block_on(writer.finish()).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// Writes a blob of which the digest is known; nothing where it comes cut short.
@@ -90,11 +101,21 @@ impl Blocking {
         if from.function == DigestFunction::Sha256 {
             return Ok(Descriptor::new(media_type, content_digest(from), from.size));
         }
-        self.put_written(media_type, &mut |out| {
+        self.put_written(media_type, from.size, &mut |out| {
             let mut reader = self.open(from)?;
             io::copy(&mut reader, out).map(drop).map_err(|it| StoreError::io("copy a blob", it))
         })
     }
+}
+
+/// The digest of what comes; nothing where it comes cut short.
+fn measure(chunks: Chunks) -> Result<Option<Digest>, StoreError> {
+    let mut hasher = DigestFunction::Sha256.hasher();
+    let whole = chunks.each(|chunk| {
+        hasher.update(&chunk);
+        Ok(())
+    })?;
+    Ok(whole.then(|| hasher.finish()))
 }
 
 /// The name that registries have for content that is kept by its SHA-256.

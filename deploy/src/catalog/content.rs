@@ -6,15 +6,16 @@ use std::io::{self, Read};
 use kiln_cas::{Digest, StoreError};
 use serde_json::json;
 
-use super::blocking::Blocking;
+use super::blocking::{Blocking, stored};
 use super::error::CatalogError;
 use super::files::{OutputFile, OutputNode, led_to};
+use super::layers::{KnownLayers, name_of};
 use super::outputs::Outputs;
 use crate::json;
 use crate::oci::{
     Algorithm, ContentDigest, Descriptor, DocumentKind, LAYER_TYPE, LAYOUT_FILE, LayerEntry,
     LayerError, LayerNode, Layout, LayoutLimits, MANIFEST_TYPE, Manifest, check_layout,
-    write_layer,
+    layer_size_at_most, write_layer,
 };
 
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
@@ -41,12 +42,13 @@ pub struct Content {
 
 pub fn content(
     store: &Blocking,
+    known: &KnownLayers,
     outputs: &Outputs,
     form: Form,
     platform: (&str, &str),
 ) -> Result<Content, CatalogError> {
     match (form, OutputLayout::find(store, outputs)) {
-        (Form::Files, _) | (Form::Any, Err(_)) => packed(store, outputs, platform),
+        (Form::Files, _) | (Form::Any, Err(_)) => packed(store, known, outputs, platform),
         (Form::Image | Form::Any, Ok(layout)) => image(&layout),
         (Form::Image, Err(why)) => Err(CatalogError::NoLayout(why)),
     }
@@ -61,6 +63,7 @@ fn short(path: &str) -> &str {
 
 fn packed(
     store: &Blocking,
+    known: &KnownLayers,
     outputs: &Outputs,
     (os, architecture): (&str, &str),
 ) -> Result<Content, CatalogError> {
@@ -68,11 +71,7 @@ fn packed(
     let files = outputs.files.iter().filter(|it| !links.contains(&it.path)).map(entry);
     let entries: Vec<_> = files.chain(outputs.nodes.iter().map(node)).collect();
     once(outputs)?;
-    let layer = store.put_written(LAYER_TYPE, &mut |out| {
-        let open = &mut |digest: &Digest| store.open(digest).map_err(io::Error::other);
-        write_layer(entries.clone(), open, out).map_err(CatalogError::from)
-    });
-    let layer = layer.map_err(evicted)?;
+    let layer = pack(store, known, &entries)?;
     let config = json!({
         "architecture": architecture,
         "config": {},
@@ -84,6 +83,28 @@ fn packed(
     let subject = store.put(MANIFEST_TYPE, manifest)?;
     let blobs = vec![subject.clone(), config, layer];
     Ok(Content { subject, blobs, form: Form::Files })
+}
+
+/// A layer of the entries, which is packed where it is not there already.
+fn pack(
+    store: &Blocking,
+    known: &KnownLayers,
+    entries: &[LayerEntry<Digest>],
+) -> Result<Descriptor, CatalogError> {
+    let name = name_of(entries);
+    if let Some(layer) = known.find(&name)
+        && let Some(digest) = stored(&layer)
+        && store.has(&digest)?
+    {
+        return Ok(layer);
+    }
+    let layer = store.put_written(LAYER_TYPE, layer_size_at_most(entries), &mut |out| {
+        let open = &mut |digest: &Digest| store.open(digest).map_err(io::Error::other);
+        write_layer(entries.to_vec(), open, out).map_err(CatalogError::from)
+    });
+    let layer = layer.map_err(evicted)?;
+    known.add(name, layer.clone());
+    Ok(layer)
 }
 
 fn entry(file: &OutputFile) -> LayerEntry<Digest> {

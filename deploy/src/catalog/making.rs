@@ -129,7 +129,8 @@ impl Catalog {
             version: self.parts.version.clone(),
             now: self.now(),
         };
-        blocking(move || prepare(&store, &archive, &plan, &outputs)).await
+        let known = self.layers.clone();
+        blocking(move || prepare(&store, &known, &archive, &plan, &outputs)).await
     }
 
     /// What cosign's older signature calls the image.

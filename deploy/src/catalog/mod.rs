@@ -16,6 +16,7 @@ mod held;
 mod import;
 mod keeping;
 mod keys;
+mod layers;
 mod left;
 mod making;
 mod older;
@@ -38,6 +39,7 @@ use kiln_cas::pins::Pins;
 use kiln_cas::records::SharedRecords;
 use kiln_net::{Ages, Unread};
 
+use self::layers::KnownLayers;
 use crate::executions::{Clock, ExecutionStore};
 use crate::oci::{ContentDigest, Descriptor};
 use crate::signing::{PublicKey, Signer};
@@ -80,12 +82,14 @@ pub struct Catalog {
     unread: Arc<Unread>,
     /// What was seen unfinished.
     unfinished: Arc<Ages>,
+    layers: KnownLayers,
 }
 
 impl Catalog {
     pub fn new(parts: CatalogParts) -> Self {
         let executions = ExecutionStore::new(parts.records.clone());
-        Self { parts, executions, unread: Arc::default(), unfinished: Arc::default() }
+        let (unread, unfinished) = (Arc::default(), Arc::default());
+        Self { parts, executions, unread, unfinished, layers: KnownLayers::default() }
     }
 
     /// The key that the server signs with.

@@ -9,6 +9,7 @@ use super::content::{Content, Form, content};
 use super::entry::{Counts, Draft, Unsigned};
 use super::error::CatalogError;
 use super::held::{self, MAX_HELD};
+use super::layers::KnownLayers;
 use super::outputs::Outputs;
 use crate::executions::RecordArchive;
 use crate::json;
@@ -60,12 +61,13 @@ struct Preparing<'a> {
 
 pub fn prepare(
     store: &Blocking,
+    known: &KnownLayers,
     archive: &RecordArchive,
     plan: &Plan,
     outputs: &Outputs,
 ) -> Result<Draft, CatalogError> {
     let (os, architecture) = (&plan.platform.0, &plan.platform.1);
-    let content = content(store, outputs, plan.form, (os, architecture))?;
+    let content = content(store, known, outputs, plan.form, (os, architecture))?;
     let mut preparing = Preparing { store, plan, kept: Vec::new() };
     preparing.kept.extend(content.blobs.iter().map(|it| (it.digest.clone(), it.size)));
     let made = preparing.provenance(archive, outputs)?;

@@ -14,6 +14,9 @@ pub const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 /// Members of a layer.
 const MAX_ENTRIES: usize = 2_000_000;
 
+/// Bytes that a member's header, that of a long name and what fills their blocks take at most, without the name.
+const MEMBER: u64 = 4 * 512;
+
 /// A file, link or directory that is packed into a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerEntry<F> {
@@ -84,6 +87,22 @@ pub fn write_layer<F, R: Read>(
     let source = builder.into_inner();
     source.map_err(|source| LayerError::Io { path: String::new(), source })?;
     Ok(())
+}
+
+/// Bytes that a layer of these entries has at most.
+pub fn layer_size_at_most<F>(entries: &[LayerEntry<F>]) -> u64 {
+    let size = |entry: &LayerEntry<F>| {
+        let name = entry.path.len() as u64;
+        let parents = entry.path.matches('/').count() as u64;
+        let content = match &entry.node {
+            LayerNode::File { size, .. } => size.saturating_add(MEMBER),
+            LayerNode::Symlink { target } => MEMBER + target.len() as u64,
+            LayerNode::Directory => MEMBER,
+        };
+        // Each directory above it is named as well, once for all that lie below.
+        content.saturating_add((MEMBER + name) * (parents + 1))
+    };
+    entries.iter().map(size).fold(MEMBER, u64::saturating_add)
 }
 
 /// Entries are sorted: what lies below a path comes right behind it.

@@ -23,7 +23,7 @@ pub use document::{
     Document, DocumentError, DocumentKind, EMPTY_CONFIG, EMPTY_TYPE, INDEX_TYPE, Index,
     MANIFEST_TYPE, MAX_DOCUMENT_BYTES, Manifest, TITLE_ANNOTATION,
 };
-pub use layer::{LAYER_TYPE, LayerEntry, LayerError, LayerNode, write_layer};
+pub use layer::{LAYER_TYPE, LayerEntry, LayerError, LayerNode, layer_size_at_most, write_layer};
 pub use layer_check::{LayerLimits, LayerProblem, check_layer};
 pub use layout::{DirectoryLayout, LAYOUT_FILE, Layout, REF_NAME_ANNOTATION};
 pub use layout_check::{

@@ -250,6 +250,31 @@ async fn an_abandoned_write_leaves_nothing(store: &dyn BlobStore) {
     }
 }
 
+/// A store need not offer it; what does names and stores what came, and nothing before its end.
+async fn what_names_itself_is_read(store: &dyn BlobStore) {
+    let naming = |most: usize| store.naming_writer(DigestFunction::Sha256, most as u64);
+    for (seed, size) in [0, 1000, 256 * 1024, 256 * 1024 + 1, 3 * MIB].into_iter().enumerate() {
+        let (digest, data) = blob(500 + seed as u64, size);
+        let Some(mut writer) = naming(size + 1000).await.unwrap() else { return };
+        for piece in data.chunks(70_000) {
+            writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        if size > 0 {
+            assert_eq!(store.absent(&[digest]).await.unwrap(), [digest], "{size} bytes");
+        }
+        assert_eq!(writer.finish().await.unwrap(), (digest, true));
+        assert_eq!(read(store, &digest).await.unwrap(), data, "{size} bytes");
+        // Again: what is there already stays as it is.
+        let mut again = naming(size).await.unwrap().expect("it was offered before");
+        again.write(data).await.unwrap();
+        assert_eq!(again.finish().await.unwrap(), (digest, true));
+    }
+    let mut writer = naming(MIB).await.unwrap().expect("it was offered before");
+    writer.write(Bytes::from(vec![0; MIB])).await.unwrap();
+    let more = writer.write(Bytes::from_static(b"x")).await;
+    assert!(matches!(more, Err(StoreError::TooLarge { .. })), "{more:?}");
+}
+
 async fn concurrent_writers_of_one_blob_all_succeed(store: &Arc<dyn BlobStore>) {
     for size in [5000, 2 * MIB] {
         let (digest, data) = blob(3, size);
@@ -284,6 +309,7 @@ async fn general_of(subject: Subject, fresh: Subject) {
     an_abandoned_write_leaves_nothing(store).await;
     concurrent_writers_of_one_blob_all_succeed(&subject.store).await;
     what_is_written_is_read(store).await;
+    what_names_itself_is_read(store).await;
     ranges_are_cut_exactly(store).await;
     large_blobs_stream_and_small_ones_come_whole(store).await;
     both_functions_and_equal_hashes_of_other_sizes_are_told_apart(store).await;

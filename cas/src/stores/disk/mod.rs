@@ -6,6 +6,7 @@
 //! | `contents` | what it holds, and how it keeps within its limit |
 //! | `sizes` | which blobs are small, and how large the log's files are |
 //! | `reader`, `writer`, `append` | large blobs in pieces |
+//! | `naming` | blobs whose digest shows at their end |
 //! | `large`, `slot`, `names` | files of large blobs, and what is known of them |
 //! | `unsynced`, `evicted` | files that are not durable yet, and those of evicted blobs |
 //! | `premises`, `tenant` | others who keep files under the same limit |
@@ -15,6 +16,7 @@ mod contents;
 mod evicted;
 mod large;
 mod names;
+mod naming;
 mod premises;
 mod reader;
 mod sizes;

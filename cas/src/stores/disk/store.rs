@@ -9,14 +9,15 @@ use bytes::Bytes;
 
 use super::contents::Contents;
 use super::large::LargeFiles;
+use super::naming::DiskNamingWriter;
 use super::premises::Premises;
 use super::reader;
 use super::sizes::{SMALL_BLOB, segment_size};
 use super::tenant::Occupancy;
 use super::writer::{LargeWriter, SmallWriter};
-use crate::blob::{Blob, BlobStore, BlobWriter, MAX_WHOLE_BLOB};
+use crate::blob::{Blob, BlobStore, BlobWriter, MAX_WHOLE_BLOB, NamingWriter};
 use crate::clock::Clock;
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
 use crate::promises::Invocations;
 use crate::stores::capacity::{Capacity, Evictable, Terms};
@@ -214,8 +215,15 @@ impl BlobStore for DiskBlobStore {
         if digest.size <= SMALL_BLOB {
             return Ok(Box::new(SmallWriter::new(contents.clone(), *digest)));
         }
-        let reservation = contents.capacity.begin(digest.size)?;
-        Ok(Box::new(LargeWriter::new(contents.clone(), *digest, reservation)))
+        Ok(Box::new(LargeWriter::begin(contents.clone(), *digest)?))
+    }
+
+    async fn naming_writer(
+        &self,
+        function: DigestFunction,
+        most: u64,
+    ) -> Result<Option<Box<dyn NamingWriter>>, StoreError> {
+        Ok(Some(Box::new(DiskNamingWriter::new(self.contents.clone(), function, most))))
     }
 
     async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {

@@ -70,21 +70,25 @@ impl BlobWriter for SmallWriter {
     }
 }
 
-/// Writes a file next to the receipt of its bytes, and sets room aside as they come.
-pub struct LargeWriter {
+/// A large blob on its way: a file that is written next to the receipt of its bytes, and room that is set aside as they
+/// come.
+pub struct LargeFile {
     contents: Arc<Contents>,
-    digest: Digest,
+    /// Bytes that it may have.
+    most: u64,
     reservation: Reservation,
     received: u64,
     writing: Stage<Unfinished>,
 }
 
-impl LargeWriter {
-    pub fn new(contents: Arc<Contents>, digest: Digest, reservation: Reservation) -> Self {
-        let unfinished = Unfinished { contents: contents.clone(), size: digest.size, file: None };
+impl LargeFile {
+    /// A file for at most so many bytes. Errors: `TooLarge` when they could never fit.
+    pub fn begin(contents: Arc<Contents>, most: u64) -> Result<Self, StoreError> {
+        let reservation = contents.capacity.begin(most)?;
+        let unfinished = Unfinished { contents: contents.clone(), size: most, file: None };
         let task = Task { name: WRITING, batch: BATCH, work: Unfinished::append };
         let writing = Stage::new(unfinished, task);
-        Self { contents, digest, reservation, received: 0, writing }
+        Ok(Self { contents, most, reservation, received: 0, writing })
     }
 
     /// Makes room for `received` bytes, and some ahead of those that come next.
@@ -93,10 +97,38 @@ impl LargeWriter {
         if received <= held {
             return Ok(());
         }
-        let missing = (received - held).max(BATCH as u64).min(self.digest.size - held);
+        let missing = (received - held).max(BATCH as u64).min(self.most - held);
         let more = self.contents.reserve(missing).await?;
         self.reservation.absorb(more);
         Ok(())
+    }
+
+    /// Appends. The caller sees to it that no more than `most` bytes come.
+    pub async fn push(&mut self, data: Bytes) -> Result<(), StoreError> {
+        let received = self.received + data.len() as u64;
+        self.set_aside(received).await?;
+        self.received = received;
+        let pushed = self.writing.push(data).await;
+        pushed.inspect_err(|error| self.contents.relieve_if_full(error))
+    }
+
+    /// Writes what is left to write, and makes the blob visible under the digest of what came.
+    pub async fn publish(self, digest: Digest) -> Result<(), StoreError> {
+        let Self { contents, reservation, writing, .. } = self;
+        let published = publish(writing, digest, reservation).await;
+        published.inspect_err(|error| contents.relieve_if_full(error))
+    }
+}
+
+/// A large blob of a digest that is known.
+pub struct LargeWriter {
+    digest: Digest,
+    file: LargeFile,
+}
+
+impl LargeWriter {
+    pub fn begin(contents: Arc<Contents>, digest: Digest) -> Result<Self, StoreError> {
+        Ok(Self { digest, file: LargeFile::begin(contents, digest.size)? })
     }
 }
 
@@ -148,22 +180,17 @@ async fn publish(
 #[async_trait]
 impl BlobWriter for LargeWriter {
     async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
-        let received = self.received + data.len() as u64;
+        let received = self.file.received + data.len() as u64;
         if received > self.digest.size {
             return Err(mismatch(&self.digest, received));
         }
-        self.set_aside(received).await?;
-        self.received = received;
-        let pushed = self.writing.push(data).await;
-        pushed.inspect_err(|error| self.contents.relieve_if_full(error))
+        self.file.push(data).await
     }
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        if self.received != self.digest.size {
-            return Err(mismatch(&self.digest, self.received));
+        if self.file.received != self.digest.size {
+            return Err(mismatch(&self.digest, self.file.received));
         }
-        let Self { contents, digest, reservation, writing, .. } = *self;
-        let published = publish(writing, digest, reservation).await;
-        published.inspect_err(|error| contents.relieve_if_full(error))
+        self.file.publish(self.digest).await
     }
 }

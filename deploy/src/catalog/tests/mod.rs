@@ -2,6 +2,7 @@
 
 mod full;
 mod honest;
+mod layers;
 mod links;
 pub mod rig;
 mod shown;

@@ -8,7 +8,7 @@ use tar::{Builder, EntryType, Header};
 
 use super::super::{
     LayerEntry, LayerError, LayerLimits, LayerNode, LayerProblem, PathProblem, check_layer,
-    write_layer,
+    layer_size_at_most, write_layer,
 };
 
 fn file(path: &str, content: &str) -> LayerEntry<String> {
@@ -161,6 +161,23 @@ fn a_layer_has_limits() {
     assert_eq!(with(2, 6).unwrap(), 2);
     assert!(matches!(with(1, 6), Err(LayerProblem::Entries(1))));
     assert!(matches!(with(2, 5), Err(LayerProblem::Bytes(5))));
+}
+
+#[test]
+fn a_layer_is_no_larger_than_is_said_beforehand() {
+    let long = "n".repeat(200);
+    let deep = format!("{long}/{long}/{long}");
+    for entries in [
+        vec![],
+        vec![file("a", "")],
+        vec![file(&deep, &"1".repeat(513))],
+        vec![file(&format!("{deep}/a"), "1"), link(&format!("{deep}/b"), &long)],
+        vec![LayerEntry { path: deep.clone(), node: LayerNode::Directory }],
+    ] {
+        let most = layer_size_at_most(&entries);
+        let written = layer(entries).unwrap().len() as u64;
+        assert!(written <= most && most <= 3 * written, "{written} of {most}");
+    }
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::blob::BlobWriter;
+use crate::digest::DigestFunction;
 use crate::stores::Verified;
 
 async fn write_pieces(
@@ -82,4 +83,49 @@ async fn other_bytes_than_the_digest_says_are_never_seen() {
     drop(writer);
     await_nothing_unfinished(&disk, dir.path()).await;
     assert_eq!(disk.absent(&[digest]).await.unwrap(), [digest]);
+}
+
+/// Without room the bytes are hashed all the same: the blob may be there already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_names_itself_without_room_is_hashed_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1000);
+    let store = open(dir.path(), 12 * MIB, &clock).await;
+    let (held, held_data) = blob(1, 6 << 20);
+    store.write(&held, held_data.clone()).await.unwrap();
+    let name = async |data: &Bytes, most: u64| {
+        let writer = store.naming_writer(DigestFunction::Sha256, most).await.unwrap();
+        let mut writer = writer.expect("a disk offers it");
+        for piece in data.chunks(65_536) {
+            writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        writer.finish().await.unwrap()
+    };
+    let (digest, data) = blob(2, 8 << 20);
+    for (what, most) in [("the other one is promised", 8 * MIB), ("it never fits", 80 * MIB)] {
+        assert_eq!(name(&data, most).await, (digest, false), "{what}");
+        await_nothing_unfinished(&store, dir.path()).await;
+        assert_eq!(store.absent(&[digest, held]).await.unwrap(), [digest], "{what}");
+    }
+    clock.advance(2000);
+    assert_eq!(name(&data, 8 * MIB).await, (digest, true));
+    assert!(read(&store, &digest).await.unwrap() == data);
+    await_nothing_unfinished(&store, dir.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_names_itself_and_is_given_up_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), 1 << 30, &Clock::manual(1000)).await;
+    let (digest, data) = blob(3, 17 << 20);
+    for sent in [1, 300_000, 5_000_000] {
+        let writer = store.naming_writer(DigestFunction::Sha256, 18 << 20).await.unwrap();
+        let mut writer = writer.expect("a disk offers it");
+        for piece in data[..sent].chunks(65_536) {
+            writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        drop(writer);
+        await_nothing_unfinished(&store, dir.path()).await;
+        assert_eq!(store.absent(&[digest]).await.unwrap(), [digest], "{sent} bytes");
+    }
 }
