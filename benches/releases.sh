@@ -71,16 +71,26 @@ hash_all() { find plain -type f -exec cat {} + | sha256sum; }
 
 echo "| $files files, $mib MiB | round | seconds |"
 echo "| --- | --- | --- |"
+# A release of all files but one: of a layer that is not there yet.
+new() { # VERSION, NUMBER OF THE FILE
+  local some=() it
+  for it in $(seq 0 $((files - 1))); do if [ "$it" != "$2" ]; then some+=(--output "out/f$it"); fi; done
+  "$kiln" release create "bench/new:$1" --invocation "$invocation" --target //:files --server "$server" "${some[@]}"
+}
+# Whoever may (root) reads from the disk as well, and not out of the page cache.
+forget=/proc/sys/vm/drop_caches
 for round in $(seq "$rounds"); do
   echo "| read once (cat) | $round | $(seconds read_all) |"
   echo "| read and hashed once (sha256sum) | $round | $(seconds hash_all) |"
-  # Another version of what is there packs and hashes nothing anew but what it has to; other outputs are a layer of their own.
+  # Another version of what is there packs and hashes nothing anew; other outputs are a layer of their own.
   echo "| a release under another name | $round | $(seconds create "bench/files:again-$round" //:files) |"
-  last=$((files - round))
-  some=()
-  for it in $(seq 0 $((files - 1))); do if [ "$it" != "$last" ]; then some+=(--output "out/f$it"); fi; done
-  new() { "$kiln" release create "bench/new:$round" --invocation "$invocation" --target //:files --server "$server" "${some[@]}"; }
-  echo "| a release of one file less, a layer that is not there yet | $round | $(seconds new) |"
+  echo "| a release of one file less, a layer that is not there yet | $round | $(seconds new "$round" $((files - round))) |"
+  if [ -w "$forget" ]; then
+    sync && echo 3 > "$forget"
+    echo "| read once, from the disk | $round | $(seconds read_all) |"
+    sync && echo 3 > "$forget"
+    echo "| a release of one file less, from the disk | $round | $(seconds new "cold-$round" $((files - rounds - round))) |"
+  fi
 done
 
 # Two that take turns in an environment that asks for a signature, a level, an expression and another environment.
