@@ -32,6 +32,12 @@ pub struct Change {
     /// The commit that the target was at when the change did not merge behind another one that waited; `None`: that did
     /// not happen.
     pub clashed: Option<Commit>,
+    /// What the check of the change alone is expected to cost, in the unit of whoever said so; `None`: that is not known.
+    #[serde(default)]
+    pub cost: Option<u64>,
+    /// Batches that began without the change since it costs much more than what waited beside it.
+    #[serde(default)]
+    pub passed_over: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

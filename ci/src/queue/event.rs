@@ -46,6 +46,12 @@ pub enum Event {
         head: Commit,
         why: String,
     },
+    /// What the check of a change alone, with this head, is expected to cost.
+    Cost {
+        id: ChangeId,
+        head: Commit,
+        cost: u64,
+    },
     /// The branch of a change is gone.
     Deleted(ChangeId),
     /// The head of a change is in the target already.

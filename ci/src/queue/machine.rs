@@ -48,6 +48,7 @@ impl Lane {
             Event::Remove(id) => self.remove(id, End::Removed, now)?,
             Event::Pushed { id, head } => self.pushed(id, head),
             Event::Unfetched { id, head, why } => self.unfetched(id, head, why),
+            Event::Cost { id, head, cost } => self.note_cost(id, &head, cost),
             Event::Deleted(id) => self.remove(id, End::Deleted, now)?,
             Event::Merged(id) => self.remove(id, End::Merged, now)?,
             Event::Target(commit) => self.moved(commit),
@@ -93,7 +94,20 @@ impl Lane {
         }
         let id = ChangeId(self.next());
         let (added, standing, alone, clashed) = (now, Standing::Waiting, false, None);
-        let it = Change { id, branch, head, priority, added, standing, impact, alone, clashed };
+        let (cost, passed_over) = (None, 0);
+        let it = Change {
+            id,
+            branch,
+            head,
+            priority,
+            added,
+            standing,
+            impact,
+            alone,
+            clashed,
+            cost,
+            passed_over,
+        };
         self.changes.insert(id, it);
         Ok(())
     }
@@ -135,6 +149,7 @@ impl Lane {
         it.impact = None;
         it.alone = false;
         it.clashed = None;
+        (it.cost, it.passed_over) = (None, 0);
         self.forget(id);
         for group in &mut self.groups {
             group.members.retain(|it| *it != id);

@@ -11,6 +11,7 @@
 //! | `change`, `event` | what is queued, what happens to it, and what is to be done |
 //! | `rates`, `evidence` | how often changes are bad and checks flaky, and who may be at fault for a failure |
 //! | `cut` | how large a batch is, and where one that failed is cut |
+//! | `costs` | what costs much more than what waits beside it lets that go first |
 //! | `lane` | the state |
 //! | `first` | what a run tests first that looks for the culprit of a failure |
 //! | `judging` | who is rejected, and when that cannot be said |
@@ -22,6 +23,7 @@
 //! | `hosted` | lanes at a server, whose runners are elsewhere |
 
 mod change;
+mod costs;
 mod cut;
 mod event;
 mod evidence;
@@ -41,6 +43,7 @@ pub mod serving;
 mod throughput;
 
 pub use change::{COMING, Change, ChangeId, End, Ended, Held, Standing, USUAL_PRIORITY};
+pub use costs::MAX_PASSED_OVER;
 pub use cut::{batch, first_cut};
 pub use event::{Add, Effect, Event, LeftOut, Member, Outcome, Refusal, Refused, RunId};
 pub use evidence::Failure;

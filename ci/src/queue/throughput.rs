@@ -1,6 +1,7 @@
 //! As few runs as can be. Batches of the best size are tested at the same time, each by itself on the base. One of
 //! them may land what passes; it takes along what passed elsewhere and is only believed to be good, so that
-//! landing costs no run of its own. A batch that fails is cut, and what lies behind a failing prefix put back.
+//! landing costs no run of its own. A batch that fails is cut, and what lies behind a failing prefix put back. What
+//! costs much more than the others lets these go first, a few times.
 
 use super::change::{ChangeId, Standing};
 use super::cut::{MAX_BATCH, batch, first_cut};
@@ -137,14 +138,20 @@ impl Lane {
             Some(before) => size.min(before),
             None => size,
         };
-        let mut members: Vec<_> = fresh.iter().take(size).copied().collect();
+        // Where changes land independently, none of them waits for a dear one.
+        let dear = match alone.is_some() || self.independent() {
+            true => None,
+            false => self.dear_beyond(&fresh),
+        };
+        let (mut members, mut passed_over) = self.affordable(&fresh, size, dear);
         if alone.is_none() && members.len() < size && !self.may_begin(&members, now) {
-            members.clear();
+            (members, passed_over) = (Vec::new(), Vec::new());
         }
         let takes_along = !self.independent() && nobody_lands && !self.screened().is_empty();
         if members.is_empty() && !takes_along {
             return false;
         }
+        self.pass_over(&passed_over);
         let id = self.next();
         self.groups.push(Group { id, members, lands: false });
         let at = self.groups.len() - 1;

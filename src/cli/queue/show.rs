@@ -224,6 +224,11 @@ impl Explain {
         if let Some(before) = before {
             out.push_str(&format!("  before it: {}\n", counted(before as u64, "change")));
         }
+        if let Some(why) =
+            change.why_passed_over().filter(|_| runs.is_empty() && against.is_empty())
+        {
+            out.push_str(&format!("  {why}\n"));
+        }
         for run in runs {
             let others = counted(run.members.len().saturating_sub(1) as u64, "other");
             out.push_str(&format!("  it {} with {others} in run {}\n", doing(run), run.id.0));

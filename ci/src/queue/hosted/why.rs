@@ -121,6 +121,9 @@ fn waits(lane: &Lane, line: &Line, change: &Change) -> String {
             several => format!("{named} failed with it or one of {} others", several - 1),
         };
     }
+    if let Some(why) = change.why_passed_over() {
+        return why;
+    }
     let before = line.before(change.id).map_or(0, |it| it.all);
     let running = lane.runs.values().filter(|it| it.phase == Phase::Checking).count();
     let workers = lane.options.workers.max(1);
