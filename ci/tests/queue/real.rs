@@ -103,6 +103,7 @@ impl Rig {
             method: Method::Merge,
             check: Check { command: check.into(), limit_s: 60, env: Vec::new(), proven: false },
             impact: None,
+            cost: None,
             options,
             fetch_limit: Duration::from_secs(60),
             poll: Duration::from_millis(200),

@@ -46,7 +46,8 @@ KILN_QUEUE_BRANCHES, and may write the names of what failed to the file KILN_QUE
 for the culprit finds them in the file KILN_QUEUE_FIRST, and may end where they fail again. Exit code 0 passes, 75 says
 that it could not run, 6 that it failed for a reason that nobody has decided, any other fails. --impact runs likewise
 for each change of a batch that failed, and writes what the change affects to the file KILN_QUEUE_IMPACT; with
---independent also for what passed before the target moved.")]
+--independent also for what passed before the target moved. --cost runs likewise for each change that waits, and writes
+one whole number to the file KILN_QUEUE_COST.")]
 pub struct Run {
     #[command(flatten)]
     state: QueueDirectory,
@@ -74,6 +75,11 @@ pub struct Run {
     /// Says which targets a change affects: only those are suspects who affect what the check named as failed
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::Other)]
     impact: Option<String>,
+
+    /// Says what the check of a change alone is expected to cost (seconds, tests: only ratios count). What costs much more
+    /// than what waits beside it lets that go first, a few times
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["independent", "latency"], value_hint = ValueHint::Other)]
+    cost: Option<String>,
 
     /// The check rules flakes out by itself: one failure is enough, unless it calls it undecided (exit code 6) or hangs
     #[arg(long)]
@@ -199,6 +205,12 @@ impl Run {
 
     fn settings(&self) -> Settings {
         let mode = if self.latency { Mode::Latency } else { Mode::Throughput };
+        let asked = |command: &String| Check {
+            command: command.clone(),
+            limit_s: self.check_timeout.as_secs().max(1),
+            env: self.env.clone(),
+            proven: false,
+        };
         Settings {
             lane: self.state.queue.clone(),
             remote: self.remote.clone(),
@@ -214,12 +226,8 @@ impl Run {
                 env: self.env.clone(),
                 proven: self.flakes_ruled_out,
             },
-            impact: self.impact.as_ref().map(|command| Check {
-                command: command.clone(),
-                limit_s: self.check_timeout.as_secs().max(1),
-                env: self.env.clone(),
-                proven: false,
-            }),
+            impact: self.impact.as_ref().map(asked),
+            cost: self.cost.as_ref().map(asked),
             options: Options {
                 mode,
                 workers: usize::from(self.workers),
@@ -272,6 +280,15 @@ mod tests {
             let error = parse(&[alone, &["--patience", "3m"]].concat()).expect_err("it is refused");
             assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
             assert!(error.to_string().contains("--patience"), "{error}");
+        }
+    }
+
+    #[test]
+    fn costs_are_asked_for_where_batches_are_sized_by_them() {
+        assert!(parse(&["--cost", "true"]).is_ok());
+        for other in [&["--latency"][..], &["--independent", "--impact", "true"]] {
+            let error = parse(&[other, &["--cost", "true"]].concat()).expect_err("it is refused");
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
         }
     }
 }

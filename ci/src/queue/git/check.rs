@@ -44,9 +44,11 @@ const SHOWN: usize = 2_000;
 const TEMPFAIL: i32 = 75;
 /// What the check may end with to say that nobody knows yet whether it failed by chance: as the gate of tests does.
 const UNDECIDED: i32 = 6;
-/// Most bytes that are read of the names of failed targets, of what a change affects, and most characters of one.
+/// Most bytes that are read of the names of failed targets, of what a change affects, of what it costs, and most
+/// characters of a name.
 const MAX_FAILED: u64 = 256 << 10;
 const MAX_IMPACT: u64 = 32 << 20;
+const MAX_COST: u64 = 1 << 10;
 const MAX_NAME: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,30 +100,60 @@ impl Check {
         commit: &Commit,
     ) -> Result<Option<BTreeSet<String>>, GitError> {
         let named = slot.tree.with_extension("impact");
-        std::fs::remove_file(&named).ok();
-        let mut command = self.in_slot(slot, base, commit)?;
-        command.env("KILN_QUEUE_IMPACT", &named);
+        let command = self.in_slot(slot, base, commit)?;
+        let file = ("KILN_QUEUE_IMPACT", named.as_path());
+        if !self.writes(command, file, commit, "what a change affects").await? {
+            return Ok(None);
+        }
+        // A part of it would acquit whom the rest names.
+        Ok(lines(&named, MAX_IMPACT).filter(|(_, whole)| *whole).map(|(all, _)| all))
+    }
+
+    /// What the check of `commit`, whose tree the slot is, is expected to cost where `base` is known: a whole number that
+    /// the command writes to a file, in a unit of its own. Nothing where it writes none.
+    pub async fn cost(
+        &self,
+        slot: &Slot,
+        base: &Commit,
+        commit: &Commit,
+    ) -> Result<Option<u64>, GitError> {
+        let named = slot.tree.with_extension("cost");
+        let command = self.in_slot(slot, base, commit)?;
+        let file = ("KILN_QUEUE_COST", named.as_path());
+        if !self.writes(command, file, commit, "what the check of a change costs").await? {
+            return Ok(None);
+        }
+        let cost = lines(&named, MAX_COST).and_then(|(all, _)| number(&all));
+        if cost.is_none() {
+            tracing::warn!(
+                commit = commit.short(),
+                "the command says no number: it is not known what the check of a change costs"
+            );
+        }
+        Ok(cost)
+    }
+
+    /// Has a command write to a file, which a variable names. Answers whether it ended well: if not, the log says that
+    /// `what` is not known.
+    async fn writes(
+        &self,
+        mut command: Command,
+        (variable, file): (&str, &Path),
+        commit: &Commit,
+        what: &str,
+    ) -> Result<bool, GitError> {
+        std::fs::remove_file(file).ok();
+        command.env(variable, file);
         match run(command, None, Duration::from_secs(self.limit_s), Keep::End(KEPT)).await {
-            Ok(ran) if ran.status.success() => {
-                // A part of it would acquit whom the rest names.
-                Ok(lines(&named, MAX_IMPACT).filter(|(_, whole)| *whole).map(|(all, _)| all))
-            }
+            Ok(ran) if ran.status.success() => Ok(true),
             Ok(ran) => {
                 let said = words(&ran.stdout, SHOWN);
-                tracing::warn!(
-                    commit = commit.short(),
-                    said,
-                    "it is not known what a change affects"
-                );
-                Ok(None)
+                tracing::warn!(commit = commit.short(), said, "it is not known {what}");
+                Ok(false)
             }
             Err(ProcessError::Slow { limit, .. }) => {
-                tracing::warn!(
-                    commit = commit.short(),
-                    ?limit,
-                    "it takes long to say what a change affects"
-                );
-                Ok(None)
+                tracing::warn!(commit = commit.short(), ?limit, "it takes too long to say {what}");
+                Ok(false)
             }
             Err(error) => Err(error.into()),
         }
@@ -196,6 +228,12 @@ fn tell_first<'a>(file: &'a Path, first: &BTreeSet<String>) -> Option<&'a Path> 
 /// What the check named as failed, one a line, as far as that is read.
 fn targets(file: &Path) -> BTreeSet<String> {
     lines(file, MAX_FAILED).map(|(all, _)| all).unwrap_or_default()
+}
+
+/// The number that is the only line.
+fn number(lines: &BTreeSet<String>) -> Option<u64> {
+    let only = lines.first().filter(|_| lines.len() == 1)?;
+    only.parse().ok()
 }
 
 /// The first bytes of a file, line by line, and whether that is all of it. Nothing where there is no such file: whatever

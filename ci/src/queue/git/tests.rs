@@ -341,6 +341,27 @@ async fn it_is_said_of_each_step_what_it_affects() {
 }
 
 #[tokio::test]
+async fn a_command_says_what_a_check_costs_or_it_is_not_known() {
+    let rig = Rig::new();
+    let repository = rig.open().await;
+    let base = fetched(&repository, &["main"]).await[&branch("main")].clone();
+    let slot = rig.slots().take().unwrap();
+    repository.check_out(&slot, &base).await.unwrap();
+    for (says, cost) in [
+        ("ls | wc -l > $KILN_QUEUE_COST", Some(2)),
+        ("true", None),
+        ("echo 1.5 > $KILN_QUEUE_COST", None),
+        ("printf '1\\n2\\n' > $KILN_QUEUE_COST", None),
+        ("echo 1 > $KILN_QUEUE_COST; exit 1", None),
+        ("echo 1 > $KILN_QUEUE_COST; sleep 600", None),
+    ] {
+        let limit_s = if cost.is_some() { 60 } else { 1 };
+        let command = Check { limit_s, ..check(says) };
+        assert_eq!(command.cost(&slot, &base, &base).await.unwrap(), cost, "{says}");
+    }
+}
+
+#[tokio::test]
 async fn a_clone_whose_making_was_cut_off_is_made_again() {
     let rig = Rig::new();
     let at = rig.directory.path().join("queue's clone");

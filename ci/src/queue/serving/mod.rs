@@ -13,6 +13,7 @@
 //! | `passed` | which commits passed here |
 //! | `work`, `tasks` | one check, and one push; each is heard of |
 //! | `affecting` | who of a run that failed affects what failed |
+//! | `costing` | what the checks of changes that wait are expected to cost |
 //! | `polling` | where branches are in the repository |
 //! | `proving` | whether what passed on one base counts on another one |
 //! | `runner` | events in, writes, effects out |
@@ -20,6 +21,7 @@
 mod affecting;
 mod arrivals;
 mod away;
+mod costing;
 mod desk;
 mod error;
 mod inbox;

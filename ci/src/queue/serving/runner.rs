@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::arrivals::{Arrival, Arrivals};
 use super::away::Away;
+use super::costing::Costing;
 use super::desk::Request;
 use super::error::QueueError;
 use super::ledger::{Ledger, Ran, Reply, RequestId, Step, Tested};
@@ -37,6 +38,8 @@ pub struct Settings {
     pub check: Check,
     /// Says what a change affects; `None`: nobody does.
     pub impact: Option<Check>,
+    /// Says what the check of a change alone is expected to cost; `None`: nobody does.
+    pub cost: Option<Check>,
     pub options: Options,
     /// How long the head of one branch may take to come here.
     pub fetch_limit: Duration,
@@ -73,6 +76,7 @@ pub struct Runner {
     pub(super) polled: Option<Instant>,
     arrivals: Arrivals,
     pub(super) away: Away,
+    costing: Costing,
 }
 
 impl Runner {
@@ -115,6 +119,7 @@ impl Runner {
         let tasks = Tasks::new(tell.clone());
         let arrivals = Arrivals::new(tools.repository.clone(), settings.fetch_limit);
         let away = Away::of(&lane, settings.fetch_limit);
+        let costing = Costing::new(settings.cost.clone(), tell.clone());
         let polled = None;
         let mut it = Self {
             settings,
@@ -128,6 +133,7 @@ impl Runner {
             polled,
             arrivals,
             away,
+            costing,
         };
         let before = it.lane.outstanding();
         // Heads are brought here before anything is put together, and what has changed since is taken in.
@@ -162,6 +168,7 @@ impl Runner {
                 }
                 self.take(Event::Tick, Along::default()).await?;
             }
+            self.costing.ask(&self.lane, &self.tools, self.clock.now());
             if until_idle && taken && self.is_idle() {
                 return Ok(());
             }
