@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic)]
 
+mod costs;
 mod fetching;
 mod independent;
 mod large;

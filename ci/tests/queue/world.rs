@@ -12,6 +12,8 @@ use kiln_ci::queue::{
 };
 
 pub const MINUTE: u64 = 60_000;
+/// How many times as long a check takes with a large change in it.
+pub const LARGE: u64 = 6;
 
 /// The facts of the simulated world, which the queue cannot see.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Truth {
     pub conflicts: f64,
     /// Whether whoever runs checks rules flakes out.
     pub proven: bool,
+    /// The share of changes with which a check takes `LARGE` times as long.
+    pub large: f64,
     /// Areas of the repository; each change affects one, and a failure names it. 0: nobody knows.
     pub areas: u64,
     pub seed: u64,
@@ -32,8 +36,8 @@ pub struct Truth {
 
 impl Truth {
     pub fn new(bad: f64, flaky: f64, seed: u64) -> Self {
-        let (takes, conflicts, proven, areas) = (10 * MINUTE, 0.0, flaky == 0.0, 0);
-        Self { bad, flaky, takes, conflicts, proven, areas, seed }
+        let (takes, conflicts, proven, large, areas) = (10 * MINUTE, 0.0, flaky == 0.0, 0.0, 0);
+        Self { bad, flaky, takes, conflicts, proven, large, areas, seed }
     }
 }
 
@@ -43,6 +47,7 @@ struct Head {
     bad: bool,
     file: Option<u64>,
     area: String,
+    large: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +80,8 @@ pub struct World {
     pub refuse: Option<Refusal>,
     /// The probability that a check cannot be run.
     pub unable: f64,
+    /// Whether somebody says what the check of a change costs, as soon as it has come.
+    pub tells_costs: bool,
 }
 
 pub fn commit(of: &str) -> Commit {
@@ -118,6 +125,7 @@ impl World {
             branches: 0,
             refuse: None,
             unable: 0.0,
+            tells_costs: false,
         };
         world.tell(Event::Target(target));
         world
@@ -134,7 +142,8 @@ impl World {
         let area = self.rng.u64(..).checked_rem(self.truth.areas).map(|it| format!("//area:{it}"));
         let bad = self.rng.f64() < self.truth.bad;
         let file = (self.rng.f64() < self.truth.conflicts).then(|| self.rng.u64(..5));
-        self.heads.insert(head.clone(), Head { bad, file, area: area.unwrap_or_default() });
+        let large = self.truth.large > 0.0 && self.rng.f64() < self.truth.large;
+        self.heads.insert(head.clone(), Head { bad, file, area: area.unwrap_or_default(), large });
         head
     }
 
@@ -146,7 +155,18 @@ impl World {
         let area = self.heads[&head].area.clone();
         let impact = (self.truth.areas > 0).then(|| BTreeSet::from([area]));
         let priority = self.rng.u8(..3);
-        self.tell(Event::Add(Add { branch, head, priority, impact }));
+        self.tell(Event::Add(Add { branch, head: head.clone(), priority, impact }));
+        let id = self.lane.changes.values().find(|it| it.head == head).map(|it| it.id);
+        if let Some(id) = id.filter(|_| self.tells_costs) {
+            let cost = self.takes([&head]);
+            self.tell(Event::Cost { id, head, cost });
+        }
+    }
+
+    /// How long a check of these takes in the mean: as long as the largest of them.
+    fn takes<'a>(&self, heads: impl IntoIterator<Item = &'a Commit>) -> u64 {
+        let large = heads.into_iter().any(|head| self.heads[head].large);
+        self.truth.takes * if large { LARGE } else { 1 }
     }
 
     /// A change is pushed again.
@@ -207,9 +227,10 @@ impl World {
             }
         }
         let commit = built(&base, &kept);
-        self.running.insert(run, (base, kept, commit.clone()));
         let spread = self.truth.takes / 10;
-        let takes = self.truth.takes - spread / 2 + self.rng.u64(..=spread);
+        let mean = self.takes(kept.iter().map(|it| &it.head));
+        self.running.insert(run, (base, kept, commit.clone()));
+        let takes = mean - spread / 2 + self.rng.u64(..=spread);
         self.due.push(Reverse((self.now + takes, Due::Checked(run))));
         self.tell(Event::Built { run, commit, left_out });
     }
@@ -317,6 +338,16 @@ impl World {
         let landed = self.ended.iter().skip(skip).filter(|it| matches!(it.end, End::Landed(_)));
         let mut waits: Vec<f64> =
             landed.map(|it| (it.at.0 - it.added.0) as f64 / MINUTE as f64).collect();
+        waits.sort_by(f64::total_cmp);
+        waits
+    }
+
+    /// The same of the changes that are large, or of those that are not.
+    pub fn waits_of(&self, skip: usize, large: bool) -> Vec<f64> {
+        let landed = self.ended.iter().skip(skip).filter(|it| matches!(it.end, End::Landed(_)));
+        let of = |it: &&Ended| it.head.as_ref().is_some_and(|it| self.heads[it].large == large);
+        let wait = |it: &Ended| (it.at.0 - it.added.0) as f64 / MINUTE as f64;
+        let mut waits: Vec<f64> = landed.filter(of).map(wait).collect();
         waits.sort_by(f64::total_cmp);
         waits
     }
