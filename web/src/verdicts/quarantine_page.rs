@@ -42,7 +42,7 @@ pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebErro
         @if over { (alarm()) }
         dl.tiles {
             (tile("In quarantine", &html! { @if over { span.bad { (count(entries.len() as u64)) } } @else { (count(entries.len() as u64)) } },
-                &html! { (count(allowed as u64)) " of " (counted(tests as u64, "test")) " may be" }))
+                &html! { (limit(tests, allowed)) }))
             (tile("Without an owner", &html! { (entries.iter().filter(|(_, it)| it.owner.is_none()).count()) }, &html! { "nobody mends them" }))
             (tile("Masked", &html! { (past.masked.len()) }, &html! { "failures that gates let pass lately" }))
         }
@@ -62,6 +62,11 @@ pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebErro
         }
     };
     Ok(layout::page(Place::Tests, "Quarantine", state.version, &body))
+}
+
+/// How many of all tests may be in quarantine, in words. There may be fewer tests than may always be in it.
+fn limit(tests: usize, allowed: usize) -> String {
+    format!("of {}; up to {} may be", counted(tests as u64, "test"), count(allowed as u64))
 }
 
 fn alarm() -> Markup {
@@ -165,4 +170,16 @@ fn change(it: &AuditEntry) -> Line {
         html! { span.dim title={ "entry " (it.sequence) " of the audit log" } { (when(it.at)) } },
     ];
     cells.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_of_the_tests_may_be_in_quarantine_than_there_are() {
+        assert_eq!(limit(3, 5), "of 3 tests; up to 5 may be");
+        assert_eq!(limit(1, 5), "of 1 test; up to 5 may be");
+        assert_eq!(limit(500, 10), "of 500 tests; up to 10 may be");
+    }
 }
