@@ -11,6 +11,7 @@ use kiln_scheduler::Scheduler;
 
 use super::base::Base;
 use super::options::{ServeError, ServeOptions};
+use super::pipelines::Directory;
 use super::{forges, history, merge_queue, verdicts};
 
 /// The history of tests, which hears of all that is executed from now on.
@@ -26,6 +27,8 @@ pub struct Ci {
     pub verdicts: Verdicts,
     pub merging: merge_queue::Started,
     pub forges: forges::Started,
+    /// The pipelines that the operator declares, for which forges tell of pushes.
+    pub declared: Arc<Directory>,
 }
 
 /// Starts to record what is executed. Call before anything can be executed, within a Tokio runtime.
@@ -49,6 +52,8 @@ pub fn start(
     let judged = (&tests, inbox);
     let verdicts = verdicts::start(&options.verdicts, storage, scheduler, judged, common)?;
     let merging = merge_queue::start(&options.merge_queue, storage, &tests, &common.base_url)?;
-    let forges = forges::start(&options.forges, storage, (&tests, &merging.queues), common)?;
-    Ok(Ci { tests, verdicts, merging, forges })
+    let declared = Arc::new(Directory::new(&options.pipelines));
+    let queues = (&tests, &merging.queues);
+    let forges = forges::start(&options.forges, storage, queues, declared.clone(), common)?;
+    Ok(Ci { tests, verdicts, merging, forges, declared })
 }

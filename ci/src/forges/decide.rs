@@ -55,6 +55,8 @@ pub enum Ignored {
     Pushed,
     #[error("no branch was pushed to, or one that is called as git takes no name")]
     NoBranch,
+    #[error("no pipeline waits for a push to {1} of {0}")]
+    NoPipeline(String, String),
     #[error("no queue lands on branches of {0}")]
     Repository(String),
     #[error("no queue lands on {1} of {0}")]

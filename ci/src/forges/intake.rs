@@ -21,6 +21,7 @@ use super::payload::payload;
 use super::proof::{Head, Invalid, verify};
 use super::secrets::Secrets;
 use crate::model::Time;
+use crate::pipelines::control::Registry;
 use crate::queue::serving::Request;
 use crate::services::Clock;
 use crate::storage::{Records, StorageError};
@@ -101,6 +102,7 @@ pub struct Intake {
     secrets: Arc<Secrets>,
     desks: Arc<dyn Desks>,
     look_up: Arc<dyn LookUp>,
+    pipelines: Arc<dyn Registry>,
     clock: Arc<dyn Clock>,
 }
 
@@ -110,19 +112,21 @@ pub struct IntakeParts {
     pub secrets: Arc<Secrets>,
     pub desks: Arc<dyn Desks>,
     pub look_up: Arc<dyn LookUp>,
+    /// The pipelines that may wait for a push.
+    pub pipelines: Arc<dyn Registry>,
     pub clock: Arc<dyn Clock>,
 }
 
 impl Intake {
     pub fn new(forges: Vec<Forge>, parts: IntakeParts) -> Self {
-        let IntakeParts { records, secrets, desks, look_up, clock } = parts;
+        let IntakeParts { records, secrets, desks, look_up, pipelines, clock } = parts;
         let door = |forge: Forge| {
             let known = Known::new(records.clone(), forge.name.clone());
             let (pace, left) = (Pace::default(), Left::default());
             (forge.name.clone(), Door { forge, known, pace, left })
         };
         let doors = forges.into_iter().map(door).collect();
-        Self { doors, records, secrets, desks, look_up, clock }
+        Self { doors, records, secrets, desks, look_up, pipelines, clock }
     }
 
     /// What is left for whoever tells a forge.

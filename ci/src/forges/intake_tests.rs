@@ -3,6 +3,7 @@
 mod copies;
 mod pushes;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -21,6 +22,7 @@ use super::known::WINDOW;
 use super::proof::Invalid;
 use super::secrets::Secrets;
 use crate::model::Time;
+use crate::pipelines::control::{Registered, Registry};
 use crate::queue::Branch;
 use crate::queue::serving::{LaneName, Request};
 use crate::services::Clock;
@@ -50,7 +52,15 @@ struct Desk {
     meeting: Option<Arc<Barrier>>,
     /// Whether pushes begin pipelines.
     pushes: bool,
+    /// What may wait for these.
+    pipelines: Arc<BTreeMap<String, Registered>>,
     memory: Memory,
+}
+
+impl Registry for Desk {
+    fn pipelines(&self) -> Arc<BTreeMap<String, Registered>> {
+        self.pipelines.clone()
+    }
 }
 
 #[async_trait]
@@ -148,6 +158,7 @@ fn house_over(kind: Kind, secret: &str, roles: bool, desk: Desk) -> House {
         secrets,
         desks: Arc::new(desk.clone()),
         look_up: Arc::new(desk.clone()),
+        pipelines: Arc::new(desk.clone()),
         clock: Arc::new(clock.clone()),
     };
     let mut intake = Intake::new(vec![forge], parts);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kiln_cas::stores::Storage;
 use kiln_ci::CiServices;
 use kiln_ci::forges::{Api, Apis, Intake, IntakeParts, Secrets, Teller};
+use kiln_ci::pipelines::control::Registry;
 use kiln_ci::queue::hosted::Queues;
 use kiln_net::reload::{self, Reload};
 use tokio::task::JoinHandle;
@@ -35,12 +36,13 @@ impl Started {
     }
 }
 
-/// Starts what takes in deliveries of forges and tells them results. Must be called within a Tokio
-/// runtime.
+/// Starts what takes in deliveries of forges and tells them results; `pipelines` may wait for pushes.
+/// Must be called within a Tokio runtime.
 pub fn start(
     options: &ForgeOptions,
     storage: &Storage,
     (tests, queues): (&CiServices, &Queues),
+    pipelines: Arc<dyn Registry>,
     common: &Common,
 ) -> Result<Started, ForgesError> {
     if options.forges.is_empty() {
@@ -59,6 +61,7 @@ pub fn start(
         secrets,
         desks: Arc::new(queues.clone()),
         look_up: Arc::new(Apis(apis.clone())),
+        pipelines,
         clock: tests.clock.clone(),
     };
     let mut intake = Intake::new(options.forges.clone(), parts);

@@ -9,6 +9,8 @@ use kiln_ci::pipelines::control::{Registered, Registry};
 use kiln_ci::pipelines::file::read;
 use kiln_net::causes::chain;
 
+use super::options::PipelineOptions;
+
 /// How often the directory is read.
 const EVERY: Duration = Duration::from_secs(15);
 /// Files of the directory that are read.
@@ -25,7 +27,8 @@ pub struct Directory {
 impl Directory {
     /// Reads the directory for the first time. What is wrong now was told when the configuration
     /// was read.
-    pub fn new(path: Option<PathBuf>, instance: String) -> Self {
+    pub fn new(options: &PipelineOptions) -> Self {
+        let (path, instance) = (options.directory.clone(), options.instance.clone());
         let found = path.as_deref().map(|path| read_pipelines(path, &instance));
         let found = found.and_then(Result::ok).unwrap_or_default();
         Self { path, instance, found: Mutex::new(Arc::new(found)) }

@@ -13,8 +13,7 @@ use kiln_ci::pipelines::control::{Control, ControlOptions, ControlParts};
 use kiln_net::panics::spawn_resumed;
 use tokio::task::JoinHandle;
 
-use self::directory::Directory;
-pub use self::directory::read_pipelines;
+pub use self::directory::{Directory, read_pipelines};
 use self::happenings::Audit;
 pub use self::options::PipelineOptions;
 use super::history::StoredRecords;
@@ -38,7 +37,7 @@ pub fn start(options: &ServeOptions, below: &Below<'_>) -> Result<Pipelines, Web
     let forgetting = spawn_resumed("forgetting old stages", move || tidied.clone().keep_tidy());
     let sweeping = spawn_resumed("taking down environments", move || swept.clone().keep_swept());
     let options = &options.pipelines;
-    let directory = Arc::new(Directory::new(options.directory.clone(), options.instance.clone()));
+    let directory = below.builds.ci.declared.clone();
     let previews = stages.previews.clone();
     let control = control(options, below, directory.clone(), stages);
     let reading = spawn_resumed("reading pipelines", move || directory.clone().keep_read());

@@ -47,7 +47,7 @@ async fn a_push_begins_one_run_of_the_pipeline_that_waits_for_it() {
     };
     let (main, feature) = (push("main"), push("feature"));
     let (status, said) = deliveries.say("push", "1", &feature).await;
-    assert_eq!((status, &said["outcome"]), (200, &json!("asked")), "{said}");
+    assert_eq!((status, &said["outcome"]), (202, &json!("ignored")), "{said}");
     let (status, said) = deliveries.say("push", "2", &main).await;
     assert_eq!((status, &said["outcome"]), (200, &json!("asked")), "{said}");
     let (status, said) = deliveries.say("push", "3", &main).await;

@@ -11,14 +11,14 @@ use crate::forges::forge::Kind;
 use crate::forges::known::{Names, WINDOW};
 use crate::forges::pushes::{Push, read_push};
 use crate::model::Time;
-use crate::pipelines::control::{Pushed, leave_push};
+use crate::pipelines::control::{Pushed, is_awaited, leave_push};
 
 /// How far the time in a body may be ahead. What is known is kept for an hour longer than deliveries count: the other half
 /// of it is for clocks of frontends.
 const AHEAD: Duration = Duration::from_secs(30 * 60);
 
 impl Intake {
-    /// Leaves a push for whoever drives pipelines, once.
+    /// Leaves a push for whoever drives pipelines, once. One that no pipeline waits for takes no room among those that wait.
     pub(super) async fn pushed(
         &self,
         door: &Door,
@@ -41,6 +41,10 @@ impl Intake {
             commit: push.commit.to_string(),
             by: push.by,
         };
+        if !is_awaited(&pushed, &self.pipelines.pipelines()) {
+            let Pushed { repository, branch, .. } = pushed;
+            return Ok(ignored(door, &Ignored::NoPipeline(repository, branch)));
+        }
         if door.known.knows(names, now).await? {
             return Ok(Accepted::Known);
         }

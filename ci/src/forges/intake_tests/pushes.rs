@@ -1,6 +1,25 @@
 //! Pushes, for pipelines that may wait for them.
 
 use super::*;
+use crate::pipelines::file::read;
+
+/// A pipeline that waits for pushes to the main branch of the repositories of these tests.
+const PIPELINE: &str = r#"
+name = "pushed"
+[[trigger]]
+on = "push"
+branches = ["main"]
+forge = "hub"
+repository = "codertocat/hello-world"
+[[trigger]]
+on = "push"
+branches = ["main"]
+forge = "hub"
+repository = "mike/diaspora"
+[[stage]]
+name = "a"
+command = ["true"]
+"#;
 
 /// What GitHub sends of a push, less the addresses of its API and what it says of the repository's owner.
 fn push() -> Value {
@@ -43,7 +62,10 @@ fn push() -> Value {
 }
 
 fn told(kind: Kind) -> House {
-    house_over(kind, SECRET, false, Desk { pushes: true, ..Desk::default() })
+    let declared = Arc::new(read(PIPELINE).unwrap());
+    let registered = Registered { declared, instance: String::new() };
+    let pipelines = Arc::new(BTreeMap::from([("pushed".to_owned(), registered)]));
+    house_over(kind, SECRET, false, Desk { pushes: true, pipelines, ..Desk::default() })
 }
 
 /// Pushes that wait for whoever drives pipelines.
@@ -72,6 +94,22 @@ async fn a_push_is_left_with_pipelines_once_however_often_it_comes() {
     let known = house.memory.list("forges/hub/known/", None, false, 10).await.unwrap();
     assert_eq!(known.len(), 2, "its id and its body: what is known has a bound");
     assert_eq!(house.asked(), 0, "no queue is asked for anything");
+}
+
+#[tokio::test]
+async fn a_push_that_no_pipeline_waits_for_is_not_kept() {
+    let house = told(Kind::GitHub);
+    let (mut branch, mut repository) = (push(), push());
+    branch["ref"] = json!("refs/heads/feature");
+    repository["repository"]["full_name"] = json!("Codertocat/Other");
+    for (id, body) in [("1", branch), ("2", repository)] {
+        let taken = house.github(id, "push", &body).await;
+        assert!(matches!(taken, Ok(Accepted::Ignored(_))), "{taken:?}");
+    }
+    assert!(waiting(&house).await.is_empty());
+    let known = house.memory.list("forges/hub/known/", None, false, 10).await.unwrap();
+    assert!(known.is_empty(), "there is nothing to do once");
+    assert!(matches!(house.github("3", "push", &push()).await, Ok(Accepted::Asked(_))));
 }
 
 #[tokio::test]

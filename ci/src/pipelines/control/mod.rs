@@ -51,7 +51,7 @@ pub use self::error::ControlError;
 pub use self::happenings::{Happenings, Released};
 pub use self::kept::{Head, Run, Stands};
 use self::open::Opened;
-pub use self::pushes::{Pushed, leave_push};
+pub use self::pushes::{Pushed, is_awaited, leave_push};
 pub use self::start::Start;
 use self::store::Store;
 use super::file::{Declared, Trigger, fits};

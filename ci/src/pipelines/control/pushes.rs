@@ -1,7 +1,7 @@
 //! Pushes of which a forge tells begin runs: each once, for each pipeline that waits for it. Whoever takes the word of a forge in
 //! leaves it as a record; whoever drives takes it up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kiln_net::causes::chain;
@@ -68,6 +68,15 @@ pub async fn leave_push(
     }
 }
 
+/// Whether any of these pipelines waits for a push.
+pub fn is_awaited(push: &Pushed, pipelines: &BTreeMap<String, Registered>) -> bool {
+    pipelines.values().any(|it| awaits(it, push))
+}
+
+fn awaits(pipeline: &Registered, push: &Pushed) -> bool {
+    pipeline.declared.triggers.iter().any(|it| waits(it, push))
+}
+
 /// Whether a trigger waits for a push.
 fn waits(trigger: &Trigger, push: &Pushed) -> bool {
     let Trigger::Push { branches, origin: Some(origin) } = trigger else { return false };
@@ -107,10 +116,7 @@ impl Control {
         let Waiting { push, at, mut done } = waiting;
         let expect = Expect::Version(stored.version);
         let registered = self.registered();
-        let begins = |it: &&Registered| {
-            let declared = &it.declared;
-            !done.contains(&declared.name) && declared.triggers.iter().any(|it| waits(it, &push))
-        };
+        let begins = |it: &&Registered| !done.contains(&it.declared.name) && awaits(it, &push);
         let next = registered.values().find(begins);
         let is_past = self.now().since(at) > PAST;
         if let Some(late) = next.filter(|_| is_past) {
