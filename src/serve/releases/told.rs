@@ -18,6 +18,9 @@ pub const PACE: Pace = Pace { look: Duration::from_secs(10), term: Duration::fro
 
 /// The record with the sequence of the audit log up to which everything was told.
 const PLACE: &str = "releases/told";
+/// What is said where that record is no number.
+const LOST: &str = "a record that cannot be read is written anew: changes of releases up to here that nobody was told of yet \
+     stay untold; `kiln audit log` has them";
 /// Seconds. What is older than this is told to nobody: it happened while nobody was to be told.
 const MOST_AGE: u64 = 24 * 3600;
 
@@ -46,18 +49,25 @@ impl ReleaseNotices {
         Self { records, log, webhook, passed: AtomicU64::new(0), now }
     }
 
-    /// The sequence up to which everything was told. Whoever tells for the first time begins behind all that is there.
+    /// The sequence up to which everything was told. Whoever tells for the first time begins behind all that is there, and so
+    /// does whoever cannot read where others were: nobody could mend the record but by writing it anew.
     async fn place(&self) -> Result<u64, RecordsError> {
         loop {
-            if let Some(record) = self.records.get(PLACE).await? {
-                let text = std::str::from_utf8(&record.value).ok();
-                let corrupt = || RecordsError::Corrupt(format!("{PLACE} is no number").into());
-                return text.and_then(|it| it.parse().ok()).ok_or_else(corrupt);
+            let record = self.records.get(PLACE).await?;
+            if let Some(place) = record.as_ref().and_then(|it| number(&it.value)) {
+                return Ok(place);
             }
             let end = self.log.head().await?.map_or(0, |(sequence, _)| sequence);
-            match self.put(end, Expect::Absent).await {
+            let expect = record.as_ref().map_or(Expect::Absent, |it| Expect::Version(it.version));
+            match self.put(end, expect).await {
                 Err(RecordsError::Conflict { .. }) => {}
-                done => return done.map(|()| end),
+                done => {
+                    done?;
+                    if record.is_some() {
+                        tracing::error!(key = PLACE, end, "{LOST}");
+                    }
+                    return Ok(end);
+                }
             }
         }
     }
@@ -110,6 +120,10 @@ impl Notices for ReleaseNotices {
     async fn told(&self, notice: &AuditEntry) -> Result<(), RecordsError> {
         self.put(notice.sequence, Expect::Anything).await
     }
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// What the entry says beside who did what.
@@ -205,6 +219,21 @@ mod tests {
         note(&records, "release.promote", NOW).await;
         for it in [one, two, notices(&records)] {
             assert!(it.waiting(10).await.unwrap().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_place_that_cannot_be_read_holds_up_nothing_that_happens_later() {
+        let records: SharedRecords = Arc::new(MemoryRecords::default());
+        let one = notices(&records);
+        note(&records, "release.create", NOW).await;
+        let value = Some("odd".into());
+        let odd = Write { key: PLACE.to_owned(), expect: Expect::Anything, value };
+        records.write(vec![odd]).await.unwrap();
+        assert!(one.waiting(10).await.unwrap().is_empty(), "nobody knows whether it was told");
+        let later = note(&records, "release.reject", NOW).await;
+        for it in [&one, &notices(&records)] {
+            assert_eq!(it.waiting(10).await.unwrap(), std::slice::from_ref(&later));
         }
     }
 
