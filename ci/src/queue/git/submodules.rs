@@ -1,23 +1,37 @@
 //! Submodules. The queue merges their pointers and checks none of them out; a check may.
 
+use std::path::Path;
+
 use kiln_net::causes::chain;
 
 use super::repository::{GitError, Repository};
 use super::slots::Slot;
 
-/// What is run in each submodule that is checked out: an empty directory is left of it. What git has fetched is elsewhere.
-const EMPTIES: &str = "find . -mindepth 1 -maxdepth 1 -exec rm -rf -- {} +";
+/// A command of git's that leaves empty directories of those that it is given. What git has fetched of submodules is elsewhere.
+const EMPTIES: &str =
+    "alias.empties=!empty() { find \"$@\" -mindepth 1 -maxdepth 1 -exec rm -rf -- {} +; }; empty";
+/// How `git ls-tree` begins what it says of a submodule.
+const POINTER: &[u8] = b"160000 ";
 const ORIGIN: &str = "remote.origin.url";
 
 impl Repository {
     /// Empties the submodules that a check has checked out. They are at commits of another change, with what its build left there,
-    /// and git cleans none of them with the tree.
+    /// and git cleans none of them with the tree. `git submodule foreach` would end at one that `.gitmodules` does not name.
     pub(super) async fn empty_submodules(&self, slot: &Slot) -> Result<(), GitError> {
         if !slot.tree.join(".gitmodules").exists() {
             return Ok(());
         }
-        let arguments = ["submodule", "--quiet", "foreach", EMPTIES];
-        self.write_tree(slot, Some(&slot.tree), &arguments).await.map(drop)
+        let tree = Some(slot.tree.as_path());
+        // Of a tree with very many files these are the directories and the submodules alone.
+        let listed = self.git_in(tree, &["ls-tree", "-r", "-d", "-z", "HEAD"]).await?;
+        let mut filled = pointers(&listed)?;
+        filled.retain(|it| is_filled(&slot.tree.join(it)));
+        if filled.is_empty() {
+            return Ok(());
+        }
+        let mut arguments = vec!["-c", EMPTIES, "empties"];
+        arguments.extend(filled.iter().map(String::as_str));
+        self.write_tree(slot, tree, &arguments).await.map(drop)
     }
 
     /// Notes in the clone where the repository is: relative addresses of submodules are meant from there. The queue itself does
@@ -38,6 +52,23 @@ impl Repository {
     }
 }
 
+/// The paths of submodules in what `git ls-tree -z` has printed, each as `find` takes no option from it. One that is no UTF-8 is
+/// an error.
+fn pointers(listed: &[u8]) -> Result<Vec<String>, GitError> {
+    let pointers = listed.split(|it| *it == 0).filter(|it| it.starts_with(POINTER));
+    let path = |it: &[u8]| match std::str::from_utf8(it) {
+        Ok(text) => Ok(format!("./{}", text.split_once('\t').map_or("", |(_, path)| path))),
+        Err(error) => Err(GitError::Odd(error.to_string())),
+    };
+    pointers.map(path).collect()
+}
+
+/// Whether something is in a directory. A link is none: git makes a directory of it.
+fn is_filled(directory: &Path) -> bool {
+    let is_directory = directory.symlink_metadata().is_ok_and(|it| it.is_dir());
+    is_directory && std::fs::read_dir(directory).is_ok_and(|mut it| it.next().is_some())
+}
+
 /// Whether a URL has a password in it, which is to stay out of files.
 fn has_password(remote: &str) -> bool {
     let authority = remote.split_once("://").and_then(|(_, rest)| rest.split('/').next());
@@ -47,8 +78,6 @@ fn has_password(remote: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::super::Method;
     use super::super::tests::{Rig, branch, fetched, git, piece};
     use super::*;
@@ -128,6 +157,36 @@ mod tests {
         }
         let of_the_slot = repository.directory().join("worktrees/slot-0/modules/library");
         assert!(of_the_slot.is_dir(), "what was fetched stays");
+    }
+
+    /// Git itself refuses to go through submodules where one of them is not named.
+    #[tokio::test]
+    async fn one_that_is_not_named_is_emptied_as_the_others_are() {
+        let rig = Rig::new();
+        let commits = library(&rig);
+        let head = point(&rig, "second", &commits[1]);
+        let work = rig.work();
+        let entry = format!("160000,{},-un named", commits[0]);
+        git(&work, &["update-index", "--add", "--cacheinfo", &entry]);
+        git(&work, &["commit", "--quiet", "-m", "name it nowhere"]);
+        git(&work, &["push", "--quiet", "origin", "HEAD:refs/heads/odd"]);
+        let odd = Commit::new(&git(&work, &["rev-parse", "HEAD"])).unwrap();
+        let repository = rig.open().await;
+        fetched(&repository, &["main", "second", "odd"]).await;
+        let slot = rig.slots().take().unwrap();
+        repository.check_out(&slot, &head).await.unwrap();
+        check(&slot.tree);
+        repository.check_out(&slot, &odd).await.unwrap();
+        let directories = ["library", "-un named"].map(|name| slot.tree.join(name));
+        for directory in &directories {
+            assert_eq!(std::fs::read_dir(directory).unwrap().count(), 0, "{directory:?}");
+            std::fs::write(directory.join("left"), "").unwrap();
+        }
+        // Where this fails the whole tree is made anew.
+        repository.empty_submodules(&slot).await.unwrap();
+        for directory in &directories {
+            assert_eq!(std::fs::read_dir(directory).unwrap().count(), 0, "{directory:?}");
+        }
     }
 
     /// A check that needs its submodules.
