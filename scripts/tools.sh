@@ -287,6 +287,13 @@ need_programs() {
   done
 }
 
+# The git of a merge queue.
+need_queue_git() {
+  need_programs git
+  printf 'git version 2.40\n%s\n' "$(git --version)" | sort --version-sort --check=quiet ||
+    fail "$(git --version) is too old: the merge queue needs 2.40 or newer"
+}
+
 # Puts what it made into KILN_BUILT.
 build_kiln() {
   say "building kiln without optimisation and without S3 and CEL (three to four minutes on two cores)"

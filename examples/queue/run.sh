@@ -18,7 +18,8 @@ case "${1:-}" in
 esac
 # shellcheck source=../../scripts/tools.sh
 . "$root/scripts/tools.sh"
-need_programs python3 git
+need_programs python3
+need_queue_git
 [ -z "${BAZEL:-}" ] || KILN_BAZEL=$(command -v "$BAZEL")
 need_bazel
 if [ -z "${KILN:-}" ] && ! KILN=$(command -v kiln); then

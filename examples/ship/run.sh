@@ -22,9 +22,8 @@ esac
 . "$root/scripts/tools.sh"
 # Whole paths: the script changes its directory.
 program() { (cd "$(dirname "$1")" && printf '%s/%s' "$(pwd)" "$(basename "$1")"); }
-need_programs python3 git openssl
-printf 'git version 2.40\n%s\n' "$(git --version)" | sort --version-sort --check=quiet ||
-  fail "$(git --version) is too old: the merge queue needs 2.40 or newer"
+need_programs python3 openssl
+need_queue_git
 [ -z "${BAZEL:-}" ] || KILN_BAZEL=$(command -v "$BAZEL")
 need_bazel
 [ -n "${NGINX:-}" ] || { need_nginx && NGINX=$KILN_NGINX; } || fail "no nginx: install it, or set NGINX to its path"
