@@ -21,3 +21,13 @@ mod rig;
 mod roles;
 mod sets;
 mod tools;
+
+use std::process::Output;
+
+/// What a client that others wrote printed. It must have succeeded.
+#[track_caller]
+fn printed(arguments: &[&str], output: &Output) -> String {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -36,10 +36,7 @@ impl Tool {
 
     #[track_caller]
     fn says(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {error}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        super::printed(arguments, &self.run(arguments))
     }
 }
 
