@@ -271,6 +271,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_older_block_is_read_where_the_newest_one_has_all_that_is_wanted() {
+        // A block has 2,048 runs, and beside one attempt 65 are read: those of the newest block, or all but one.
+        let mut calls = Vec::new();
+        for runs in [2048 + 66, 2048 + 67] {
+            let segments = Memory::default();
+            let (shared, records) = (Arc::new(segments.clone()), Arc::new(Memory::default()));
+            let history = History::new(shared, records, Policy::default());
+            let run = |number: u64| {
+                let it = executed("//a:t", number, number, Outcome::Passed);
+                Attempt { invocation: number.to_string(), ..it }
+            };
+            let all: Vec<Attempt> = (1..=runs).map(run).collect();
+            history.commit(Time(1), &all).await.unwrap();
+            assert!(history.maintain(Time(3_600_000)).await.unwrap(), "there is something to do");
+            let before = segments.calls();
+            let found = history.newest(&all[0].test, 1, false).await.unwrap();
+            assert_eq!((found.len(), found[0].execution), (1, runs));
+            calls.push(segments.calls() - before);
+        }
+        assert_eq!(calls[0], calls[1]);
+    }
+
+    #[tokio::test]
     async fn a_few_large_commits_are_joined_as_many_small_ones_are() {
         let policy = Policy { settle_weight: 100, ..Policy::default() };
         let (segments, records) = (Arc::new(Memory::default()), Arc::new(Memory::default()));

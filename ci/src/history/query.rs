@@ -149,7 +149,7 @@ impl History {
         Ok(None)
     }
 
-    /// The last ones of a test in a segment, at most so many, and parts beside them.
+    /// The last ones of a test in a segment, at least one and at most so many, and parts beside them.
     async fn attempts_of(
         &self,
         it: &SegmentMeta,
@@ -165,11 +165,12 @@ impl History {
         for block in footer.runs.iter().rev().filter(|block| block.runs.has(&entry.runs)) {
             let own = self.block_of(it, block, &entry, &invocations, wanted.cases).await?;
             for attempt in own.into_iter().rev().filter(|it| wanted.has(it)) {
+                whole += usize::from(!attempt.is_part());
+                newest_first.push(attempt);
+                // No block is read for nothing.
                 if whole == most || newest_first.len() - whole >= most_parts {
                     return Ok(newest_first);
                 }
-                whole += usize::from(!attempt.is_part());
-                newest_first.push(attempt);
             }
         }
         Ok(newest_first)
