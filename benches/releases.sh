@@ -77,20 +77,20 @@ new() { # VERSION, NUMBER OF THE FILE
   for it in $(seq 0 $((files - 1))); do if [ "$it" != "$2" ]; then some+=(--output "out/f$it"); fi; done
   "$kiln" release create "bench/new:$1" --invocation "$invocation" --target //:files --server "$server" "${some[@]}"
 }
-# Whoever may (root) reads from the disk as well, and not out of the page cache.
-forget=/proc/sys/vm/drop_caches
 for round in $(seq "$rounds"); do
   echo "| read once (cat) | $round | $(seconds read_all) |"
   echo "| read and hashed once (sha256sum) | $round | $(seconds hash_all) |"
   # Another version of what is there packs and hashes nothing anew; other outputs are a layer of their own.
   echo "| a release under another name | $round | $(seconds create "bench/files:again-$round" //:files) |"
   echo "| a release of one file less, a layer that is not there yet | $round | $(seconds new "$round" $((files - round))) |"
-  if [ -w "$forget" ]; then
-    sync && echo 3 > "$forget"
-    echo "| read once, from the disk | $round | $(seconds read_all) |"
-    sync && echo 3 > "$forget"
-    echo "| a release of one file less, from the disk | $round | $(seconds new "cold-$round" $((files - rounds - round))) |"
-  fi
+done
+# Whoever may (root) reads from the disk as well, and not out of the page cache.
+forget=/proc/sys/vm/drop_caches
+for round in $(if [ -w "$forget" ]; then seq "$rounds"; fi); do
+  sync && echo 3 > "$forget"
+  echo "| read once, from the disk | $round | $(seconds read_all) |"
+  sync && echo 3 > "$forget"
+  echo "| a release of one file less, from the disk | $round | $(seconds new "cold-$round" $((files - rounds - round))) |"
 done
 
 # Two that take turns in an environment that asks for a signature, a level, an expression and another environment.
