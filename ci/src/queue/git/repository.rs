@@ -16,8 +16,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(600);
 /// How long the repository may take to say where branches are. Whoever asks has little else to do meanwhile, and asks again.
 const ANSWERS: Duration = Duration::from_secs(60);
 /// Commands that speak with another machine or write trees. They may take long, and end with this process however that ends.
-const LONG: [&str; 7] =
-    ["fetch", "ls-remote", "push", "checkout", "clean", "worktree", "submodule"];
+const LONG: [&str; 6] = ["fetch", "ls-remote", "push", "checkout", "clean", "worktree"];
 /// Most bytes that one of them may answer.
 const MAX_OUTPUT: usize = 16 << 20;
 /// Most bytes of git's words that are shown.

@@ -1,18 +1,26 @@
 //! Submodules. The queue merges their pointers and checks none of them out; a check may.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use kiln_net::causes::chain;
+use kiln_net::process::{Keep, ProcessError, run, words};
+use tokio::process::Command;
 
-use super::repository::{GitError, Repository};
+use super::repository::{GitError, LIMIT, Repository};
 use super::slots::Slot;
 
-/// A command of git's that leaves empty directories of those that it is given. What git has fetched of submodules is elsewhere.
-const EMPTIES: &str =
-    "alias.empties=!empty() { find \"$@\" -mindepth 1 -maxdepth 1 -exec rm -rf -- {} +; }; empty";
-/// How `git ls-tree` begins what it says of a submodule.
+/// What `find` removes of the directories that it is given: all that is in them. What git has fetched of submodules is elsewhere.
+const EMPTIES: [&str; 10] =
+    ["-mindepth", "1", "-maxdepth", "1", "-exec", "rm", "-rf", "--", "{}", "+"];
+/// Mode and path of each entry, as git prints them, and how it begins with a submodule.
+const ENTRY: &str = "--format=%(objectmode) %(path)";
 const POINTER: &[u8] = b"160000 ";
 const ORIGIN: &str = "remote.origin.url";
+/// Most bytes of what `find` says that are shown.
+const SHOWN: usize = 1_000;
 
 impl Repository {
     /// Empties the submodules that a check has checked out. They are at commits of another change, with what its build left there,
@@ -21,17 +29,26 @@ impl Repository {
         if !slot.tree.join(".gitmodules").exists() {
             return Ok(());
         }
-        let tree = Some(slot.tree.as_path());
         // Of a tree with very many files these are the directories and the submodules alone.
-        let listed = self.git_in(tree, &["ls-tree", "-r", "-d", "-z", "HEAD"]).await?;
-        let mut filled = pointers(&listed)?;
+        let list = ["ls-tree", "-r", "-d", "-z", ENTRY, "HEAD"];
+        let listed = self.git_in(Some(&slot.tree), &list).await?;
+        let mut filled = pointers(&listed);
         filled.retain(|it| is_filled(&slot.tree.join(it)));
         if filled.is_empty() {
             return Ok(());
         }
-        let mut arguments = vec!["-c", EMPTIES, "empties"];
-        arguments.extend(filled.iter().map(String::as_str));
-        self.write_tree(slot, tree, &arguments).await.map(drop)
+        // It holds the slot for as long as it runs, and ends with this process.
+        let stdin = slot.stdin().map_err(|source| self.path(&slot.tree, source))?;
+        let mut command = Command::new("find");
+        command.args(&filled).args(EMPTIES).current_dir(&slot.tree).stdin(Stdio::from(stdin));
+        let ran = run(command, None, LIMIT, Keep::End(0)).await?;
+        match ran.status.success() {
+            true => Ok(()),
+            false => {
+                let (program, said) = ("find".to_owned(), words(&ran.stderr, SHOWN));
+                Err(ProcessError::Failed { program, status: ran.status, said }.into())
+            }
+        }
     }
 
     /// Notes in the clone where the repository is: relative addresses of submodules are meant from there. The queue itself does
@@ -52,15 +69,10 @@ impl Repository {
     }
 }
 
-/// The paths of submodules in what `git ls-tree -z` has printed, each as `find` takes no option from it. One that is no UTF-8 is
-/// an error.
-fn pointers(listed: &[u8]) -> Result<Vec<String>, GitError> {
-    let pointers = listed.split(|it| *it == 0).filter(|it| it.starts_with(POINTER));
-    let path = |it: &[u8]| match std::str::from_utf8(it) {
-        Ok(text) => Ok(format!("./{}", text.split_once('\t').map_or("", |(_, path)| path))),
-        Err(error) => Err(GitError::Odd(error.to_string())),
-    };
-    pointers.map(path).collect()
+/// The paths of submodules in what `git ls-tree -z` has printed, each as `find` takes no option from it.
+fn pointers(listed: &[u8]) -> Vec<PathBuf> {
+    let paths = listed.split(|it| *it == 0).filter_map(|it| it.strip_prefix(POINTER));
+    paths.map(|it| Path::new(".").join(OsStr::from_bytes(it))).collect()
 }
 
 /// Whether something is in a directory. A link is none: git makes a directory of it.
