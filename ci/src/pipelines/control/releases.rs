@@ -11,7 +11,6 @@ use super::store::put;
 use super::{Control, Registered};
 use crate::pipelines::file::{Trigger, fits};
 use crate::pipelines::laid::LayError;
-use crate::storage::Expect;
 
 /// The input that such a run gets, if its pipeline has one of this name.
 const INPUT: &str = "release";
@@ -40,11 +39,10 @@ impl Control {
     /// Begins a run for one of the releases that are new; the next one follows at the next look.
     async fn follow_one(&self, to: &Registered, names: &[String]) -> Result<(), ControlError> {
         let key = keys::followed(&to.declared.name, names);
-        let found = self.store.get::<u64>(&key).await?;
-        let expect = found.as_ref().map_or(Expect::Absent, |(_, it)| Expect::Version(*it));
+        let (known, expect) = self.store.place::<u64>(&key).await?;
         let looked = |number: u64| put(key.clone(), expect, &number);
         // Nothing is begun for the past.
-        let Some((known, _)) = found else {
+        let Some(known) = known else {
             let latest = self.happenings.latest().await?;
             return self.store.commit(Vec::new(), vec![looked(latest)?]).await.map(drop);
         };

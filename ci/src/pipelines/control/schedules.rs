@@ -14,7 +14,6 @@ use super::store::put;
 use super::{Control, Registered};
 use crate::model::Time;
 use crate::pipelines::file::{Missed, Schedule, Trigger};
-use crate::storage::Expect;
 
 /// How late a run may begin without having been missed.
 const LATE: Duration = Duration::from_secs(300);
@@ -92,9 +91,7 @@ impl Control {
         if known.is_some() && due(schedule, known, now) == Due::Nothing {
             return Ok(known);
         }
-        let found = self.store.get::<Time>(key).await?;
-        let expect = found.as_ref().map_or(Expect::Absent, |(_, it)| Expect::Version(*it));
-        let last = found.map(|(at, _)| at);
+        let (last, expect) = self.store.place::<Time>(key).await?;
         let looked = |at: Time| put(key.to_owned(), expect, &at);
         match due(schedule, last, now) {
             Due::Nothing => Ok(last),

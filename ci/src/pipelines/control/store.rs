@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kiln_net::Unread;
+use kiln_net::causes::chain;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -23,6 +24,8 @@ const PART: usize = 256 << 10;
 const PAGE: usize = 500;
 /// Records that are removed at once: those of logs are large.
 const REMOVED: usize = 50;
+/// What is said where it cannot be read up to where a trigger was looked at.
+const LOST: &str = "a trigger goes on from now: what it has not begun so far begins nothing";
 /// Runs that have not ended.
 pub const MAX_ACTIVE: usize = 1_000;
 
@@ -79,6 +82,20 @@ impl Store {
     ) -> Result<Option<(T, u64)>, ControlError> {
         let Some(stored) = self.records.get(key).await? else { return Ok(None) };
         Ok(Some((decode(&stored)?, stored.version)))
+    }
+
+    /// Up to where a trigger was looked at, and what the write of the next place expects. One that cannot be read is none, and is
+    /// replaced by that write: nobody could mend it otherwise.
+    pub async fn place<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<(Option<T>, Expect), ControlError> {
+        let Some(stored) = self.records.get(key).await? else { return Ok((None, Expect::Absent)) };
+        let place = decode::<T>(&stored);
+        if let Err(error) = &place {
+            tracing::error!(error = chain(error), "{LOST}");
+        }
+        Ok((place.ok(), Expect::Version(stored.version)))
     }
 
     /// What was read of one record among many. `None`: it is damaged, which holds up none of the others.

@@ -1,5 +1,6 @@
 //! Records that cannot be read, among others.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -80,6 +81,34 @@ async fn many_that_cannot_be_read_keep_no_other_run() {
     rig.clock.advance(Duration::from_secs(2 * 86_400));
     rig.frontend().sweep().await.unwrap();
     assert!(rig.memory.get(&keys::run(&run.id)).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trigger_whose_place_cannot_be_read_begins_what_comes_after_that() {
+    let mut rig = Rig::new();
+    rig.declare(
+        "name = \"after\"\n[[trigger]]\non = \"release\"\nnames = [\"team/app:*\"]\n[[trigger]]\non = \"schedule\"\ncron = \"0 * * * *\"\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n",
+    );
+    // Another frontend each time: one that has looked remembers it.
+    let look = async || {
+        let one = rig.frontend();
+        one.follow().await;
+        one.fire(rig.clock.now()).await;
+        let begun = one.list(None, 10).await.unwrap();
+        begun.into_iter().map(|it| it.run.trigger).collect::<BTreeSet<_>>()
+    };
+    let made = |name: &str| rig.releases.0.lock().unwrap().push(format!(" team/app:{name}"));
+    assert!(look().await.is_empty());
+    let places = kept(&rig, "pipelines/fired/").await;
+    assert_eq!(places.len(), 2);
+    for key in places {
+        damage(&rig, key).await;
+    }
+    made("1");
+    assert!(look().await.is_empty(), "nobody knows whether it was begun");
+    made("2");
+    rig.clock.advance(Duration::from_secs(3_600));
+    assert_eq!(look().await, BTreeSet::from(["release".to_owned(), "schedule".to_owned()]));
 }
 
 /// The number of the event for whose lack something was not done.
