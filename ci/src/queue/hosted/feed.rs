@@ -18,6 +18,8 @@ use crate::storage::{Expect, LeaseRecord, RecordTurn, StorageError, Write};
 
 /// The time for which one process tells without being heard of.
 const TERM: Duration = Duration::from_secs(30);
+/// What is said where it cannot be read how far a feed has come.
+const LOST: &str = "a record that cannot be read is written anew: news of merge queues up to here that was not told yet stays untold";
 /// How often something is tried that others change, too.
 const TRIES: u32 = 8;
 
@@ -70,10 +72,14 @@ impl Feed {
         keys::feed(&self.consumer)
     }
 
-    async fn cursor(&self) -> Result<Option<(Cursor, Expect)>, HostedError> {
+    /// The cursor, and what the next write of it expects. One that cannot be read is none: nobody could mend it but by writing
+    /// it anew.
+    async fn cursor(&self) -> Result<(Option<Cursor>, Expect), HostedError> {
         let key = self.key();
-        let Some(it) = self.queues.records.get(&key).await? else { return Ok(None) };
-        Ok(Some((decode(&key, &it.value)?, Expect::Version(it.version))))
+        let Some(it) = self.queues.records.get(&key).await? else {
+            return Ok((None, Expect::Absent));
+        };
+        Ok((decode::<Cursor>(&key, &it.value).ok(), Expect::Version(it.version)))
     }
 
     /// Answers whether nobody else wrote meanwhile.
@@ -88,16 +94,19 @@ impl Feed {
 
     /// How far the feed has come. `None`: it is new.
     async fn heard(&self) -> Result<Option<Heard>, HostedError> {
-        let Some((cursor, _)) = self.cursor().await? else { return Ok(None) };
+        let (Some(cursor), _) = self.cursor().await? else { return Ok(None) };
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(cursor.heard.clone());
         Ok(Some(cursor.heard))
     }
 
     /// Who is new begins behind what has happened. Where another process was faster, that is as good.
     async fn begin(&self, heads: &[(LaneName, Head)]) -> Result<(), HostedError> {
+        let (None, expect) = self.cursor().await? else { return Ok(()) };
         let heard = heads.iter().map(|(name, head)| (name.as_str().to_owned(), head.news));
         let cursor = Cursor { heard: heard.collect(), ..Cursor::default() };
-        self.write(&cursor, Expect::Absent).await?;
+        if self.write(&cursor, expect).await? && expect != Expect::Absent {
+            tracing::error!(key = self.key(), "{LOST}");
+        }
         Ok(())
     }
 
@@ -204,7 +213,7 @@ impl Feed {
     /// Notes that these were told; without that they come again.
     pub async fn done(&self, told: &Told) -> Result<(), HostedError> {
         for _ in 0..TRIES {
-            let Some((mut cursor, expect)) = self.cursor().await? else { return Ok(()) };
+            let (Some(mut cursor), expect) = self.cursor().await? else { return Ok(()) };
             let heard = cursor.heard.entry(told.queue.as_str().to_owned()).or_default();
             if *heard >= told.number {
                 return Ok(());

@@ -153,6 +153,22 @@ async fn what_cannot_be_read_holds_up_no_other_news() {
     assert_eq!(gauges.iter().map(|it| &*it.name).collect::<Vec<_>>(), ["three", "two"]);
 }
 
+#[tokio::test]
+async fn who_is_told_begins_anew_where_it_cannot_be_read_how_far_that_came() {
+    let world = World::new();
+    let queues = world.server();
+    let feed = queues.feed("forges");
+    assert!(all(&feed).await.is_empty());
+    let first = queues.take(&queue(), &runner("a")).await.expect("it is free");
+    damage(&world, keys::feed("forges")).await;
+    assert!(all(&feed).await.is_empty(), "nobody knows whether it was told");
+    queues.leave(&queue(), first.fence).await.expect("it holds");
+    queues.take(&queue(), &runner("b")).await.expect("it was given back");
+    let told = all(&feed).await;
+    let news: Vec<_> = told.iter().flat_map(|it| it.news.clone()).collect();
+    assert_eq!(news, [News::Runner { name: "b".to_owned() }]);
+}
+
 /// A step may be of many changes, and a forge slow.
 #[tokio::test(start_paused = true)]
 async fn nobody_else_tells_what_takes_longer_than_the_lease() {
