@@ -16,7 +16,7 @@ pub struct Slots {
     directory: PathBuf,
 }
 
-/// A directory that is this run's alone. The lock is handed on to the check as its stdin, and to each git that writes there:
+/// A directory that is this run's alone. The lock is handed on to the check as its stdin, and to all that writes there:
 /// while anything is left of these, also after this process was killed, nobody else uses the directory.
 #[derive(Debug)]
 pub struct Slot {
