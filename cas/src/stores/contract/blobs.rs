@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use kiln_test_servers::s3::Weed;
 
-use super::{blob, content};
+use super::{blob, content, naming};
 use crate::blob::{Blob, BlobStore, MAX_WHOLE_BLOB};
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
@@ -48,8 +48,8 @@ fn memory(max_size: u64, clock: &Clock) -> MemoryBlobStore {
 
 async fn disk(max_size: u64, clock: &Clock) -> (DiskBlobStore, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let (clock, path) = (clock.clone(), dir.path().to_owned());
-    let options = DiskOptions { dir: path, max_size, lease: LEASE, invocations: None, clock };
+    let (clock, path, invocations) = (clock.clone(), dir.path().to_owned(), None);
+    let options = DiskOptions { dir: path, max_size, lease: LEASE, invocations, clock };
     (DiskBlobStore::open(options).await.unwrap(), dir)
 }
 
@@ -250,31 +250,6 @@ async fn an_abandoned_write_leaves_nothing(store: &dyn BlobStore) {
     }
 }
 
-/// A store need not offer it; what does names and stores what came, and nothing before its end.
-async fn what_names_itself_is_read(store: &dyn BlobStore) {
-    let naming = |most: usize| store.naming_writer(DigestFunction::Sha256, most as u64);
-    for (seed, size) in [0, 1000, 256 * 1024, 256 * 1024 + 1, 3 * MIB].into_iter().enumerate() {
-        let (digest, data) = blob(500 + seed as u64, size);
-        let Some(mut writer) = naming(size + 1000).await.unwrap() else { return };
-        for piece in data.chunks(70_000) {
-            writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
-        }
-        if size > 0 {
-            assert_eq!(store.absent(&[digest]).await.unwrap(), [digest], "{size} bytes");
-        }
-        assert_eq!(writer.finish().await.unwrap(), (digest, true));
-        assert_eq!(read(store, &digest).await.unwrap(), data, "{size} bytes");
-        // Again: what is there already stays as it is.
-        let mut again = naming(size).await.unwrap().expect("it was offered before");
-        again.write(data).await.unwrap();
-        assert_eq!(again.finish().await.unwrap(), (digest, true));
-    }
-    let mut writer = naming(MIB).await.unwrap().expect("it was offered before");
-    writer.write(Bytes::from(vec![0; MIB])).await.unwrap();
-    let more = writer.write(Bytes::from_static(b"x")).await;
-    assert!(matches!(more, Err(StoreError::TooLarge { .. })), "{more:?}");
-}
-
 async fn concurrent_writers_of_one_blob_all_succeed(store: &Arc<dyn BlobStore>) {
     for size in [5000, 2 * MIB] {
         let (digest, data) = blob(3, size);
@@ -309,7 +284,7 @@ async fn general_of(subject: Subject, fresh: Subject) {
     an_abandoned_write_leaves_nothing(store).await;
     concurrent_writers_of_one_blob_all_succeed(&subject.store).await;
     what_is_written_is_read(store).await;
-    what_names_itself_is_read(store).await;
+    naming::what_names_itself_is_read(store).await;
     ranges_are_cut_exactly(store).await;
     large_blobs_stream_and_small_ones_come_whole(store).await;
     both_functions_and_equal_hashes_of_other_sizes_are_told_apart(store).await;
@@ -399,28 +374,4 @@ async fn indexed_in_s3_and_redis_keeps_the_contract() {
         indexed_in_s3(&weed, prefix, Arc::new(index), Clock::system()).await
     };
     general_of(subject("one", one).await, subject("two", two).await).await;
-}
-
-#[tokio::test]
-async fn wrong_bytes_never_land() {
-    for kind in ["verified memory", "verified disk"] {
-        let subject = subject(kind, 1 << 30).await;
-        let store = &*subject.store;
-        for size in [10, 300_000, 3 * MIB] {
-            let (digest, data) = blob(4, size);
-            let (_, wrong) = blob(5, size);
-            let error = store.write(&digest, wrong.clone()).await;
-            assert!(matches!(error, Err(StoreError::DigestMismatch { .. })), "{error:?}");
-            let error = store.write(&digest, data.slice(1..)).await;
-            assert!(matches!(error, Err(StoreError::SizeMismatch { .. })), "{error:?}");
-            let mut writer = store.writer(&digest).await.unwrap();
-            writer.write(wrong).await.unwrap();
-            let error = writer.commit().await;
-            assert!(matches!(error, Err(StoreError::DigestMismatch { .. })), "{error:?}");
-            assert_eq!(store.find_missing(&[digest]).await.unwrap(), [digest]);
-        }
-        let no_such_empty = Digest { size: 0, ..DigestFunction::Sha256.digest(b"x") };
-        let error = store.write(&no_such_empty, Bytes::new()).await;
-        assert!(matches!(error, Err(StoreError::DigestMismatch { .. })), "{error:?}");
-    }
 }

@@ -4,8 +4,10 @@ pub mod actions;
 mod blobs;
 pub mod index;
 pub mod leases;
+mod naming;
 mod pins;
 pub mod records;
+mod verified;
 
 use bytes::Bytes;
 
