@@ -19,6 +19,8 @@ const CHANGES: usize = 2_000;
 const LEARNING: usize = 400;
 /// Milliseconds between two changes in the mean.
 const EVERY: f64 = 2.0 * MINUTE as f64;
+/// The check that waits meanwhile is given as much.
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Minutes that small and large changes waited, each in order.
 fn waited(tells_costs: bool) -> (Vec<f64>, Vec<f64>) {
@@ -56,10 +58,13 @@ fn small_changes_wait_less_for_large_ones_where_costs_are_known() {
     assert_eq!(small.len() + large.len(), CHANGES - LEARNING);
 }
 
-async fn until(desk: &Desk, holds: fn(&Lane) -> bool) {
-    while !desk.lane().await.expect("it is read").is_some_and(|it| holds(&it)) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+async fn until(desk: &Desk, holds: impl Fn(&Lane) -> bool) {
+    let comes = async {
+        while !desk.lane().await.expect("it is read").is_some_and(|it| holds(&it)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, comes).await.expect("it comes to that");
 }
 
 /// While a check runs it is asked what the others cost that came meanwhile. The one that costs most came first, and is
@@ -85,8 +90,10 @@ async fn what_a_check_costs_is_asked_while_another_one_runs() {
     let runner = Runner::begin(settings, rig.parts(records)).await.expect("it begins");
     let others = async {
         until(&desk, |lane| !lane.runs.is_empty()).await;
-        for name in ["large", "silent", "small"] {
+        for (waiting, name) in (2..).zip(["large", "silent", "small"]) {
             ask(&desk, name).await;
+            // One that comes slowly would be overtaken by the next one.
+            until(&desk, |lane| lane.changes.len() == waiting).await;
         }
         until(&desk, |lane| {
             let mut costs: Vec<u64> = lane.changes.values().filter_map(|it| it.cost).collect();
