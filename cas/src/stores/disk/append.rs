@@ -30,7 +30,7 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// `size`: bytes that will be written in all. `file` is new and empty.
+    /// `size`: bytes that will be written in all, at most. `file` is new and empty.
     pub fn new(file: File, size: u64) -> Self {
         // Not every file system can; then it is written as usual.
         let is_direct = size >= DIRECT_FROM && set_direct(&file, true).is_ok();

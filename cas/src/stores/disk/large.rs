@@ -149,7 +149,7 @@ impl LargeFiles {
         self.index().contains_key(&digest.into())
     }
 
-    /// A new file for `size` bytes.
+    /// A new file for at most `size` bytes.
     pub fn temporary(&self, size: u64) -> Result<Temporary, StoreError> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let path = self.temporary.join(number.to_string());

@@ -72,14 +72,11 @@ impl NamingWriter for DiskNamingWriter {
             return Err(StoreError::TooLarge { size: self.received, limit: self.most });
         }
         self.hasher.update(data.clone()).await?;
-        match self.keep(data).await {
-            Err(error) if is_full(&error) => {
-                // What was written goes at once, so that others have its room.
-                self.place = Place::Nowhere;
-                Ok(())
-            }
-            kept => kept,
-        }
+        let Err(error) = self.keep(data).await else { return Ok(()) };
+        // What was written goes at once, so that others have its room. After any other error as well: a part of it is
+        // never to be found under the digest of the whole.
+        self.place = Place::Nowhere;
+        if is_full(&error) { Ok(()) } else { Err(error) }
     }
 
     async fn finish(self: Box<Self>) -> Result<(Digest, bool), StoreError> {

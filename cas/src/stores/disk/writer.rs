@@ -135,7 +135,7 @@ impl LargeWriter {
 /// The file of a blob that is still arriving.
 struct Unfinished {
     contents: Arc<Contents>,
-    /// Bytes of the whole blob.
+    /// Bytes that the whole blob may have.
     size: u64,
     /// `None`: nothing was written yet.
     file: Option<Temporary>,
