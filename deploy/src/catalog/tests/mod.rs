@@ -6,6 +6,7 @@ mod layers;
 mod links;
 pub mod rig;
 mod shown;
+mod store;
 mod sweeping;
 
 use std::collections::BTreeSet;
