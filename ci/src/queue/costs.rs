@@ -88,7 +88,7 @@ impl Lane {
 mod tests {
     use super::*;
     use crate::model::Time;
-    use crate::queue::{Add, Branch, Event, Options, Outcome};
+    use crate::queue::{Add, Branch, Event, Mode, Options, Outcome};
 
     fn commit(number: u64) -> Commit {
         Commit::new(&format!("{number:040x}")).expect("a commit")
@@ -144,6 +144,18 @@ mod tests {
         }
         let small = add(&mut lane, 200, 5, Some(10));
         assert_eq!(land(&mut lane), [small, large]);
+    }
+
+    #[test]
+    fn nobody_is_told_of_having_been_passed_over_in_the_other_mode() {
+        let mut lane = busy();
+        let large = add(&mut lane, 2, 5, Some(50));
+        add(&mut lane, 3, 5, Some(10));
+        land(&mut lane);
+        take(&mut lane, Event::Mode(Mode::Throughput));
+        assert_eq!(lane.changes[&large].passed_over, 1, "it is the same mode");
+        take(&mut lane, Event::Mode(Mode::Latency));
+        assert_eq!(lane.changes[&large].passed_over, 0);
     }
 
     #[test]

@@ -176,6 +176,10 @@ impl Lane {
     }
 
     fn set_mode(&mut self, mode: Mode) {
+        if mode != self.options.mode {
+            // Nobody is passed over in the other mode, and nobody is to be told so.
+            self.changes.values_mut().for_each(|it| it.passed_over = 0);
+        }
         self.options.mode = mode;
         self.groups.clear();
     }
